@@ -1,0 +1,2 @@
+//! The kernel/user ABI.
+#![no_std]

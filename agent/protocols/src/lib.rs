@@ -1,0 +1,7 @@
+//! Sans-IO parsers for what Wirespan captures: bytes in, messages out.
+//!
+//! No socket, no clock, no configuration, no log, no `unsafe`. A captured prefix with a known number
+//! of missing bytes behind it is an ordinary input here; hostile bytes are the normal case.
+#![forbid(unsafe_code)]
+
+pub mod w3c;

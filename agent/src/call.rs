@@ -1,0 +1,131 @@
+//! The call: one request with its response, as correlation sees it.
+//!
+//! Correlation needs to know who made a call, on which connection and when; it never sees a protocol.
+//! What a call carried (method, status, statement) stays with the pipeline under the same [`CallId`].
+
+use wirespan_protocols::w3c::{SpanId, TraceId, TraceParent};
+
+/// Names one call for as long as the agent runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallId(pub u64);
+
+/// A socket, by its cookie: unique for as long as the kernel runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SocketId(pub u64);
+
+/// A traced process, by a number of the agent's own: tgids are reused, this is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProcessId(pub u64);
+
+/// Which side of the call the process is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// It received the request.
+    Server,
+    /// It sent the request.
+    Client,
+}
+
+/// Who was running when the first bytes of a request passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Task {
+    /// The thread.
+    pub tid: u32,
+    /// The runtime's own identity of the logical task (a PyContext, an async context); 0 where none is
+    /// known and the thread is all there is.
+    pub context: u64,
+    /// The socket was in blocking mode. A thread that reads a request from a blocking socket can serve no
+    /// other meanwhile; a non-blocking one may be an event loop's.
+    pub blocking: bool,
+}
+
+/// The first bytes of a request passed, and its head is known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CallStarted {
+    /// The call.
+    pub id: CallId,
+    /// The process whose end of the connection this is.
+    pub process: ProcessId,
+    /// Its socket.
+    pub socket: SocketId,
+    /// Its side.
+    pub role: Role,
+    /// Who read (server) or wrote (client) the first bytes.
+    pub task: Task,
+    /// CLOCK_MONOTONIC: for a server when the first bytes were read, for a client when the send returned.
+    pub at_ns: u64,
+    /// Where the request begins in its direction's stream. Both ends of a TCP connection give the same
+    /// number in the low 32 bits: it is TCP's own sequence number.
+    pub offset: u64,
+    /// What the request's own headers say.
+    pub remote: Option<RemoteParent>,
+}
+
+/// A parent that came over the wire.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RemoteParent {
+    /// The `traceparent`.
+    pub parent: TraceParent,
+    /// The `tracestate`, as received.
+    pub state: Option<Box<str>>,
+}
+
+/// The call is over: its response is complete, or it was reset, timed out, abandoned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallEnded {
+    /// The call.
+    pub id: CallId,
+    /// CLOCK_MONOTONIC of the last byte, or of the moment of failure.
+    pub at_ns: u64,
+}
+
+/// What correlation decided about one call. Given once, and never changed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Placement {
+    /// The call.
+    pub id: CallId,
+    /// Its trace.
+    pub trace_id: TraceId,
+    /// Its span.
+    pub span_id: SpanId,
+    /// The parent's span; none for a root.
+    pub parent_span_id: Option<SpanId>,
+    /// The parent came over the wire and need not be a span of this agent.
+    pub parent_is_remote: bool,
+    /// The call on this node that is the parent, where there is one.
+    pub parent_call: Option<CallId>,
+    /// The matching call at the other end of the same connection, where this agent saw it: the client's
+    /// for a server call.
+    pub peer_call: Option<CallId>,
+    /// W3C trace flags.
+    pub trace_flags: u8,
+    /// W3C `tracestate`.
+    pub trace_state: Option<Box<str>>,
+    /// How sure the parent is.
+    pub status: ParentStatus,
+}
+
+/// Whether a call's parent is known, and if it was withheld, why. A wrong parent is worse than none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ParentStatus {
+    /// The parent is certain.
+    Certain,
+    /// The process serves nothing, or the request came from outside what this agent sees: a root by
+    /// nature.
+    Root,
+    /// There may be a parent, but which one can't be told.
+    Withheld(Withheld),
+}
+
+/// Why a parent was withheld.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Withheld {
+    /// Several requests were in flight in the process, and nothing tells them apart.
+    Concurrent,
+    /// The process makes calls of its own, in no request (timers, consumers, pools).
+    Ambient,
+    /// A request ended shortly before with calls still open: the call may be its late work.
+    LateWork,
+    /// The process serves connections that can't be read (TLS, HTTP/2, an upgrade).
+    Opaque,
+}

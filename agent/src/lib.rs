@@ -1,0 +1,10 @@
+//! Wirespan's user side: what the kernel programs saw becomes spans, and spans are exported.
+//!
+//! The modules are the stages of the data path, in the order data flows; `pipeline` alone names two of
+//! them.
+
+pub mod call;
+pub mod correlation;
+pub mod export;
+pub mod process;
+pub mod span;

@@ -1,0 +1,2 @@
+//! The `wirespan` command.
+fn main() {}
