@@ -1,2 +1,33 @@
-//! The kernel/user ABI.
+//! The kernel/user ABI: the records that the kernel programs write, the state that both sides share, the
+//! kernel structure fields that the programs need, and the globals that user space sets before loading.
+//!
+//! Plain data only, fixed width, padding spelt out. A reader must treat every field as hostile: one
+//! function of the agent (`capture::record`) turns ring-buffer bytes into a typed record.
 #![no_std]
+
+mod fields;
+mod record;
+mod state;
+
+pub use fields::{FIELDS, Field, KernelFields};
+pub use record::{
+    Direction, EndedRecord, OperationRecord, ProcessRecord, RecordKind, SocketRecord, flag, socket_flag,
+    uncaptured,
+};
+pub use state::{Pod, ProcessSlot, Settings, SocketState, TaskState, process_flag};
+
+/// The most payload bytes that one record carries. An operation's first bytes are copied up to this, and
+/// the rest is counted as missing. A power of two, for the verifier bounds the copy by a mask; and the
+/// record is gathered in a per-CPU value, which may have 32 KiB.
+pub const MAX_PAYLOAD: usize = 8 * 1024;
+
+/// Ring buffers that exist in the object. How many are in use is [`Settings::ring_mask`]; a socket's
+/// cookie chooses one, so that order within a socket is kept.
+pub const RINGS: usize = 4;
+
+/// Processes that can be traced at once: slots of the shared table. Slot 0 stays unused, so that zeroed
+/// state never names a process.
+pub const PROCESS_SLOTS: usize = 4096;
+
+/// A slot number that names no process.
+pub const NO_SLOT: u32 = 0;

@@ -4,7 +4,9 @@
 //! them.
 
 pub mod call;
+pub mod capture;
 pub mod correlation;
 pub mod export;
 pub mod process;
 pub mod span;
+pub mod sys;

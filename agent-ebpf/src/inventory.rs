@@ -1,0 +1,44 @@
+//! Sockets that traced processes already have.
+//!
+//! An iterator over the open files of all tasks (`iter/task_file`), run by user space when processes
+//! become traced. Emits nothing: it gives each stream socket its state, so that connections older than
+//! the agent have a queue time at their first receive, and listeners pass theirs on. No descriptor is
+//! held: a duplicate would keep the application's connections from closing.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_sock_from_file;
+
+use crate::kernel::{self, Object, field};
+use crate::socket;
+
+/// `struct bpf_iter__task_file`.
+#[repr(C)]
+struct Context {
+    meta: *const c_void,
+    task: Object,
+    fd: u32,
+    file: Object,
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+extern "C" fn inventory(ctx: *const Context) -> i32 {
+    // SAFETY: the kernel passes this context; the verifier checks each member's use.
+    let (task, file) = unsafe { ((*ctx).task, (*ctx).file) };
+    if task.is_null() || file.is_null() || kernel::task_slot(task).is_none() {
+        return 0;
+    }
+    // SAFETY: `file` is an open file by the verifier's types.
+    let handle: Object = unsafe { bpf_sock_from_file(file.cast_mut().cast()) }.cast_const().cast();
+    if handle.is_null() {
+        return 0;
+    }
+    let sk: Object = field!(handle, socket_sk);
+    if sk.is_null() || !socket::is_stream(sk) {
+        return 0;
+    }
+    // A failure is no memory for one socket's state: its first operation will try again.
+    let _ = socket::own(sk);
+    0
+}

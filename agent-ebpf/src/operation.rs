@@ -1,0 +1,265 @@
+//! Every send and receive of a traced process.
+//!
+//! Attaches to the tracepoints `sock:sock_send_length` and `sock:sock_recv_length` (Linux 6.3): once per
+//! operation on any socket, whatever the system call, after the data was copied.
+//! Emits: [`OperationRecord`], and through `socket` a `SocketRecord` before a process's first one.
+
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use wirespan_ebpf::{
+    Direction, KernelFields, OperationRecord, ProcessSlot, RecordKind, SocketState, flag, process_flag, uncaptured,
+};
+
+use crate::kernel::{self, Object, add, field, offset, setting};
+use crate::maps::SCRATCH;
+use crate::{payload, ring, socket};
+
+const MSG_OOB: i32 = 0x1;
+const MSG_PEEK: i32 = 0x2;
+const MSG_TRUNC: i32 = 0x20;
+const MSG_DONTWAIT: i32 = 0x40;
+const MSG_ERRQUEUE: i32 = 0x2000;
+
+const RCV_SHUTDOWN: u8 = 1;
+
+/// The operation was not carried out and may be tried again: EINTR, EAGAIN, EALREADY, EINPROGRESS,
+/// ERESTARTSYS and its kin. Not the connection's end.
+#[inline(always)]
+fn is_transient(ret: i32) -> bool {
+    matches!(ret, -4 | -11 | -114 | -115) || ret <= -512
+}
+
+#[btf_tracepoint(function = "sock_send_length")]
+fn sock_send_length(ctx: BtfTracePointContext) -> i32 {
+    operation(ctx.arg(0), ctx.arg(1), 0, Direction::SEND);
+    0
+}
+
+#[btf_tracepoint(function = "sock_recv_length")]
+fn sock_recv_length(ctx: BtfTracePointContext) -> i32 {
+    operation(ctx.arg(0), ctx.arg(1), ctx.arg(2), Direction::RECEIVE);
+    0
+}
+
+#[inline(always)]
+fn operation(sk: Object, ret: i32, flags: i32, direction: Direction) {
+    let task = kernel::current();
+    let leader: Object = field!(task, task_group_leader);
+    let storage: u64 = field!(leader, task_storage);
+    if storage == 0 || is_transient(ret) || !socket::is_stream(sk) || flags & MSG_ERRQUEUE != 0 {
+        return;
+    }
+    let Some((state, process)) = traced(task, sk) else { return };
+    if flags & MSG_PEEK != 0 {
+        // SAFETY: a map value's counter.
+        add(unsafe { &raw mut (*process).peeks }, 1);
+        return;
+    }
+    let mut bits = 0;
+    if ret == 0 {
+        let shutdown: u8 = field!(sk, sock_shutdown);
+        if direction != Direction::RECEIVE || shutdown & RCV_SHUTDOWN == 0 {
+            return;
+        }
+        bits |= flag::END_OF_STREAM;
+    } else if ret < 0 {
+        bits |= flag::FAILED;
+    }
+    record(task, sk, state, process, ret, flags, direction, bits);
+}
+
+/// The socket's state and the process's table entry, if the running process is traced.
+///
+/// The state names the slot that used the socket last, and the slot its owner: where the owner is the
+/// running process nothing more need be looked up.
+#[inline(always)]
+fn traced(task: Object, sk: Object) -> Option<(*mut SocketState, *mut ProcessSlot)> {
+    let tgid: u32 = field!(task, task_tgid);
+    if let Some(state) = kernel::socket_state(sk) {
+        if socket::is_own(state, sk) {
+            // SAFETY: `state` is a map value.
+            let process = kernel::process(unsafe { (*state).slot })?;
+            // SAFETY: `process` is a map value.
+            if unsafe { (*process).tgid } == tgid {
+                // SAFETY: as above.
+                let capturing = unsafe { (*process).flags } & process_flag::CAPTURE != 0;
+                return capturing.then_some((state, process));
+            }
+        }
+    }
+    first_use(task, sk, tgid)
+}
+
+/// The process uses the socket for the first time, or after another process did.
+#[inline(always)]
+fn first_use(task: Object, sk: Object, tgid: u32) -> Option<(*mut SocketState, *mut ProcessSlot)> {
+    let slot = kernel::task_slot(task)?;
+    let process = kernel::process(slot)?;
+    // SAFETY: `process` is a map value; only threads of one process get here with an unclaimed slot, and
+    // all write the same.
+    unsafe {
+        let flags = (*process).flags;
+        if flags & process_flag::UNCLAIMED != 0 {
+            (*process).tgid = tgid;
+            (*process).flags = flags & !process_flag::UNCLAIMED;
+        }
+        if (*process).tgid != tgid || flags & process_flag::CAPTURE == 0 {
+            return None;
+        }
+    }
+    let state = socket::own(sk)?;
+    socket::announce(sk, state, slot);
+    Some((state, process))
+}
+
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "one inlined step of `operation`, not an interface")]
+fn record(
+    task: Object,
+    sk: Object,
+    state: *mut SocketState,
+    process: *mut ProcessSlot,
+    ret: i32,
+    flags: i32,
+    direction: Direction,
+    mut bits: u8,
+) {
+    let Some(scratch) = SCRATCH.get_ptr_mut(u32::from(direction.0)) else { return };
+    let way = usize::from(direction.0 & 1);
+    let length = if ret > 0 { ret as u32 } else { 0 };
+    let now = kernel::now_ns();
+
+    let tcp = kernel::tcp_sock(sk);
+    let (mut srtt_us, mut retransmits) = (0, 0);
+    // SAFETY: `state` is a map value.
+    let next = unsafe { (*state).next_offset[way] };
+    let mut end = next + u64::from(length);
+    if !tcp.is_null() {
+        let sequence: u32 = if direction == Direction::SEND {
+            field!(tcp, tcp_write_seq)
+        } else {
+            field!(tcp, tcp_copied_seq)
+        };
+        end = if next == 0 {
+            // One turn of the sequence space ahead of zero, so that nothing before this is negative.
+            (1 << 32) | u64::from(sequence)
+        } else {
+            next.wrapping_add_signed(i64::from(sequence.wrapping_sub(next as u32).cast_signed()))
+        };
+        let srtt: u32 = field!(tcp, tcp_srtt_us);
+        srtt_us = srtt >> 3;
+        retransmits = field!(tcp, tcp_total_retrans);
+    }
+
+    let budget = setting!(burst_budget);
+    let mut queue_ns = 0;
+    // SAFETY: `state` is a map value of this socket.
+    unsafe {
+        (*state).next_offset[way] = end;
+        if direction == Direction::RECEIVE {
+            let ready = (*state).ready_ns;
+            if ready != 0 {
+                (*state).ready_ns = 0;
+                queue_ns = now.saturating_sub(ready);
+                bits |= flag::QUEUE_TIME;
+            }
+            if flags & MSG_DONTWAIT == 0 {
+                bits |= flag::BLOCKING;
+            }
+        }
+        if (*state).burst_direction != direction.0 {
+            (*state).burst_direction = direction.0;
+            (*state).burst_left = budget;
+        }
+    }
+
+    let mut captured = 0;
+    let mut reason = uncaptured::NONE;
+    let mut tail = [0; 8];
+    let mut tail_length = 0;
+    if length > 0 {
+        if flags & (MSG_OOB | MSG_TRUNC) != 0 {
+            reason = uncaptured::SPECIAL;
+        } else {
+            match payload::locate(task, sk, direction) {
+                Ok(source) => {
+                    // SAFETY: `state` is a map value.
+                    let left = u64::from(unsafe { (*state).burst_left });
+                    let length = u64::from(length);
+                    let want = if left < length { left } else { length };
+                    captured = payload::copy(scratch, &source, length, want);
+                    // SAFETY: as above.
+                    unsafe { (*state).burst_left = left.saturating_sub(captured) as u32 };
+                    if captured < want && want - captured > 0 && captured < wirespan_ebpf::MAX_PAYLOAD as u64 {
+                        reason = uncaptured::FAULT;
+                    } else if captured < length {
+                        reason = uncaptured::BUDGET;
+                        if length - captured >= 8 {
+                            if let Some(bytes) = payload::tail(&source, length) {
+                                tail = bytes;
+                                tail_length = 8;
+                                bits |= flag::TAIL;
+                            }
+                        }
+                    }
+                }
+                Err(why) => reason = why,
+            }
+        }
+    }
+
+    let header = OperationRecord {
+        kind: RecordKind::OPERATION.0,
+        direction: direction.0,
+        flags: bits,
+        captured: captured as u32,
+        timestamp_ns: now,
+        // SAFETY: `state` is a map value.
+        cookie: unsafe { (*state).cookie },
+        offset: end.wrapping_sub(u64::from(length)),
+        length,
+        // SAFETY: as above.
+        slot: unsafe { (*state).slot },
+        tgid: field!(task, task_tgid),
+        tid: field!(task, task_pid),
+        uncaptured: reason,
+        tail_length,
+        error: if ret < 0 { ret.unsigned_abs() as u16 } else { 0 },
+        srtt_us,
+        retransmits,
+        reserved: 0,
+        tail,
+        context: 0,
+        queue_ns,
+        run_delay_ns: if offset!(task_run_delay) == KernelFields::ABSENT { 0 } else { field!(task, task_run_delay) },
+        exec_ns: field!(task, task_exec_runtime),
+    };
+    // SAFETY: `scratch` is this direction's and this CPU's own.
+    unsafe { (*scratch).record = header };
+    let size = size_of::<OperationRecord>() + captured as usize;
+    let written = ring::output(header.cookie, scratch, size);
+    if length > 0 {
+        account(process, way, u64::from(length), captured, reason, written);
+    }
+}
+
+/// The books: seen is what was recorded and what was dropped, each counted by itself.
+#[inline(always)]
+fn account(process: *mut ProcessSlot, way: usize, length: u64, captured: u64, reason: u8, written: bool) {
+    // SAFETY: counters of a map value; `way` is 0 or 1, `reason` masked below its array's length.
+    unsafe {
+        add(&raw mut (*process).seen_operations[way], 1);
+        add(&raw mut (*process).seen_bytes[way], length);
+        if written {
+            add(&raw mut (*process).recorded_operations[way], 1);
+            add(&raw mut (*process).captured_bytes[way], captured);
+            if length > captured {
+                let reason = if reason < uncaptured::REASONS as u8 { usize::from(reason) } else { 0 };
+                add((&raw mut (*process).uncaptured_bytes).cast::<u64>().add(reason), length - captured);
+            }
+        } else {
+            add(&raw mut (*process).dropped_operations[way], 1);
+            add(&raw mut (*process).dropped_bytes[way], length);
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Where the bytes of an operation lie, and copying their beginning.
+//!
+//! The tracepoints tell how many bytes passed, not where they are: that is in the registers of the system
+//! call. The registers can lie (an io_uring completion inside somebody's `write`, a kernel socket, a
+//! 32-bit caller), so they are believed only for the calls in this file, made by a plain 64-bit task on a
+//! socket of its own. All else is counted and never copied.
+
+use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_task_pt_regs};
+use wirespan_ebpf::{Direction, KernelFields, MAX_PAYLOAD, uncaptured};
+
+use crate::kernel::{self, Object, field, offset, setting};
+use crate::maps::Scratch;
+
+/// System call numbers (`asm/unistd.h`).
+#[cfg(bpf_target_arch = "x86_64")]
+mod call {
+    pub(super) const READ: u64 = 0;
+    pub(super) const WRITE: u64 = 1;
+    pub(super) const READV: u64 = 19;
+    pub(super) const WRITEV: u64 = 20;
+    pub(super) const SENDTO: u64 = 44;
+    pub(super) const RECVFROM: u64 = 45;
+    pub(super) const SENDMSG: u64 = 46;
+    pub(super) const RECVMSG: u64 = 47;
+    pub(super) const RECVMMSG: u64 = 299;
+    pub(super) const SENDMMSG: u64 = 307;
+}
+#[cfg(bpf_target_arch = "aarch64")]
+mod call {
+    pub(super) const READ: u64 = 63;
+    pub(super) const WRITE: u64 = 64;
+    pub(super) const READV: u64 = 65;
+    pub(super) const WRITEV: u64 = 66;
+    pub(super) const SENDTO: u64 = 206;
+    pub(super) const RECVFROM: u64 = 207;
+    pub(super) const SENDMSG: u64 = 211;
+    pub(super) const RECVMSG: u64 = 212;
+    pub(super) const RECVMMSG: u64 = 243;
+    pub(super) const SENDMMSG: u64 = 269;
+}
+
+/// `TS_COMPAT` (arch/x86/include/asm/thread_info.h): a 32-bit system call is running.
+const TS_COMPAT: u32 = 0x2;
+
+/// Iovecs that are looked at; what lies in further ones counts as not captured. Node's writev of a head,
+/// a chunk's size, data and end has five, libpq and hiredis-like clients fewer.
+const MAX_IOVECS: u64 = 16;
+
+/// Where the bytes lie: one buffer (`vectors` = 0, `address` and `length` of it), or an array of iovecs.
+pub(crate) struct Source {
+    address: u64,
+    length: u64,
+    vectors: u64,
+}
+
+/// `struct iovec`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Iovec {
+    base: u64,
+    length: u64,
+}
+
+/// `struct user_msghdr`, as far as needed.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Message {
+    name: u64,
+    name_length: u32,
+    padding: u32,
+    vectors: u64,
+    vector_count: u64,
+}
+
+/// What a system call's arguments are.
+enum Shape {
+    Buffer,
+    Vectors,
+    Message,
+    Messages,
+    Unknown,
+}
+
+#[inline(always)]
+fn shape(number: u64, direction: Direction) -> Shape {
+    if direction.0 == Direction::SEND.0 {
+        match number {
+            call::WRITE | call::SENDTO => Shape::Buffer,
+            call::WRITEV => Shape::Vectors,
+            call::SENDMSG => Shape::Message,
+            call::SENDMMSG => Shape::Messages,
+            _ => Shape::Unknown,
+        }
+    } else {
+        match number {
+            call::READ | call::RECVFROM => Shape::Buffer,
+            call::READV => Shape::Vectors,
+            call::RECVMSG => Shape::Message,
+            call::RECVMMSG => Shape::Messages,
+            _ => Shape::Unknown,
+        }
+    }
+}
+
+/// The source of this operation's bytes, or why it can't be told ([`uncaptured`]).
+#[inline(always)]
+pub(crate) fn locate(task: Object, sk: Object, direction: Direction) -> Result<Source, u8> {
+    let kernel_socket: u8 = field!(sk, sock_kern_sock);
+    if u32::from(kernel_socket) & setting!(kern_sock_mask) != 0 {
+        return Err(uncaptured::SYSCALL);
+    }
+    if offset!(task_status) != KernelFields::ABSENT {
+        let status: u32 = field!(task, task_status);
+        if status & TS_COMPAT != 0 {
+            return Err(uncaptured::SYSCALL);
+        }
+    }
+    // SAFETY: `task` is the running task.
+    let regs = unsafe { bpf_task_pt_regs(task.cast_mut().cast()) } as Object;
+    let argument: [u64; 3] = [field!(regs, regs_arg0), field!(regs, regs_arg1), field!(regs, regs_arg2)];
+    let shape = shape(field!(regs, regs_syscall), direction);
+    if matches!(shape, Shape::Unknown) {
+        return Err(uncaptured::SYSCALL);
+    }
+    if offset!(task_io_uring) != KernelFields::ABSENT {
+        let ring: u64 = field!(task, task_io_uring);
+        // A ring's completions run inside whatever system call the task is in: then only the descriptor
+        // proves that the registers speak of this socket.
+        if ring != 0 && !is_descriptor_of(task, sk, argument[0]) {
+            return Err(uncaptured::SYSCALL);
+        }
+    }
+    match shape {
+        Shape::Buffer => Ok(Source { address: argument[1], length: argument[2], vectors: 0 }),
+        Shape::Vectors => Ok(Source { address: argument[1], length: 0, vectors: argument[2] }),
+        // Of several messages in one call nothing tells which one this is.
+        Shape::Messages if argument[2] != 1 => Err(uncaptured::SYSCALL),
+        // `struct mmsghdr` begins with its msghdr.
+        _ => match probe_user::<Message>(argument[1]) {
+            Some(message) => {
+                Ok(Source { address: message.vectors, length: 0, vectors: message.vector_count })
+            }
+            None => Err(uncaptured::FAULT),
+        },
+    }
+}
+
+/// Whether descriptor `fd` of the task is this socket.
+#[inline(always)]
+fn is_descriptor_of(task: Object, sk: Object, fd: u64) -> bool {
+    let files: Object = field!(task, task_files);
+    let table: Object = field!(files, files_fdt);
+    let size: u32 = field!(table, fdt_max);
+    if fd >= u64::from(size) {
+        return false;
+    }
+    let entries: u64 = field!(table, fdt_fd);
+    let file = kernel::probe_kernel::<u64>(entries + fd * 8).unwrap_or(0);
+    let socket: Object = field!(sk, sock_socket);
+    let own: u64 = field!(socket, socket_file);
+    file != 0 && file == own
+}
+
+/// Copies up to `want` bytes of an operation of `length` into the scratch payload. Returns how many are
+/// there; fewer than wanted means that the rest could not be read.
+#[inline(always)]
+pub(crate) fn copy(scratch: *mut Scratch, source: &Source, length: u64, want: u64) -> u64 {
+    // SAFETY: `scratch` is a map value.
+    let payload = unsafe { (&raw mut (*scratch).payload).cast::<u8>() };
+    if source.vectors == 0 {
+        // A buffer smaller than what passed is not the buffer.
+        if length > source.length {
+            return 0;
+        }
+        let size = if want > MAX_PAYLOAD as u64 { MAX_PAYLOAD as u64 } else { want };
+        return if read_user(payload, size, source.address) { size } else { 0 };
+    }
+    let mut copied = 0;
+    let mut index = 0;
+    while index < MAX_IOVECS && index < source.vectors {
+        if copied >= want || copied >= MAX_PAYLOAD as u64 {
+            break;
+        }
+        let Some(vector) = probe_user::<Iovec>(source.address.wrapping_add(index * 16)) else { break };
+        index += 1;
+        let mut size = want - copied;
+        if size > vector.length {
+            size = vector.length;
+        }
+        if size > MAX_PAYLOAD as u64 {
+            size = MAX_PAYLOAD as u64;
+        }
+        if size == 0 {
+            continue;
+        }
+        // SAFETY: `copied` is below `MAX_PAYLOAD`, the payload twice as long.
+        let target = unsafe { payload.add(copied as usize & (MAX_PAYLOAD - 1)) };
+        if !read_user(target, size, vector.base) {
+            break;
+        }
+        copied += size;
+    }
+    if copied > MAX_PAYLOAD as u64 { MAX_PAYLOAD as u64 } else { copied }
+}
+
+/// The last eight bytes of an operation in one buffer.
+#[inline(always)]
+pub(crate) fn tail(source: &Source, length: u64) -> Option<[u8; 8]> {
+    if source.vectors != 0 || length > source.length {
+        return None;
+    }
+    probe_user(source.address.wrapping_add(length - 8))
+}
+
+#[inline(always)]
+fn read_user(target: *mut u8, size: u64, address: u64) -> bool {
+    // SAFETY: the verifier checks that `size` bytes fit behind `target`; the helper checks the address.
+    unsafe { bpf_probe_read_user(target.cast(), size as u32, address as *const _) == 0 }
+}
+
+#[inline(always)]
+fn probe_user<T: Copy>(address: u64) -> Option<T> {
+    // SAFETY: the helper checks the address.
+    unsafe { aya_ebpf::helpers::bpf_probe_read_user(address as *const T) }.ok()
+}

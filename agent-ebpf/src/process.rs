@@ -1,0 +1,130 @@
+//! Processes execute, fork and exit.
+//!
+//! Attaches to the tracepoints `sched:sched_process_exec`, `sched_process_fork`, `sched_process_exit`.
+//! Emits: [`ProcessRecord`]; exec for every process, since any may become one to trace, the others for
+//! traced ones. A forked child is traced from its first instruction: it gets a slot here.
+
+use core::ptr;
+
+use aya_ebpf::bindings::BPF_LOCAL_STORAGE_GET_F_CREATE;
+use aya_ebpf::helpers::generated as helper;
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use wirespan_ebpf::{NO_SLOT, ProcessRecord, RecordKind, TaskState, process_flag};
+
+use crate::kernel::{self, Object, add, field, offset, setting};
+use crate::maps::{FREE_SLOTS, TASKS};
+use crate::ring;
+
+/// `sizeof(struct upid)`: a number and a pointer to its namespace.
+const UPID_SIZE: u64 = 16;
+
+/// Pid namespaces may nest 32 deep; containers in containers are three or four.
+const PID_LEVELS: u32 = 8;
+
+#[btf_tracepoint(function = "sched_process_exec")]
+fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
+    let task: Object = ctx.arg(0);
+    let slot = kernel::task_slot(task).unwrap_or(NO_SLOT);
+    emit(task, RecordKind::EXEC, slot, NO_SLOT, 0);
+    0
+}
+
+#[btf_tracepoint(function = "sched_process_fork")]
+fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
+    let parent: Object = ctx.arg(0);
+    let child: Object = ctx.arg(1);
+    let (tgid, pid): (u32, u32) = (field!(child, task_tgid), field!(child, task_pid));
+    if tgid != pid {
+        // A thread: it shares its leader's state.
+        return 0;
+    }
+    let Some(parent_slot) = kernel::task_slot(parent) else { return 0 };
+    let Some(parent_entry) = kernel::process(parent_slot) else { return 0 };
+    let slot = match FREE_SLOTS.pop() {
+        Ok(Some(slot)) => slot,
+        _ => NO_SLOT,
+    };
+    if slot != NO_SLOT {
+        let Some(entry) = kernel::process(slot) else { return 0 };
+        let mut state = TaskState { slot, reserved: 0 };
+        // SAFETY: `child` is a task by the verifier's types; the kernel copies the value.
+        let created = unsafe {
+            helper::bpf_task_storage_get(
+                TASKS.as_ptr(),
+                child.cast_mut().cast(),
+                (&raw mut state).cast(),
+                u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE),
+            )
+        };
+        // SAFETY: both entries are map values; the slot was free, nobody else writes it.
+        unsafe {
+            (*entry).flags = (*parent_entry).flags & !process_flag::UNCLAIMED;
+            ptr::write_volatile(&raw mut (*entry).tgid, if created.is_null() { 0 } else { tgid });
+        }
+    }
+    emit(child, RecordKind::FORK, slot, parent_slot, 0);
+    0
+}
+
+#[btf_tracepoint(function = "sched_process_exit")]
+fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
+    let task: Object = ctx.arg(0);
+    let Some(slot) = kernel::task_slot(task) else { return 0 };
+    let signal: Object = field!(task, task_signal);
+    let live: i32 = field!(signal, signal_live);
+    if live != 0 {
+        return 0;
+    }
+    if let Some(entry) = kernel::process(slot) {
+        // SAFETY: a map value. From here on nothing is counted for the slot.
+        unsafe {
+            ptr::write_volatile(&raw mut (*entry).tgid, 0);
+            ptr::write_volatile(&raw mut (*entry).flags, 0);
+        }
+    }
+    let code: i32 = field!(task, task_exit_code);
+    emit(task, RecordKind::EXIT, slot, NO_SLOT, code as u32);
+    0
+}
+
+/// Tells user space of a process event.
+#[inline(always)]
+pub(crate) fn emit(task: Object, kind: RecordKind, slot: u32, parent_slot: u32, exit_code: u32) {
+    let record = ProcessRecord {
+        kind: kind.0,
+        reserved: 0,
+        slot,
+        timestamp_ns: kernel::now_ns(),
+        tgid: field!(task, task_tgid),
+        namespace_tgid: namespace_tgid(task),
+        parent_slot,
+        exit_code,
+    };
+    if !ring::output_now(&record) {
+        if let Some(entry) = kernel::process(slot) {
+            // SAFETY: a map value's counter; slot 0 keeps the count of what belongs to no traced process.
+            add(unsafe { &raw mut (*entry).dropped_records }, 1);
+        }
+    }
+}
+
+/// The thread group's number in the agent's pid namespace; 0 when it has none there.
+#[inline(always)]
+fn namespace_tgid(task: Object) -> u32 {
+    let leader: Object = field!(task, task_group_leader);
+    let pid: Object = field!(leader, task_thread_pid);
+    let level: u32 = field!(pid, pid_level);
+    let numbers = pid as u64 + u64::from(offset!(pid_numbers));
+    let mut index = 0;
+    while index < PID_LEVELS && index <= level {
+        let upid = numbers + u64::from(index) * UPID_SIZE;
+        let namespace = kernel::probe_kernel::<u64>(upid + 8).unwrap_or(0);
+        let inode = namespace + u64::from(offset!(pid_namespace_inum));
+        if kernel::probe_kernel::<u32>(inode).unwrap_or(0) == setting!(pid_namespace) {
+            return kernel::probe_kernel::<u32>(upid).unwrap_or(0);
+        }
+        index += 1;
+    }
+    0
+}

@@ -1,0 +1,206 @@
+//! The records that go through the ring buffers. Each begins with its kind; sizes are asserted below.
+
+/// What a record is: the first field of every record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct RecordKind(pub u16);
+
+impl RecordKind {
+    /// [`OperationRecord`], followed by `captured` payload bytes.
+    pub const OPERATION: Self = Self(1);
+    /// [`SocketRecord`]: a socket of a traced process, before its first operation.
+    pub const SOCKET: Self = Self(2);
+    /// [`EndedRecord`]: a TCP socket reached CLOSE.
+    pub const ENDED: Self = Self(3);
+    /// [`ProcessRecord`]: a program was executed, traced or not.
+    pub const EXEC: Self = Self(4);
+    /// [`ProcessRecord`]: a traced process forked.
+    pub const FORK: Self = Self(5);
+    /// [`ProcessRecord`]: the last thread of a traced process exited.
+    pub const EXIT: Self = Self(6);
+    /// [`ProcessRecord`]: a process, traced or not, began to listen on a TCP port.
+    pub const LISTEN: Self = Self(7);
+}
+
+/// Which way bytes went, seen from the traced process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Direction(pub u8);
+
+impl Direction {
+    /// The process received.
+    pub const RECEIVE: Self = Self(0);
+    /// The process sent.
+    pub const SEND: Self = Self(1);
+}
+
+/// Bits of [`OperationRecord::flags`].
+pub mod flag {
+    /// The peer closed its direction: a receive of zero bytes.
+    pub const END_OF_STREAM: u8 = 1 << 0;
+    /// The operation failed for good (`error` has the errno): the connection is broken.
+    pub const FAILED: u8 = 1 << 1;
+    /// A receive that could have blocked: the descriptor is in blocking mode.
+    pub const BLOCKING: u8 = 1 << 2;
+    /// `queue_ns` is valid.
+    pub const QUEUE_TIME: u8 = 1 << 3;
+    /// The last `tail_length` bytes of the operation are in `tail`.
+    pub const TAIL: u8 = 1 << 4;
+}
+
+/// Why bytes of an operation were not captured: [`OperationRecord::uncaptured`], and the index of the
+/// process's counters.
+pub mod uncaptured {
+    /// Nothing is missing.
+    pub const NONE: u8 = 0;
+    /// The burst's budget was used up.
+    pub const BUDGET: u8 = 1;
+    /// The system call is not one whose registers give the buffer (sendfile, splice, `sendmmsg` of
+    /// several messages, io_uring), or the socket belongs to the kernel.
+    pub const SYSCALL: u8 = 2;
+    /// The buffer could not be read: not mapped, or not what the registers said.
+    pub const FAULT: u8 = 3;
+    /// Urgent or truncated data (MSG_OOB, MSG_TRUNC): `ret` is not what the buffer holds.
+    pub const SPECIAL: u8 = 4;
+    /// More reasons than these there are not.
+    pub const REASONS: usize = 5;
+}
+
+/// One send or receive of a traced process.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct OperationRecord {
+    /// [`RecordKind::OPERATION`].
+    pub kind: u16,
+    /// [`Direction`].
+    pub direction: u8,
+    /// Bits of [`flag`].
+    pub flags: u8,
+    /// Payload bytes that follow this header; the operation's first bytes.
+    pub captured: u32,
+    /// CLOCK_MONOTONIC after the operation.
+    pub timestamp_ns: u64,
+    /// The socket's cookie.
+    pub cookie: u64,
+    /// Offset of the operation's first byte in its direction's stream. Of TCP the low 32 bits are the
+    /// sequence number; of other sockets bytes are counted from when the socket was first seen.
+    pub offset: u64,
+    /// Bytes that passed.
+    pub length: u32,
+    /// Slot of the process.
+    pub slot: u32,
+    /// Thread group, in the initial pid namespace.
+    pub tgid: u32,
+    /// Thread, in the initial pid namespace.
+    pub tid: u32,
+    /// Why bytes are missing ([`uncaptured`]).
+    pub uncaptured: u8,
+    /// Valid bytes in `tail`.
+    pub tail_length: u8,
+    /// errno of a failed operation.
+    pub error: u16,
+    /// Smoothed round-trip time in microseconds; 0 where unknown.
+    pub srtt_us: u32,
+    /// Segments this connection has retransmitted so far.
+    pub retransmits: u32,
+    /// Reserved.
+    pub reserved: u32,
+    /// Last bytes of an operation that was cut: a chunked body's end can be recognised by them.
+    pub tail: [u8; 8],
+    /// The runtime's logical task; 0: the thread.
+    pub context: u64,
+    /// For a receive: how long the data had been readable.
+    pub queue_ns: u64,
+    /// The thread's time on a run queue so far.
+    pub run_delay_ns: u64,
+    /// The thread's time on a CPU so far, up to `exec_start_ns`.
+    pub exec_ns: u64,
+}
+const _: () = assert!(size_of::<OperationRecord>() == 104);
+
+/// Bits of [`SocketRecord::flags`].
+pub mod socket_flag {
+    /// The traced process opened the connection: the connect was seen.
+    pub const ACTIVE: u8 = 1 << 0;
+    /// The socket was accepted from a listener.
+    pub const PASSIVE: u8 = 1 << 1;
+}
+
+/// A socket, told before its first operation by each process that uses it.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct SocketRecord {
+    /// [`RecordKind::SOCKET`].
+    pub kind: u16,
+    /// Address family: AF_INET, AF_INET6, AF_UNIX.
+    pub family: u16,
+    /// Local port, host byte order.
+    pub local_port: u16,
+    /// Remote port, host byte order.
+    pub remote_port: u16,
+    /// CLOCK_MONOTONIC.
+    pub timestamp_ns: u64,
+    /// The socket's cookie.
+    pub cookie: u64,
+    /// Slot of the process.
+    pub slot: u32,
+    /// Inode of the network namespace.
+    pub net_namespace: u32,
+    /// Local address; IPv4 in the first four bytes.
+    pub local_address: [u8; 16],
+    /// Remote address; IPv4 in the first four bytes.
+    pub remote_address: [u8; 16],
+    /// Of a unix socket: an opaque number of this end, and of its peer, equal at both ends crosswise.
+    pub unix_ends: [u64; 2],
+    /// How long the connect took; 0 where it was not seen.
+    pub connect_ns: u64,
+    /// Next sequence number to send, and to receive, when this was written.
+    pub sequence: [u32; 2],
+    /// Bits of [`socket_flag`].
+    pub flags: u8,
+    /// The TCP state (`TCP_ESTABLISHED` = 1, ...).
+    pub state: u8,
+    /// Reserved.
+    pub reserved: [u8; 6],
+}
+const _: () = assert!(size_of::<SocketRecord>() == 104);
+
+/// A TCP connection is over.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct EndedRecord {
+    /// [`RecordKind::ENDED`].
+    pub kind: u16,
+    /// errno on the socket (ECONNRESET, ETIMEDOUT, ...); 0 for an orderly end.
+    pub error: u16,
+    /// Slot of the process that used it last.
+    pub slot: u32,
+    /// CLOCK_MONOTONIC.
+    pub timestamp_ns: u64,
+    /// The socket's cookie.
+    pub cookie: u64,
+}
+const _: () = assert!(size_of::<EndedRecord>() == 24);
+
+/// A process executed, forked, exited or began to listen.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct ProcessRecord {
+    /// [`RecordKind::EXEC`], [`RecordKind::FORK`], [`RecordKind::EXIT`] or [`RecordKind::LISTEN`].
+    pub kind: u16,
+    /// Reserved.
+    pub reserved: u16,
+    /// Slot of the process; of a fork the child's, which the kernel program took from the free ones.
+    pub slot: u32,
+    /// CLOCK_MONOTONIC.
+    pub timestamp_ns: u64,
+    /// Thread group, in the initial pid namespace.
+    pub tgid: u32,
+    /// The same in the agent's own pid namespace; 0: not visible there.
+    pub namespace_tgid: u32,
+    /// Of a fork: the parent's slot.
+    pub parent_slot: u32,
+    /// Of an exit: the wait status (`task_struct.exit_code`).
+    pub exit_code: u32,
+}
+const _: () = assert!(size_of::<ProcessRecord>() == 32);

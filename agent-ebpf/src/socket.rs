@@ -1,0 +1,132 @@
+//! A socket's state: made, inherited, announced.
+//!
+//! Emits: [`SocketRecord`].
+
+use core::ptr;
+
+use aya_ebpf::helpers::generated as helper;
+use wirespan_ebpf::{NO_SLOT, RecordKind, SocketRecord, SocketState, socket_flag};
+
+use crate::kernel::{self, Object, add, field, offset};
+use crate::ring;
+
+pub(crate) const AF_UNIX: u16 = 1;
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+const SOCK_STREAM: u16 = 1;
+
+/// No direction: the next operation begins a burst.
+const NO_BURST: u8 = u8::MAX;
+
+/// Whether this is a stream socket of a family that is captured.
+#[inline(always)]
+pub(crate) fn is_stream(sk: Object) -> bool {
+    let kind: u16 = field!(sk, sock_type);
+    let family: u16 = field!(sk, sock_family);
+    kind == SOCK_STREAM && (family == AF_INET || family == AF_INET6 || family == AF_UNIX)
+}
+
+/// Whether the state belongs to this very socket: one that was accepted carries its listener's.
+#[inline(always)]
+pub(crate) fn is_own(state: *mut SocketState, sk: Object) -> bool {
+    // SAFETY: `state` is a map value.
+    unsafe { (*state).owner == sk as u64 }
+}
+
+/// The socket's own state, made or taken over from the listener where needed.
+#[inline(always)]
+pub(crate) fn own(sk: Object) -> Option<*mut SocketState> {
+    let state = kernel::create_socket_state(sk)?;
+    if !is_own(state, sk) {
+        // SAFETY: `state` is a map value of this socket; `ready_ns` stays: a listener is never marked, so
+        // it is this socket's own first data.
+        unsafe {
+            (*state).flags = if (*state).owner == 0 { 0 } else { socket_flag::PASSIVE };
+            (*state).owner = sk as u64;
+            (*state).cookie = helper::bpf_get_socket_cookie(sk.cast_mut());
+            (*state).connect_ns = 0;
+            (*state).connected = 0;
+            (*state).next_offset = [0; 2];
+            (*state).slot = NO_SLOT;
+            (*state).burst_left = 0;
+            (*state).burst_direction = NO_BURST;
+        }
+    }
+    Some(state)
+}
+
+/// Gives the socket to the process in `slot`, and announces it.
+#[inline(never)]
+pub(crate) fn announce(sk: Object, state: *mut SocketState, slot: u32) {
+    // SAFETY: `state` is a map value.
+    unsafe { (*state).slot = slot };
+    let mut record = SocketRecord {
+        kind: RecordKind::SOCKET.0,
+        family: field!(sk, sock_family),
+        local_port: field!(sk, sock_num),
+        remote_port: u16::from_be(field!(sk, sock_dport)),
+        timestamp_ns: kernel::now_ns(),
+        // SAFETY: `state` is a map value.
+        cookie: unsafe { (*state).cookie },
+        slot,
+        net_namespace: 0,
+        local_address: [0; 16],
+        remote_address: [0; 16],
+        unix_ends: [0; 2],
+        // SAFETY: `state` is a map value.
+        connect_ns: unsafe { if (*state).connected != 0 { (*state).connect_ns } else { 0 } },
+        sequence: [0; 2],
+        // SAFETY: `state` is a map value.
+        flags: unsafe { (*state).flags },
+        state: field!(sk, sock_state),
+        reserved: [0; 6],
+    };
+    let net: Object = field!(sk, sock_net);
+    record.net_namespace = field!(net, net_inum);
+    match record.family {
+        AF_INET => {
+            let local: u32 = field!(sk, sock_rcv_saddr);
+            let remote: u32 = field!(sk, sock_daddr);
+            // SAFETY: both are 16 bytes.
+            unsafe {
+                ptr::write_unaligned(record.local_address.as_mut_ptr().cast(), local);
+                ptr::write_unaligned(record.remote_address.as_mut_ptr().cast(), remote);
+            }
+        }
+        AF_INET6 => {
+            let base = sk as u64;
+            let local = base + u64::from(offset!(sock_v6_rcv_saddr));
+            let remote = base + u64::from(offset!(sock_v6_daddr));
+            record.local_address = kernel::probe_kernel(local).unwrap_or([0; 16]);
+            record.remote_address = kernel::probe_kernel(remote).unwrap_or([0; 16]);
+        }
+        _ => {
+            // SAFETY: `sk` is a socket by the verifier's types.
+            let unix: Object = unsafe { helper::bpf_skc_to_unix_sock(sk.cast_mut()) }.cast_const().cast();
+            if !unix.is_null() {
+                // Addresses are only compared, and leave the kernel scrambled: an agent's log is no place
+                // to learn where the kernel keeps its objects.
+                let peer = kernel::probe_kernel(unix as u64 + u64::from(offset!(unix_peer))).unwrap_or(0);
+                // SAFETY: `state` is a map value.
+                record.unix_ends = [scramble(unsafe { (*state).owner }), scramble(peer)];
+            }
+        }
+    }
+    let tcp = kernel::tcp_sock(sk);
+    if !tcp.is_null() {
+        record.sequence = [field!(tcp, tcp_write_seq), field!(tcp, tcp_copied_seq)];
+    }
+    if !ring::output(record.cookie, &raw const record, size_of::<SocketRecord>()) {
+        if let Some(process) = kernel::process(slot) {
+            // SAFETY: a map value's counter.
+            add(unsafe { &raw mut (*process).dropped_records }, 1);
+        }
+    }
+}
+
+/// A bijection on 64 bits (the finaliser of SplitMix64): equal in, equal out, and nothing else kept.
+#[inline(always)]
+fn scramble(address: u64) -> u64 {
+    let mixed = (address ^ (address >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb)
+}

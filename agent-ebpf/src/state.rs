@@ -1,0 +1,125 @@
+//! State that the programs keep in maps, and the settings that user space gives them before loading.
+
+use crate::uncaptured;
+
+/// Set before loading, read-only afterwards: the verifier sees constants and drops what is switched off.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Settings {
+    /// Payload bytes copied of one burst (consecutive operations in one direction of a connection).
+    pub burst_budget: u32,
+    /// Number of ring buffers in use, less one; a power of two less one.
+    pub ring_mask: u32,
+    /// Inode of the agent's pid namespace.
+    pub pid_namespace: u32,
+    /// Selects the bit `sk_kern_sock` in the byte at [`crate::KernelFields::sock_kern_sock`].
+    pub kern_sock_mask: u32,
+}
+const _: () = assert!(size_of::<Settings>() == 16);
+
+/// Per socket, in socket storage: freed with the socket.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct SocketState {
+    /// Address of the socket that this belongs to. A socket that was accepted inherits its listener's
+    /// storage: a different address shows it.
+    pub owner: u64,
+    /// The cookie; 0 until the first operation.
+    pub cookie: u64,
+    /// When data became readable and nothing has been read since; 0: nothing waits.
+    pub ready_ns: u64,
+    /// When the connect began, then, once established, how long it took.
+    pub connect_ns: u64,
+    /// Next stream offset, by [`crate::Direction`].
+    pub next_offset: [u64; 2],
+    /// Slot of the process that used it last, for which it has been announced.
+    pub slot: u32,
+    /// Payload bytes left of the current burst's budget.
+    pub burst_left: u32,
+    /// Direction of the current burst.
+    pub burst_direction: u8,
+    /// Bits of [`crate::socket_flag`].
+    pub flags: u8,
+    /// The connect is over and `connect_ns` is its duration.
+    pub connected: u8,
+    /// Reserved.
+    pub reserved: [u8; 5],
+}
+const _: () = assert!(size_of::<SocketState>() == 64);
+
+/// Per traced process, in the task storage of its group leader: freed with the task.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct TaskState {
+    /// The process's slot in the shared table.
+    pub slot: u32,
+    /// Reserved.
+    pub reserved: u32,
+}
+const _: () = assert!(size_of::<TaskState>() == 8);
+
+/// Bits of [`ProcessSlot::flags`].
+pub mod process_flag {
+    /// Operations are captured. Without it the process costs its look-up and nothing more.
+    pub const CAPTURE: u32 = 1 << 0;
+    /// User space assigned the slot without knowing the thread group's number in the initial pid
+    /// namespace: the first operation of the process writes it.
+    pub const UNCLAIMED: u32 = 1 << 1;
+}
+
+/// Per traced process, in a table that user space maps: who owns the slot, and the kernel's books.
+///
+/// Counters only grow. `seen = recorded + dropped` holds for operations and for bytes, where recorded
+/// bytes are `captured` plus all of `uncaptured`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct ProcessSlot {
+    /// Thread group (initial pid namespace) that owns the slot; 0: free or leaving.
+    pub tgid: u32,
+    /// Bits of [`process_flag`].
+    pub flags: u32,
+    /// Operations that moved bytes, by [`crate::Direction`].
+    pub seen_operations: [u64; 2],
+    /// Bytes they moved.
+    pub seen_bytes: [u64; 2],
+    /// Operations whose record went into a ring buffer.
+    pub recorded_operations: [u64; 2],
+    /// Operations whose record found the ring buffer full.
+    pub dropped_operations: [u64; 2],
+    /// Bytes of those.
+    pub dropped_bytes: [u64; 2],
+    /// Payload bytes that went into a ring buffer.
+    pub captured_bytes: [u64; 2],
+    /// Bytes of recorded operations that were not captured, by reason ([`uncaptured`]).
+    pub uncaptured_bytes: [u64; uncaptured::REASONS],
+    /// Receives that only peeked: the bytes come again.
+    pub peeks: u64,
+    /// Other records (sockets, ends, process events) that found the ring buffer full.
+    pub dropped_records: u64,
+    /// Reserved.
+    pub reserved: [u64; 4],
+}
+const _: () = assert!(size_of::<ProcessSlot>() == 192);
+
+/// Plain data: any bytes are a valid value, and there is no padding.
+///
+/// # Safety
+/// Only for `#[repr(C)]` types of integers and arrays of them whose size assertion shows no padding.
+pub unsafe trait Pod: Copy + 'static {}
+
+// SAFETY: integers throughout; each size assertion equals the sum of the members.
+unsafe impl Pod for Settings {}
+// SAFETY: as above.
+unsafe impl Pod for TaskState {}
+// SAFETY: as above.
+unsafe impl Pod for ProcessSlot {}
+// SAFETY: as above.
+unsafe impl Pod for crate::KernelFields {}
+// SAFETY: as above.
+unsafe impl Pod for crate::OperationRecord {}
+// SAFETY: as above.
+unsafe impl Pod for crate::SocketRecord {}
+// SAFETY: as above.
+unsafe impl Pod for crate::EndedRecord {}
+// SAFETY: as above.
+unsafe impl Pod for crate::ProcessRecord {}

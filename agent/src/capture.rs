@@ -1,0 +1,15 @@
+//! Capture: the first stage. Loads the kernel programs, chooses what they trace, and reads their records.
+//!
+//! Nothing here knows a protocol or keeps a payload: a [`Record`] borrows from the ring buffer and is
+//! gone when the next one is read.
+
+mod fields;
+mod loader;
+mod object;
+mod record;
+mod slots;
+
+pub use fields::FieldError;
+pub use loader::{Capture, CaptureSettings, DEFAULT_BURST_BUDGET, LoadError, TraceError};
+pub use record::{Gone, Operation, ProcessEvent, ProcessEventKind, Record, RecordError, Socket, parse};
+pub use slots::Slot;

@@ -1,0 +1,374 @@
+//! Loading the kernel programs, and the handle on them.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use aya::maps::{Map, MapData, MapError, Queue, RingBuf};
+use aya::programs::{BtfTracePoint, Iter, ProgramError};
+use aya::{Btf, Ebpf, EbpfLoader};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use wirespan_ebpf::{ProcessSlot, RINGS, Settings, TaskState, process_flag};
+
+use crate::capture::fields::{self, FieldError};
+use crate::capture::object::OBJECT;
+use crate::capture::record::{self, Record, RecordError};
+use crate::capture::slots::{FreeSlots, Slot};
+use crate::sys::{self, SharedTable};
+
+/// Payload bytes copied of one burst: enough for the heads of almost all HTTP messages (a median head has
+/// a few hundred bytes, one with large cookies some thousand).
+pub const DEFAULT_BURST_BUDGET: u32 = 4096;
+
+/// Slots that the kernel's queue is kept filled with: forks between two rounds of the reader.
+const FORK_SLOTS: usize = 64;
+
+/// The tracepoint programs, by the tracepoint's name, which is also the program's.
+const TRACEPOINTS: [&str; 7] = [
+    "sock_send_length",
+    "sock_recv_length",
+    "sk_data_ready",
+    "inet_sock_set_state",
+    "sched_process_exec",
+    "sched_process_fork",
+    "sched_process_exit",
+];
+
+/// What to load.
+#[derive(Clone, Copy, Debug)]
+pub struct CaptureSettings {
+    /// Payload bytes copied of one burst, at most [`wirespan_ebpf::MAX_PAYLOAD`] of one operation.
+    pub burst_budget: u32,
+    /// Bytes of each ring buffer; rounded up to a power of two of whole pages.
+    pub ring_bytes: u32,
+    /// Ring buffers in use: rounded down to a power of two, at most [`RINGS`].
+    pub rings: usize,
+}
+
+/// Capture can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Built without the BPF toolchain.
+    #[error("this build holds no kernel programs: build it with `cargo xtask build`")]
+    NoObject,
+    /// The kernel's structures.
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    /// The kernel's type information can't be used.
+    #[error("can't use the kernel's type information: {0}")]
+    Btf(#[from] aya::BtfError),
+    /// The object or a map was refused.
+    #[error("can't load the kernel programs' maps (root, or CAP_BPF and CAP_PERFMON, are needed): {0}")]
+    Object(#[from] Box<aya::EbpfError>),
+    /// A program was refused.
+    #[error("the kernel refused the program {program}: {cause}")]
+    Program {
+        /// The program.
+        program: &'static str,
+        /// Why, with the verifier's log.
+        cause: Box<ProgramError>,
+    },
+    /// The object lacks what the agent expects: they don't belong together.
+    #[error("the kernel programs' object has no {0}")]
+    Missing(&'static str),
+    /// A map can't be used.
+    #[error("map {map}: {cause}")]
+    Map {
+        /// The map.
+        map: &'static str,
+        /// Why.
+        cause: Box<MapError>,
+    },
+    /// A system call.
+    #[error("{0}: {1}")]
+    System(&'static str, io::Error),
+}
+
+/// One process can't be traced. The agent goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum TraceError {
+    /// The table is full.
+    #[error("{0} processes are traced already, the most that there is room for")]
+    Full(usize),
+    /// It is gone, or a system call failed.
+    #[error("{0}: {1}")]
+    System(&'static str, io::Error),
+}
+
+/// The loaded programs. Dropping it detaches and unloads everything.
+pub struct Capture {
+    ebpf: Ebpf,
+    rings: Vec<RingBuf<MapData>>,
+    tasks: MapData,
+    fork_slots: Queue<MapData, u32>,
+    free: FreeSlots,
+    table: SharedTable,
+    /// Slots taken out of `free` for the kernel's queue and not yet seen in a fork.
+    queued: usize,
+    malformed: u64,
+}
+
+impl Capture {
+    /// Loads and attaches all programs. Nothing is traced yet.
+    ///
+    /// # Errors
+    /// [`LoadError`], naming what the kernel lacks.
+    pub fn load(settings: &CaptureSettings) -> Result<Self, LoadError> {
+        if OBJECT.is_empty() {
+            return Err(LoadError::NoObject);
+        }
+        let found = fields::find(Path::new("/sys/kernel/btf/vmlinux"))?;
+        let btf = Btf::from_sys_fs()?;
+        let rings = settings.rings.clamp(1, RINGS);
+        let rings = 1_usize << rings.ilog2();
+        let globals = globals(settings, &found, rings)?;
+        let page = 4096;
+        let ring_bytes = settings.ring_bytes.max(page).next_power_of_two();
+        let names = ["RING_0", "RING_1", "RING_2", "RING_3"];
+        let mut loader = EbpfLoader::new();
+        loader
+            .btf(Some(&btf))
+            .allow_unsupported_maps()
+            .override_global("KERNEL_FIELDS", found.offsets.as_slice(), true)
+            .override_global("SETTINGS", sys::pod_bytes(&globals), true);
+        for (index, name) in names.iter().enumerate() {
+            loader.map_max_entries(name, if index < rings { ring_bytes } else { page });
+        }
+        let mut ebpf = loader.load(OBJECT).map_err(Box::new)?;
+        attach(&mut ebpf, &btf)?;
+        let rings = names.iter().take(rings).map(|name| {
+            let map = ebpf.take_map(name).ok_or(LoadError::Missing(name))?;
+            RingBuf::try_from_map(map, name)
+        });
+        let rings = rings.collect::<Result<Vec<_>, _>>()?;
+        let tasks = data(ebpf.take_map("TASKS"), "TASKS")?;
+        let processes = data(ebpf.take_map("PROCESSES"), "PROCESSES")?;
+        let table = SharedTable::map(processes.fd().as_fd())
+            .map_err(|cause| LoadError::System("can't map the process table", cause))?;
+        let fork_slots = ebpf.take_map("FREE_SLOTS").ok_or(LoadError::Missing("FREE_SLOTS"))?;
+        let fork_slots = Queue::try_from(fork_slots)
+            .map_err(|cause| LoadError::Map { map: "FREE_SLOTS", cause: Box::new(cause) })?;
+        let mut capture = Self {
+            ebpf,
+            rings,
+            tasks,
+            fork_slots,
+            free: FreeSlots::new(),
+            table,
+            queued: 0,
+            malformed: 0,
+        };
+        capture.fill_fork_slots();
+        Ok(capture)
+    }
+
+    /// Traces the process `pid` of the agent's pid namespace, with its threads and from now on its forks.
+    ///
+    /// # Errors
+    /// [`TraceError`].
+    pub fn trace(&mut self, pid: i32) -> Result<Slot, TraceError> {
+        let pidfd = open(pid)?;
+        let slot = self.free.take().ok_or(TraceError::Full(wirespan_ebpf::PROCESS_SLOTS - 1))?;
+        let mut entry = EMPTY;
+        entry.flags = process_flag::CAPTURE | process_flag::UNCLAIMED;
+        self.table.set(slot.0, &entry);
+        let state = TaskState { slot: slot.0, reserved: 0 };
+        if let Err(cause) = sys::set_task_storage(self.tasks.fd().as_fd(), pidfd.as_fd(), &state) {
+            self.table.disown(slot.0);
+            self.free.put(slot);
+            return Err(TraceError::System("can't mark the process", cause));
+        }
+        Ok(slot)
+    }
+
+    /// Stops tracing a process that lives on. Its slot stays taken until [`Capture::release`].
+    pub fn untrace(&mut self, pid: i32, slot: Slot) {
+        self.table.disown(slot.0);
+        if let Ok(pidfd) = open(pid) {
+            // An error means that the process is gone, and its storage with it.
+            let _ = sys::remove_task_storage(self.tasks.fd().as_fd(), pidfd.as_fd());
+        }
+    }
+
+    /// Gives back the slot of a process that is gone, after its books were read.
+    pub fn release(&mut self, slot: Slot) {
+        self.table.disown(slot.0);
+        self.free.put(slot);
+    }
+
+    /// A fork took `slot` out of the kernel's queue.
+    pub fn slot_taken(&mut self) {
+        self.queued = self.queued.saturating_sub(1);
+        self.fill_fork_slots();
+    }
+
+    /// The kernel's books of a process; all zero for a slot that doesn't exist.
+    pub fn books(&self, slot: Slot) -> ProcessSlot {
+        self.table.get(slot.0).unwrap_or(EMPTY)
+    }
+
+    /// Other records that found the ring buffer full and belong to no traced process.
+    pub fn dropped_records(&self) -> u64 {
+        self.table.get(0).unwrap_or(EMPTY).dropped_records
+    }
+
+    /// Records that made no sense.
+    pub fn malformed(&self) -> u64 {
+        self.malformed
+    }
+
+    /// Gives state to the sockets that traced processes have open. Reads the open files of all tasks once:
+    /// some ten milliseconds on a large node.
+    ///
+    /// # Errors
+    /// What the iterator answered.
+    pub fn take_inventory(&mut self) -> Result<(), LoadError> {
+        let program: &mut Iter = match self.ebpf.program_mut("inventory") {
+            Some(program) => program.try_into().map_err(|cause| refused("inventory", cause))?,
+            None => return Err(LoadError::Missing("inventory")),
+        };
+        let link = program.attach().map_err(|cause| refused("inventory", cause))?;
+        let link = program.take_link(link).map_err(|cause| refused("inventory", cause))?;
+        let mut file = link
+            .into_file()
+            .map_err(|cause| LoadError::System("can't run the inventory", io::Error::other(cause)))?;
+        let mut nothing = [0; 64];
+        while file
+            .read(&mut nothing)
+            .map_err(|cause| LoadError::System("can't run the inventory", cause))?
+            > 0
+        {}
+        Ok(())
+    }
+
+    /// Reads up to `limit` records of each ring. Returns how many there were.
+    pub fn drain(&mut self, limit: usize, mut each: impl FnMut(Record<'_>)) -> usize {
+        let mut total = 0;
+        for ring in &mut self.rings {
+            let mut count = 0;
+            while count < limit {
+                let Some(item) = ring.next() else { break };
+                count += 1;
+                match record::parse(&item) {
+                    Ok(record) => each(record),
+                    Err(RecordError::Short | RecordError::Kind(_) | RecordError::Length) => {
+                        self.malformed += 1;
+                    }
+                }
+            }
+            total += count;
+        }
+        total
+    }
+
+    /// Waits until a process event comes or `timeout` is over. Operations wake nobody: their reader comes
+    /// round by itself.
+    ///
+    /// # Errors
+    /// The error of poll(2).
+    pub fn wait(&self, timeout: Duration) -> io::Result<()> {
+        let Some(ring) = self.rings.first() else { return Ok(()) };
+        let mut descriptors = [PollFd::from_borrowed_fd(ring.as_fd(), PollFlags::IN)];
+        let timeout = Timespec::try_from(timeout).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
+        match poll(&mut descriptors, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(cause) => Err(cause.into()),
+        }
+    }
+
+    fn fill_fork_slots(&mut self) {
+        while self.queued < FORK_SLOTS {
+            let Some(slot) = self.free.take() else { return };
+            self.table.set(slot.0, &EMPTY);
+            if self.fork_slots.push(slot.0, 0).is_err() {
+                self.free.put(slot);
+                return;
+            }
+            self.queued += 1;
+        }
+    }
+}
+
+const EMPTY: ProcessSlot = ProcessSlot {
+    tgid: 0,
+    flags: 0,
+    seen_operations: [0; 2],
+    seen_bytes: [0; 2],
+    recorded_operations: [0; 2],
+    dropped_operations: [0; 2],
+    dropped_bytes: [0; 2],
+    captured_bytes: [0; 2],
+    uncaptured_bytes: [0; wirespan_ebpf::uncaptured::REASONS],
+    peeks: 0,
+    dropped_records: 0,
+    reserved: [0; 4],
+};
+
+trait TryFromMap: Sized {
+    fn try_from_map(map: Map, name: &'static str) -> Result<Self, LoadError>;
+}
+
+impl TryFromMap for RingBuf<MapData> {
+    fn try_from_map(map: Map, name: &'static str) -> Result<Self, LoadError> {
+        Self::try_from(map).map_err(|cause| LoadError::Map { map: name, cause: Box::new(cause) })
+    }
+}
+
+fn refused(program: &'static str, cause: ProgramError) -> LoadError {
+    LoadError::Program { program, cause: Box::new(cause) }
+}
+
+/// The map itself, for those that aya has no type for.
+fn data(map: Option<Map>, name: &'static str) -> Result<MapData, LoadError> {
+    match map {
+        Some(Map::Array(data) | Map::SkStorage(data) | Map::Unsupported(data)) => Ok(data),
+        _ => Err(LoadError::Missing(name)),
+    }
+}
+
+fn attach(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), LoadError> {
+    // The iterator first: it gives state to sockets, which the tracepoints then use.
+    let inventory: &mut Iter = match ebpf.program_mut("inventory") {
+        Some(program) => program.try_into().map_err(|cause| refused("inventory", cause))?,
+        None => return Err(LoadError::Missing("inventory")),
+    };
+    inventory.load("task_file", btf).map_err(|cause| refused("inventory", cause))?;
+    for name in TRACEPOINTS {
+        let program: &mut BtfTracePoint = match ebpf.program_mut(name) {
+            Some(program) => program.try_into().map_err(|cause| refused(name, cause))?,
+            None => return Err(LoadError::Missing(name)),
+        };
+        program.load(name, btf).map_err(|cause| refused(name, cause))?;
+    }
+    // Attached only when all are loaded: an agent that can't work never runs a hook.
+    for name in TRACEPOINTS {
+        if let Some(program) = ebpf.program_mut(name) {
+            let program: &mut BtfTracePoint = program.try_into().map_err(|cause| refused(name, cause))?;
+            program.attach().map_err(|cause| refused(name, cause))?;
+        }
+    }
+    Ok(())
+}
+
+fn globals(
+    settings: &CaptureSettings,
+    found: &fields::Found,
+    rings: usize,
+) -> Result<Settings, LoadError> {
+    let namespace = rustix::fs::stat("/proc/self/ns/pid")
+        .map_err(|cause| LoadError::System("/proc/self/ns/pid", cause.into()))?;
+    Ok(Settings {
+        burst_budget: settings.burst_budget.max(1),
+        ring_mask: u32::try_from(rings - 1).unwrap_or(0),
+        pid_namespace: u32::try_from(namespace.st_ino).unwrap_or(0),
+        kern_sock_mask: found.kern_sock_mask,
+    })
+}
+
+fn open(pid: i32) -> Result<OwnedFd, TraceError> {
+    let error = |cause: io::Error| TraceError::System("can't open the process", cause);
+    let pid = Pid::from_raw(pid).ok_or_else(|| error(io::ErrorKind::InvalidInput.into()))?;
+    pidfd_open(pid, PidfdFlags::empty()).map_err(|cause| error(cause.into()))
+}

@@ -1,0 +1,315 @@
+//! Ring-buffer bytes to typed records. User space never trusts a record: kind, length and every count are
+//! checked here and nowhere else.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use wirespan_ebpf::{
+    Direction, EndedRecord, OperationRecord, ProcessRecord, RecordKind, SocketRecord, flag, socket_flag,
+};
+
+use crate::capture::Slot;
+use crate::sys::read_pod;
+
+/// One record.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Record<'a> {
+    /// Bytes passed, or the stream ended, or failed.
+    Operation(Operation<'a>),
+    /// A socket, before a process's first operation on it.
+    Socket(Socket),
+    /// A TCP connection is over.
+    Gone(Gone),
+    /// A process came, forked, listened or went.
+    Process(ProcessEvent),
+}
+
+/// One send or receive.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Operation<'a> {
+    /// Socket cookie.
+    pub cookie: u64,
+    /// The process.
+    pub slot: Slot,
+    /// Thread, in the initial pid namespace.
+    pub tid: u32,
+    /// Whether the process sent (else it received).
+    pub sent: bool,
+    /// CLOCK_MONOTONIC after the operation.
+    pub at_ns: u64,
+    /// Stream offset of the first byte.
+    pub offset: u64,
+    /// Bytes that passed.
+    pub length: u32,
+    /// The first of them.
+    pub payload: &'a [u8],
+    /// The last of them, where `payload` doesn't reach so far.
+    pub tail: &'a [u8],
+    /// The peer closed its direction.
+    pub end_of_stream: bool,
+    /// errno of a failed operation; 0: none.
+    pub error: u16,
+    /// The descriptor is in blocking mode (receives only).
+    pub blocking: bool,
+    /// How long received data had been readable.
+    pub queue_ns: Option<u64>,
+    /// The runtime's logical task; 0: the thread.
+    pub context: u64,
+    /// Smoothed round-trip time; 0: unknown.
+    pub srtt_us: u32,
+    /// Segments retransmitted on this connection so far.
+    pub retransmits: u32,
+    /// The thread's time on a run queue so far.
+    pub run_delay_ns: u64,
+    /// The thread's time on a CPU so far, as of its last switch or tick.
+    pub exec_ns: u64,
+}
+
+/// A socket and its ends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Socket {
+    /// Socket cookie.
+    pub cookie: u64,
+    /// The process.
+    pub slot: Slot,
+    /// CLOCK_MONOTONIC.
+    pub at_ns: u64,
+    /// Both ends of an internet socket.
+    pub addresses: Option<(SocketAddr, SocketAddr)>,
+    /// Of a unix socket: this end and its peer.
+    pub unix_ends: Option<(u64, u64)>,
+    /// Inode of the network namespace.
+    pub net_namespace: u32,
+    /// The process connected, and was seen to.
+    pub active: bool,
+    /// Accepted from a listener that was known.
+    pub passive: bool,
+    /// How long the connect took.
+    pub connect_ns: Option<u64>,
+}
+
+/// A TCP connection reached CLOSE.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gone {
+    /// Socket cookie.
+    pub cookie: u64,
+    /// The process that used it last.
+    pub slot: Slot,
+    /// CLOCK_MONOTONIC.
+    pub at_ns: u64,
+    /// errno; 0 for an orderly end.
+    pub error: u16,
+}
+
+/// What happened to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessEventKind {
+    /// It executed a program.
+    Exec,
+    /// It is a traced process's new child.
+    Fork,
+    /// Its last thread exited, with this wait status.
+    Exit(u32),
+    /// It began to listen on a TCP port.
+    Listen,
+}
+
+/// A process event.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ProcessEvent {
+    /// What happened.
+    pub kind: ProcessEventKind,
+    /// Its slot, where it has one.
+    pub slot: Option<Slot>,
+    /// The parent's slot (fork).
+    pub parent_slot: Option<Slot>,
+    /// CLOCK_MONOTONIC.
+    pub at_ns: u64,
+    /// Its number in the agent's pid namespace; `None`: not visible there.
+    pub pid: Option<i32>,
+}
+
+/// A record that makes no sense: the object and the agent don't belong together, or memory is corrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// Shorter than its kind.
+    #[error("a record is shorter than its kind")]
+    Short,
+    /// No such kind.
+    #[error("a record is of unknown kind {0}")]
+    Kind(u16),
+    /// An operation captures more than it moved.
+    #[error("a record's lengths contradict each other")]
+    Length,
+}
+
+/// Checks and types one record.
+///
+/// # Errors
+/// [`RecordError`]; nothing of the record may then be used.
+pub fn parse(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
+    let kind = read_u16(bytes).ok_or(RecordError::Short)?;
+    match RecordKind(kind) {
+        RecordKind::OPERATION => operation(bytes),
+        RecordKind::SOCKET => Ok(Record::Socket(socket(&read(bytes)?))),
+        RecordKind::ENDED => {
+            let record: EndedRecord = read(bytes)?;
+            Ok(Record::Gone(Gone {
+                cookie: record.cookie,
+                slot: Slot(record.slot),
+                at_ns: record.timestamp_ns,
+                error: record.error,
+            }))
+        }
+        RecordKind::EXEC | RecordKind::FORK | RecordKind::EXIT | RecordKind::LISTEN => {
+            Ok(Record::Process(process(&read(bytes)?)))
+        }
+        _ => Err(RecordError::Kind(kind)),
+    }
+}
+
+fn read_u16(bytes: &[u8]) -> Option<u16> {
+    bytes.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes))
+}
+
+fn read<T: wirespan_ebpf::Pod>(bytes: &[u8]) -> Result<T, RecordError> {
+    read_pod(bytes).ok_or(RecordError::Short)
+}
+
+fn operation(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
+    let record: OperationRecord = read(bytes)?;
+    let captured = usize::try_from(record.captured).unwrap_or(usize::MAX);
+    let payload = bytes.get(size_of::<OperationRecord>()..).and_then(|rest| rest.get(..captured));
+    let payload = payload.ok_or(RecordError::Short)?;
+    let tail_length = usize::from(record.tail_length);
+    // `tail` is a member of the fixed header, found again in the borrowed bytes.
+    let tail_offset = std::mem::offset_of!(OperationRecord, tail);
+    let tail = bytes.get(tail_offset..).and_then(|rest| rest.get(..tail_length));
+    let tail = tail.filter(|_| tail_length <= record.tail.len()).ok_or(RecordError::Length)?;
+    if u64::from(record.captured) + u64::from(record.tail_length) > u64::from(record.length) {
+        return Err(RecordError::Length);
+    }
+    let has = |bit| record.flags & bit != 0;
+    Ok(Record::Operation(Operation {
+        cookie: record.cookie,
+        slot: Slot(record.slot),
+        tid: record.tid,
+        sent: record.direction == Direction::SEND.0,
+        at_ns: record.timestamp_ns,
+        offset: record.offset,
+        length: record.length,
+        payload,
+        tail,
+        end_of_stream: has(flag::END_OF_STREAM),
+        error: if has(flag::FAILED) { record.error.max(1) } else { 0 },
+        blocking: has(flag::BLOCKING),
+        queue_ns: has(flag::QUEUE_TIME).then_some(record.queue_ns),
+        context: record.context,
+        srtt_us: record.srtt_us,
+        retransmits: record.retransmits,
+        run_delay_ns: record.run_delay_ns,
+        exec_ns: record.exec_ns,
+    }))
+}
+
+fn socket(record: &SocketRecord) -> Socket {
+    let family = i32::from(record.family);
+    let internet = |address: fn(&[u8; 16]) -> IpAddr| {
+        Some((
+            SocketAddr::new(address(&record.local_address), record.local_port),
+            SocketAddr::new(address(&record.remote_address), record.remote_port),
+        ))
+    };
+    let addresses = match family {
+        libc::AF_INET => internet(|[a, b, c, d, ..]| Ipv4Addr::new(*a, *b, *c, *d).into()),
+        // An IPv4 peer of an IPv6 socket is that IPv4 address: both ends must give the same pair.
+        libc::AF_INET6 => internet(|bytes| Ipv6Addr::from(*bytes).to_canonical()),
+        _ => None,
+    };
+    Socket {
+        cookie: record.cookie,
+        slot: Slot(record.slot),
+        at_ns: record.timestamp_ns,
+        addresses,
+        unix_ends: (family == libc::AF_UNIX).then_some(record.unix_ends.into()),
+        net_namespace: record.net_namespace,
+        active: record.flags & socket_flag::ACTIVE != 0,
+        passive: record.flags & socket_flag::PASSIVE != 0,
+        connect_ns: (record.connect_ns != 0).then_some(record.connect_ns),
+    }
+}
+
+fn process(record: &ProcessRecord) -> ProcessEvent {
+    let kind = match RecordKind(record.kind) {
+        RecordKind::EXEC => ProcessEventKind::Exec,
+        RecordKind::FORK => ProcessEventKind::Fork,
+        RecordKind::LISTEN => ProcessEventKind::Listen,
+        _ => ProcessEventKind::Exit(record.exit_code),
+    };
+    ProcessEvent {
+        kind,
+        slot: Slot::known(record.slot),
+        parent_slot: Slot::known(record.parent_slot),
+        at_ns: record.timestamp_ns,
+        pid: i32::try_from(record.namespace_tgid).ok().filter(|pid| *pid > 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::sys::pod_bytes;
+
+    fn sample() -> OperationRecord {
+        let mut record: OperationRecord = read_pod(&[0; size_of::<OperationRecord>()]).unwrap();
+        record.kind = RecordKind::OPERATION.0;
+        record.captured = 4;
+        record.length = 10;
+        record.tail_length = 6;
+        record.tail = *b"234567\0\0";
+        record
+    }
+
+    #[test]
+    fn gives_payload_and_tail() {
+        let mut bytes = pod_bytes(&sample()).to_vec();
+        bytes.extend_from_slice(b"0001");
+        let Ok(Record::Operation(operation)) = parse(&bytes) else { panic!("no operation") };
+        assert_eq!((operation.payload, operation.tail), (&b"0001"[..], &b"234567"[..]));
+    }
+
+    #[test]
+    fn refuses_every_prefix() {
+        let mut bytes = pod_bytes(&sample()).to_vec();
+        bytes.extend_from_slice(b"0001");
+        for length in 0..bytes.len() {
+            assert!(parse(&bytes[..length]).is_err(), "a prefix of {length} bytes passed");
+        }
+    }
+
+    #[test]
+    fn refuses_more_payload_than_passed() {
+        let mut record = sample();
+        record.length = 9;
+        let mut bytes = pod_bytes(&record).to_vec();
+        bytes.extend_from_slice(b"0001");
+        assert_eq!(parse(&bytes), Err(RecordError::Length));
+    }
+
+    proptest! {
+        #[test]
+        fn takes_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn takes_any_operation(bytes in proptest::collection::vec(any::<u8>(), 110..300)) {
+            let mut bytes = bytes;
+            bytes[..2].copy_from_slice(&RecordKind::OPERATION.0.to_ne_bytes());
+            if let Ok(Record::Operation(operation)) = parse(&bytes) {
+                prop_assert!(operation.payload.len() + operation.tail.len() <= operation.length as usize);
+            }
+        }
+    }
+}
