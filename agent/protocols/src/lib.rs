@@ -4,4 +4,5 @@
 //! of missing bytes behind it is an ordinary input here; hostile bytes are the normal case.
 #![forbid(unsafe_code)]
 
+pub mod limits;
 pub mod w3c;
