@@ -4,5 +4,6 @@
 //! of missing bytes behind it is an ordinary input here; hostile bytes are the normal case.
 #![forbid(unsafe_code)]
 
+pub mod http1;
 pub mod limits;
 pub mod w3c;

@@ -1,0 +1,409 @@
+//! Both directions of one HTTP/1.x connection: which exchanges are open, and what is certain of them.
+//!
+//! Responses pair with requests by order alone (RFC 9112, 9.3), so one lost message would shift every
+//! later pair. Hence the rule of this file: what may have hidden a message's beginning abandons all open
+//! exchanges, and pairing begins anew only where a client that doesn't pipeline leaves no doubt. What
+//! each direction does with its bytes is in `requests` and `responses`.
+
+use std::collections::VecDeque;
+
+use super::{
+    event::{Abandon, Counters, Direction, End, EndError, Event, Skip},
+    stream::{Piece, State, Stream},
+};
+
+/// Where events go.
+pub(super) type Out<'a, M> = dyn FnMut(Event<M>) + 'a;
+
+/// Whether a direction took all of a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    Taken,
+    /// The rest has to wait for the other direction.
+    Hold,
+}
+
+/// A request that waits for its response, or whose response isn't over.
+#[derive(Debug)]
+pub(super) struct Exchange<M> {
+    pub(super) ordinal: u64,
+    pub(super) is_head: bool,
+    pub(super) is_connect: bool,
+    /// The client asked for another protocol.
+    pub(super) upgrade: bool,
+    /// The client may leave the body out when refused (`Expect: 100-continue`).
+    pub(super) expects_continue: bool,
+    pub(super) request_ended: bool,
+    /// Bytes that may have been its response were skipped.
+    pub(super) doubtful: bool,
+    pub(super) answer: Answer<M>,
+}
+
+/// How far an exchange's response is.
+#[derive(Debug)]
+pub(super) enum Answer<M> {
+    Awaited,
+    Begun,
+    /// Over before its request was.
+    Over {
+        end: End,
+        last: M,
+    },
+}
+
+/// An HTTP/1.x connection seen from beside it.
+///
+/// `M` is the caller's mark (a time, a thread), cloned from the pieces into the events. Offsets count
+/// from the first byte of each stream, which is 0 for a connection seen from its start. Pieces of one
+/// direction come in the order of their offsets; between the directions order may be slightly off: a
+/// response that comes before its request is held for it.
+///
+/// A connection whose lost bytes can't be placed in a direction needs [`Self::on_gap`] for both.
+#[derive(Debug)]
+pub struct Connection<M> {
+    pub(super) requests: Stream<M>,
+    pub(super) responses: Stream<M>,
+    pub(super) open: VecDeque<Exchange<M>>,
+    pub(super) next_exchange: u64,
+    /// Two requests were open at once, at some time.
+    pub(super) pipelined: bool,
+    /// Something was lost at some time: the pairing rests on the client not pipelining.
+    pub(super) tainted: bool,
+    /// The server still owes a response to a request that was lost or abandoned.
+    pub(super) owed: bool,
+    /// A request came while one was owed: either the client pipelines or the response was lost too.
+    pub(super) suspected: bool,
+}
+
+impl<M: Clone> Connection<M> {
+    /// A connection seen `from_start`, or met in the middle.
+    #[must_use]
+    pub fn new(from_start: bool) -> Self {
+        Self {
+            requests: Stream::new(from_start),
+            responses: Stream::new(from_start),
+            open: VecDeque::new(),
+            next_exchange: 0,
+            pipelined: false,
+            tainted: !from_start,
+            owed: false,
+            suspected: false,
+        }
+    }
+
+    /// Takes a piece: `bytes` begin at stream offset `offset`, and `missing` further bytes followed them
+    /// on the wire but were not captured. An offset behind the expected one makes a hole, which is the
+    /// same as missing bytes; what comes before it has passed already and is skipped.
+    pub fn on_bytes(
+        &mut self,
+        direction: Direction,
+        offset: u64,
+        bytes: &[u8],
+        missing: u64,
+        mark: &M,
+        out: &mut impl FnMut(Event<M>),
+    ) {
+        let mut piece = Piece { offset, bytes, missing, mark, start: true };
+        let placed = self.stream_mut(direction).place(&mut piece);
+        if placed.overlap > 0 {
+            self.skip(direction, placed.overlap, Skip::Overlap, out);
+        }
+        if placed.hole > 0 {
+            if direction == Direction::Responses {
+                self.nothing_owed();
+            }
+            let hole = Piece {
+                offset: offset.saturating_sub(placed.hole),
+                bytes: &[],
+                missing: placed.hole,
+                mark,
+                start: true,
+            };
+            self.feed(direction, hole, out);
+        }
+        self.feed(direction, piece, out);
+    }
+
+    /// Bytes of a direction were lost and how they lie is unknown: every open exchange is abandoned.
+    pub fn on_gap(&mut self, direction: Direction, out: &mut impl FnMut(Event<M>)) {
+        self.stream_mut(direction).unplace();
+        if matches!(self.stream(direction).state, State::Ended | State::Tunnel | State::Silent) {
+            return;
+        }
+        self.desync(Abandon::Gap, Skip::Resync, out);
+        if direction == Direction::Responses {
+            self.nothing_owed();
+        }
+    }
+
+    /// A direction ended, orderly (`None`) or not. Ends a body that is delimited so, and what can't be
+    /// answered any more. Once both directions have ended every exchange is over.
+    pub fn on_end(
+        &mut self,
+        direction: Direction,
+        error: Option<EndError>,
+        mark: &M,
+        out: &mut impl FnMut(Event<M>),
+    ) {
+        let stream = self.stream_mut(direction);
+        if stream.has_ended() {
+            return;
+        }
+        stream.ending = Some((error, mark.clone()));
+        if self.requests.has_ended() && self.responses.has_ended() {
+            // Nothing will come that they could wait for.
+            self.skip_pending(Direction::Requests, Skip::Resync, out);
+            self.skip_pending(Direction::Responses, Skip::UnpairedResponse, out);
+        }
+        self.settle(Direction::Requests, out);
+        self.settle(Direction::Responses, out);
+        self.release(out);
+    }
+
+    /// The connection has been quiet for a while: exchanges whose end can only be inferred end now, and
+    /// held bytes are dropped.
+    pub fn on_idle(&mut self, out: &mut impl FnMut(Event<M>)) {
+        self.end_inferred(out);
+        if let Some(Exchange { answer: Answer::Over { .. }, expects_continue, .. }) =
+            self.open.front()
+        {
+            // A client that expected 100 and was refused may have left the body out.
+            let body_left_out = *expects_continue
+                && matches!(&self.requests.state, State::Body(body) if body.content_bytes == 0);
+            self.pop_ended(out);
+            if body_left_out {
+                self.requests.state = State::Desync;
+                self.tainted = true;
+            }
+        }
+        if !self.requests.held.is_empty() || !self.responses.held.is_empty() {
+            self.desync(Abandon::Gap, Skip::HeldTooLong, out);
+            self.nothing_owed();
+        }
+    }
+
+    /// What became of a direction's bytes so far.
+    #[must_use]
+    pub fn counters(&self, direction: Direction) -> Counters {
+        self.stream(direction).counters()
+    }
+
+    /// How many exchanges are neither over nor abandoned.
+    #[must_use]
+    pub fn open_exchanges(&self) -> usize {
+        self.open.len()
+    }
+
+    pub(super) fn stream(&self, direction: Direction) -> &Stream<M> {
+        match direction {
+            Direction::Requests => &self.requests,
+            Direction::Responses => &self.responses,
+        }
+    }
+
+    pub(super) fn stream_mut(&mut self, direction: Direction) -> &mut Stream<M> {
+        match direction {
+            Direction::Requests => &mut self.requests,
+            Direction::Responses => &mut self.responses,
+        }
+    }
+
+    fn feed(&mut self, direction: Direction, mut piece: Piece<'_, M>, out: &mut Out<'_, M>) {
+        if piece.is_empty() {
+            return;
+        }
+        let behind = !self.stream(direction).held.is_empty();
+        if (behind || self.advance(direction, &mut piece, out) == Flow::Hold)
+            && !self.stream_mut(direction).held.push(&piece)
+        {
+            self.skip(direction, piece.len(), Skip::HeldTooLong, out);
+            self.desync(Abandon::Gap, Skip::HeldTooLong, out);
+            self.nothing_owed();
+        }
+        self.release(out);
+    }
+
+    fn advance(
+        &mut self,
+        direction: Direction,
+        piece: &mut Piece<'_, M>,
+        out: &mut Out<'_, M>,
+    ) -> Flow {
+        match direction {
+            Direction::Requests => self.advance_requests(piece, out),
+            Direction::Responses => self.advance_responses(piece, out),
+        }
+    }
+
+    /// Hands on what was held and needn't be any more.
+    fn release(&mut self, out: &mut Out<'_, M>) {
+        while self.release_one(Direction::Requests, out)
+            | self.release_one(Direction::Responses, out)
+        {}
+    }
+
+    /// Whether anything of the first held piece was taken.
+    fn release_one(&mut self, direction: Direction, out: &mut Out<'_, M>) -> bool {
+        let Some(held) = self.stream_mut(direction).held.pop() else { return false };
+        let mut piece = held.piece();
+        let before = piece.len();
+        let flow = self.advance(direction, &mut piece, out);
+        let taken = before - piece.len();
+        if flow == Flow::Hold {
+            self.stream_mut(direction).held.put_back(held, taken);
+        }
+        self.settle(direction, out);
+        taken > 0
+    }
+
+    /// Ends a direction that has ended, once nothing of it is held.
+    fn settle(&mut self, direction: Direction, out: &mut Out<'_, M>) {
+        let stream = self.stream_mut(direction);
+        if !stream.held.is_empty() {
+            return;
+        }
+        let Some((error, mark)) = stream.ending.take() else { return };
+        stream.end_error = error;
+        match direction {
+            Direction::Requests => self.end_requests(error, &mark, out),
+            Direction::Responses => self.end_responses(error, &mark, out),
+        }
+    }
+
+    pub(super) fn skip(
+        &mut self,
+        direction: Direction,
+        bytes: u64,
+        reason: Skip,
+        out: &mut Out<'_, M>,
+    ) {
+        if bytes > 0 {
+            self.stream_mut(direction).count_skipped(bytes);
+            out(Event::Skipped { direction, bytes, reason });
+        }
+    }
+
+    /// Skips what is held of a direction.
+    fn skip_pending(&mut self, direction: Direction, reason: Skip, out: &mut Out<'_, M>) {
+        let held = self.stream_mut(direction).held.clear();
+        self.skip(direction, held, reason, out);
+    }
+
+    /// Puts a stream in a state that keeps nothing of what it had.
+    pub(super) fn reset(
+        &mut self,
+        direction: Direction,
+        state: State<M>,
+        held: Skip,
+        gathered: Skip,
+        out: &mut Out<'_, M>,
+    ) {
+        self.skip_pending(direction, held, out);
+        let stream = self.stream_mut(direction);
+        if let State::Head(gather) = std::mem::replace(&mut stream.state, state) {
+            self.skip(direction, gather.pending(), gathered, out);
+        }
+    }
+
+    /// Gives up what is open: what follows is paired only after both sides were recognised anew, or,
+    /// with a client that pipelines, never.
+    pub(super) fn desync(&mut self, reason: Abandon, held: Skip, out: &mut Out<'_, M>) {
+        self.tainted = true;
+        for exchange in std::mem::take(&mut self.open) {
+            let exchange_end = match exchange.answer {
+                Answer::Over { end, last } => Event::End { exchange: exchange.ordinal, last, end },
+                answer => {
+                    self.owed |= matches!(answer, Answer::Awaited);
+                    Event::Abandoned { exchange: exchange.ordinal, reason }
+                }
+            };
+            out(exchange_end);
+        }
+        for direction in [Direction::Requests, Direction::Responses] {
+            if matches!(self.stream(direction).state, State::Ended | State::Tunnel) {
+                continue;
+            }
+            let state = if self.pipelined { State::Silent } else { State::Desync };
+            self.reset(direction, state, held, Skip::Resync, out);
+        }
+    }
+
+    /// The client pipelines, and something was lost: nothing on this connection is certain any more.
+    pub(super) fn silence(&mut self, out: &mut Out<'_, M>) {
+        self.pipelined = true;
+        self.desync(Abandon::Pipelined, Skip::Resync, out);
+    }
+
+    /// Response bytes passed, or may have been lost: nothing is owed for certain.
+    pub(super) fn nothing_owed(&mut self) {
+        self.owed = false;
+        self.suspected = false;
+    }
+
+    /// Ends the response whose framing was lost: it is over, whatever its length was.
+    pub(super) fn end_inferred(&mut self, out: &mut Out<'_, M>) {
+        let State::Lost { last, content_bytes, .. } = &self.responses.state else { return };
+        let (last, end) = (last.clone(), End::Inferred { body_bytes: *content_bytes });
+        self.responses.state = State::Desync;
+        if let Some(exchange) = self.open.pop_front() {
+            out(Event::End { exchange: exchange.ordinal, last, end });
+        }
+    }
+
+    /// The response of the first open exchange is over; so is the exchange if its request is.
+    pub(super) fn finish_response(&mut self, end: End, last: M, out: &mut Out<'_, M>) {
+        let request_over = matches!(self.requests.state, State::Ended);
+        let Some(exchange) = self.open.front_mut() else { return };
+        exchange.answer = Answer::Over { end, last };
+        if exchange.request_ended || request_over {
+            self.pop_ended(out);
+        }
+    }
+
+    /// Ends the first open exchange if its response is over.
+    pub(super) fn pop_ended(&mut self, out: &mut Out<'_, M>) {
+        match self.open.pop_front() {
+            Some(Exchange { ordinal, answer: Answer::Over { end, last }, .. }) => {
+                out(Event::End { exchange: ordinal, last, end });
+            }
+            Some(exchange) => self.open.push_front(exchange),
+            None => {}
+        }
+    }
+
+    /// Ends what can't be answered any more.
+    pub(super) fn end_unanswered(
+        &mut self,
+        error: Option<EndError>,
+        mark: &M,
+        out: &mut Out<'_, M>,
+    ) {
+        for Exchange { ordinal: exchange, answer, doubtful, .. } in std::mem::take(&mut self.open) {
+            out(match answer {
+                Answer::Over { end, last } => Event::End { exchange, last, end },
+                _ if doubtful => Event::Abandoned { exchange, reason: Abandon::Unpaired },
+                _ => {
+                    let (last, end) = (mark.clone(), End::NoResponse { error });
+                    Event::End { exchange, last, end }
+                }
+            });
+        }
+    }
+
+    /// The connection speaks something else from here on.
+    pub(super) fn upgrade(&mut self, mark: &M, out: &mut Out<'_, M>) {
+        if let Some(exchange) = self.open.pop_front() {
+            let (exchange, last) = (exchange.ordinal, mark.clone());
+            out(Event::End { exchange, last, end: End::Upgraded });
+        }
+        for exchange in std::mem::take(&mut self.open) {
+            out(Event::Abandoned { exchange: exchange.ordinal, reason: Abandon::Upgraded });
+        }
+        for direction in [Direction::Requests, Direction::Responses] {
+            if !matches!(self.stream(direction).state, State::Ended) {
+                let after = Skip::AfterUpgrade;
+                self.reset(direction, State::Tunnel, after, after, out);
+            }
+        }
+    }
+}
