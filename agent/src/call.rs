@@ -128,4 +128,7 @@ pub enum Withheld {
     LateWork,
     /// The process serves connections that can't be read (TLS, HTTP/2, an upgrade).
     Opaque,
+    /// What would tell was not seen: records were lost, an end was missed, or the parent's own call was
+    /// abandoned or evicted, so that no span of it will ever exist.
+    Lost,
 }
