@@ -1,1 +1,353 @@
-//! Which request caused which call.
+//! Which request caused which call: every call's parent, trace and span ids.
+//!
+//! Stage: after the call, before the span. Sans-IO: no clock, no randomness of its own, one thread. It
+//! knows no protocol, and it never guesses: a parent is certain under the assumptions below, or withheld.
+//!
+//! # Time
+//! Events are told in any order; each carries its own `at_ns`. [`Engine::tick`] says up to which moment
+//! everything was delivered, and every waiting time counts from there. Each question ("who was in flight
+//! when this call began?") is asked of the call's own moment with all that is known when it is decided.
+//!
+//! # The rules, and why they are certain
+//! 1. **Join.** A request begins at the same TCP sequence number at both ends of a connection. The client
+//!    call is the server call's parent. Assumes nothing rewrites the stream between the two ends.
+//! 2. **Headers.** A server call without a join continues the `traceparent` it received. A client call
+//!    whose own headers carry one keeps its local parent if that is in the same trace, else the header's
+//!    span is its parent: the application propagates by itself and knows better.
+//! 3. **Thread.** A thread that read a request from a blocking socket serves that request until it
+//!    responds, so what it sends meanwhile is that request's. On one thread times are strictly ordered.
+//!    Assumes the reading thread also handles the request; where requests overlap on the thread, that (or
+//!    the completeness of records) is refuted, and its calls are withheld.
+//! 4. **Context.** Where the runtime's logical task is known on both sides and equal, it decides, until
+//!    `late_work_ns` after the response. An unknown context in a process whose requests have contexts is
+//!    withheld.
+//! 5. **Single in flight.** If exactly one request was in flight in the whole process when the call began,
+//!    and the process makes calls only for requests, the call is that request's. For work that its
+//!    request waits for, this needs no tolerance around starts and ends: a read is stamped in the
+//!    process's own context before the application sees the bytes, and the response after the last
+//!    awaited call, all on one clock, so the call's moment lies inside its own request's interval. A
+//!    stamp that is late only widens the interval of the request before, which withholds. What else could
+//!    have made the call, and how it is excluded:
+//!    - a timer, consumer or pool: any call ever made with nothing in flight makes the process `Ambient`
+//!      for life; those within the look-ahead after the call count too;
+//!    - an earlier request's unawaited work: a request that ends with calls open which were made during
+//!      it casts doubt (`LateWork`) for `late_work_ns`;
+//!    - a request that can't be seen: while the process serves an opaque connection, and as long again as
+//!      late work lasts, nothing is certain (`Opaque`); nor after records were lost (`Lost`).
+//!
+//!    **Not covered**: fire-and-forget work that begins after its request's response, never has a call
+//!    open when a response ends, and only ever runs while exactly one other request is in flight; a timer
+//!    whose first call ever falls inside a lone request. The first such call at an idle moment ends it.
+//! 6. A process that never served is a **Root**'s. A call with nothing in flight in one that serves is in
+//!    no request: `Withheld(Ambient)`.
+//!
+//! # What a caller must tell
+//! - A process found running, and any loss of an inbound connection's records: [`Engine::inbound_lost`].
+//! - Inbound connections that can't be read: [`Engine::opaque_inbound`].
+//! - A server call that broke off while its handler may go on: [`Engine::broken_off`].
+//!
+//! # Ids
+//! A span's id is chosen when its call starts, a trace's when it is first needed, by a root. Once given
+//! out it is frozen: a child may be placed minutes before its parent ends. A root's flags are `0x03`:
+//! sampled, and random (W3C level 2), which [`IdSource`] promises. Below a parent its flags and
+//! `tracestate` are passed on.
+
+mod books;
+mod config;
+mod decide;
+mod join;
+mod lifetime;
+mod process;
+mod schedule;
+mod state;
+mod timeline;
+mod trace;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use rustc_hash::FxHashMap;
+
+pub use self::books::{Books, WithheldBooks};
+pub use self::config::{Config, IdSource, RandomIds};
+use self::process::{Process, Question};
+use self::schedule::{Due, Schedule};
+use self::state::{Call, Far, Parent, Socket};
+use crate::call::{CallEnded, CallId, CallStarted, Placement, ProcessId, Role, SocketId};
+
+/// The engine. See the module's documentation.
+pub struct Engine {
+    config: Config,
+    ids: Box<dyn IdSource>,
+    /// The newest moment known to be fully delivered.
+    now: u64,
+    calls: FxHashMap<CallId, Call>,
+    /// Calls in order of arrival, for eviction; some are gone already.
+    call_order: VecDeque<CallId>,
+    sockets: FxHashMap<SocketId, Socket>,
+    socket_order: VecDeque<SocketId>,
+    processes: FxHashMap<ProcessId, Process>,
+    process_order: VecDeque<ProcessId>,
+    schedule: Schedule,
+    books: Books,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("now", &self.now)
+            .field("calls", &self.calls.len())
+            .field("sockets", &self.sockets.len())
+            .field("processes", &self.processes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// An engine that knows nothing.
+    #[must_use]
+    pub fn new(config: Config, ids: Box<dyn IdSource>) -> Self {
+        Self {
+            config,
+            ids,
+            now: 0,
+            calls: FxHashMap::default(),
+            call_order: VecDeque::new(),
+            sockets: FxHashMap::default(),
+            socket_order: VecDeque::new(),
+            processes: FxHashMap::default(),
+            process_order: VecDeque::new(),
+            schedule: Schedule::default(),
+            books: Books::default(),
+        }
+    }
+
+    /// A process is traced from its beginning. One found running is followed by
+    /// [`inbound_lost`](Self::inbound_lost): requests may be in flight that were never seen to start.
+    pub fn process_started(&mut self, id: ProcessId) {
+        self.process_mut(id);
+    }
+
+    /// A process exited. Its calls that are still open some seconds later are abandoned.
+    pub fn process_gone(&mut self, id: ProcessId, at_ns: u64) {
+        if self.processes.contains_key(&id) {
+            let at = at_ns.max(self.now).saturating_add(self.config.window_ns());
+            self.schedule.push(at, Due::Process(id));
+        }
+    }
+
+    /// The two ends of one connection are both traced on this node. Told once, from either end.
+    pub fn paired(&mut self, a: SocketId, b: SocketId) {
+        self.pair(a, b);
+    }
+
+    /// This socket's peer is known not to be traced here, so nothing waits for it.
+    pub fn unpaired(&mut self, id: SocketId) {
+        self.untraced(id);
+    }
+
+    /// An inbound connection that can't be read (TLS, HTTP/2, upgraded) opened or closed in a process.
+    pub fn opaque_inbound(&mut self, process: ProcessId, socket: SocketId, open: bool, at_ns: u64) {
+        let late_work_ns = self.config.late_work_ns;
+        self.socket_mut(socket).opaque_in = open.then_some(process);
+        self.process_mut(process).opaque(socket, open, at_ns, late_work_ns);
+    }
+
+    /// Requests of this process may have passed unseen up to `at_ns`: it was found running, or records
+    /// of its inbound connections were lost. Its calls are withheld, and are no evidence against it,
+    /// until `late_work_ns` later. To be told within the look-ahead to take effect in time.
+    pub fn inbound_lost(&mut self, process: ProcessId, at_ns: u64) {
+        let until = at_ns.saturating_add(self.config.late_work_ns);
+        self.process_mut(process).blind(until);
+    }
+
+    /// A socket was closed. Its calls stay findable for a while.
+    pub fn socket_closed(&mut self, id: SocketId, at_ns: u64) {
+        self.exorcise(id, at_ns);
+        let late_work_ns = self.config.late_work_ns;
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        socket.closed = true;
+        if let Some(process) = socket.opaque_in.take().and_then(|id| self.processes.get_mut(&id)) {
+            process.opaque(id, false, at_ns, late_work_ns);
+        }
+        let at = at_ns.max(self.now).saturating_add(self.config.linger_ns);
+        self.schedule.push(at, Due::Socket(id));
+    }
+
+    /// A call began. Calls may be told in any order, and late.
+    pub fn started(&mut self, call: CallStarted) {
+        let CallStarted { id, process, socket, role, task, at_ns: at, offset, remote } = call;
+        if self.calls.contains_key(&id) {
+            self.books.unmatched += 1;
+            return;
+        }
+        self.books.started += 1;
+        self.make_room(id);
+        let due = at.max(self.now).saturating_add(self.config.join_wait_ns);
+        // TCP's numbers have 32 bits; beyond them each end unwraps for itself.
+        let offset = offset as u32;
+        let state = Call {
+            process,
+            socket,
+            role,
+            task,
+            start: at,
+            end: None,
+            remote,
+            span: self.ids.span_id(),
+            parent: Parent::Undecided,
+            peer: None,
+            trace: None,
+            due,
+            abandoned: false,
+            placed: false,
+            aged: false,
+            held: false,
+            suspect: false,
+            dependents: 0,
+            named: 0,
+        };
+        self.calls.insert(id, state);
+        match role {
+            Role::Server => self.server_started(id, due),
+            Role::Client => {
+                self.process_mut(process).client_started(id, at);
+                self.schedule.push(due, Due::Early(id));
+            }
+        }
+        self.find_match(id, socket, role, offset);
+        self.bound_process(process);
+    }
+
+    fn server_started(&mut self, id: CallId, due: u64) {
+        let Some(&Call { process, socket, task, start, .. }) = self.calls.get(&id) else { return };
+        // Before the next request on a connection the one before it is over.
+        self.exorcise(socket, start);
+        let untraced = self.socket_mut(socket).far == Far::Untraced;
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.due = if untraced { start } else { due };
+        }
+        let fold_before = self.now.saturating_sub(self.config.window_ns());
+        self.process_mut(process).server_started(id, task, start, fold_before);
+    }
+
+    /// A call is over, its span will come.
+    pub fn ended(&mut self, CallEnded { id, at_ns }: CallEnded) {
+        let Some(call) =
+            self.calls.get_mut(&id).filter(|call| call.is_live() && call.end.is_none())
+        else {
+            self.books.unmatched += 1;
+            return;
+        };
+        let end = at_ns.max(call.start);
+        call.end = Some(end);
+        self.books.ended += 1;
+        let &mut Call { role, task, start, process, due, parent, .. } = call;
+        let ready = if parent == Parent::Undecided { due.max(end) } else { end };
+        self.schedule.push(ready, Due::Emit(id));
+        let Some(process) = self.processes.get_mut(&process) else { return };
+        match role {
+            Role::Server => {
+                process.server_ended(id, task, start, end);
+                let at = end.saturating_add(self.config.look_ahead_ns);
+                self.schedule.push(at, Due::LateWork(id));
+            }
+            Role::Client => process.client_ended(id, start, end),
+        }
+    }
+
+    /// Like [`ended`](Self::ended), for a server call whose connection was lost before the response was
+    /// complete: the span will come, but the handler may work on unseen. Later calls are doubted as
+    /// after a request that left calls open.
+    pub fn broken_off(&mut self, ended: CallEnded) {
+        let live = self.calls.get(&ended.id).filter(|call| call.is_live() && call.end.is_none());
+        let server = live.filter(|call| call.role == Role::Server).map(|call| call.process);
+        self.ended(ended);
+        if let Some(process) = server.and_then(|id| self.processes.get_mut(&id)) {
+            process.leaves_work(ended.at_ns, self.config.late_work_ns);
+        }
+    }
+
+    /// No span will come of this call. A server call's request counts as in flight, with nobody's name,
+    /// until its socket closes or carries the next request, or for `ghost_ns`; its calls are withheld.
+    pub fn abandoned(&mut self, id: CallId, at_ns: u64) {
+        if !self.calls.get(&id).is_some_and(Call::is_live) {
+            self.books.unmatched += 1;
+            return;
+        }
+        self.give_up(id, at_ns);
+        self.books.abandoned += 1;
+    }
+
+    /// Does what is due. `now_ns`: the newest moment of which everything was delivered; it never goes
+    /// back. Decided calls go to `out`.
+    pub fn tick(&mut self, now_ns: u64, out: &mut impl FnMut(Placement)) {
+        self.now = self.now.max(now_ns);
+        while let Some((at, due)) = self.schedule.pop(self.now) {
+            self.run(at, due, true, out);
+        }
+    }
+
+    /// Decides every ended call with what is known. What needed the look-ahead is withheld.
+    pub fn flush(&mut self, out: &mut impl FnMut(Placement)) {
+        let now = self.now;
+        while let Some((at, due)) = self.schedule.pop(u64::MAX) {
+            self.run(at, due, at <= now, out);
+        }
+    }
+
+    /// The accounts so far.
+    #[must_use]
+    pub fn books(&self) -> Books {
+        let mut books = self.books;
+        for call in self.calls.values().filter(|call| call.is_live()) {
+            match call.end {
+                None => books.open += 1,
+                Some(_) => books.waiting += 1,
+            }
+        }
+        books
+    }
+
+    /// `heard`: the moment really came, so that evidence up to it was heard.
+    fn run(&mut self, at: u64, due: Due, heard: bool, out: &mut impl FnMut(Placement)) {
+        match due {
+            Due::LateWork(id) => {
+                let Some(&Call { process, start, end: Some(end), .. }) = self.calls.get(&id) else {
+                    return;
+                };
+                if let Some(process) = self.processes.get_mut(&process) {
+                    process.check_late_work(start, end, self.config.late_work_ns);
+                }
+            }
+            Due::Early(id) => self.early(id, at),
+            Due::Late(id) => self.late(id, at, heard),
+            Due::Emit(id) => {
+                if let Some(placement) = self.emit(id, at) {
+                    out(placement);
+                }
+            }
+            Due::Forget(id) => self.age(id, at),
+            Due::Ghost(process, id) => {
+                if let Some(process) = self.processes.get_mut(&process) {
+                    process.exorcise(id, at, self.config.late_work_ns);
+                }
+            }
+            Due::Socket(id) => self.drop_socket(id),
+            Due::Process(id) => self.drop_process(id, at),
+        }
+    }
+
+    fn question(&self, id: CallId) -> Option<(Question, ProcessId)> {
+        let call = self.calls.get(&id)?;
+        let callee = call.peer.filter(|peer| {
+            self.calls
+                .get(peer)
+                .is_some_and(|peer| peer.process == call.process && peer.in_flight_at(call.start))
+        });
+        Some((Question { task: call.task, at: call.start, callee }, call.process))
+    }
+}

@@ -1,0 +1,329 @@
+//! One process: which of its server calls a client call of its own belongs to.
+//!
+//! Holds what the rules need (who was in flight when, on which thread, in which context; evidence
+//! against certainty) and answers at a call's own moment, not at the moment of asking. The argument for
+//! each rule is in the documentation of [`super`].
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::timeline::Timeline;
+use crate::call::{CallId, SocketId, Task, Withheld};
+
+/// What identifies a logical task: one request at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Lane {
+    /// A thread that reads its requests from blocking sockets.
+    Thread(u32),
+    /// The runtime's own identity.
+    Context(u64),
+}
+
+fn lanes_of(task: Task) -> impl Iterator<Item = Lane> {
+    let thread = task.blocking.then_some(Lane::Thread(task.tid));
+    let context = (task.context != 0).then_some(Lane::Context(task.context));
+    thread.into_iter().chain(context)
+}
+
+/// A client call, as the rules see it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question {
+    pub(super) task: Task,
+    pub(super) at: u64,
+    /// The server call at the other end of the call's own connection, if that is in this process and was
+    /// in flight at `at`: it can't be the call's parent.
+    pub(super) callee: Option<CallId>,
+}
+
+/// What a rule says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Parent(CallId),
+    Root,
+    Withheld(Withheld),
+}
+
+/// The single-in-flight rule's answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Judgement {
+    pub(super) verdict: Verdict,
+    /// The call was made with nothing in flight, and nothing else explains it.
+    pub(super) ambient: bool,
+}
+
+/// A request that may be in flight, whose call was abandoned or evicted.
+#[derive(Clone, Copy, Debug)]
+struct Ghost {
+    task: Task,
+    start: u64,
+    /// Its task went on to another request.
+    left_its_lanes: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Process {
+    in_flight: Timeline,
+    lanes: FxHashMap<Lane, Timeline>,
+    /// Server calls in flight, by start.
+    servers: BTreeSet<(u64, CallId)>,
+    /// Client calls open or recently ended, by start, with their end or `u64::MAX`.
+    clients: BTreeMap<(u64, CallId), u64>,
+    /// Requests that may be in flight but have no call any more.
+    ghosts: FxHashMap<CallId, Ghost>,
+    opaque: FxHashSet<SocketId>,
+    opaque_until: u64,
+    /// Nothing up to this moment is certain: requests may have passed unseen.
+    blind_until: Option<u64>,
+    /// After a request that left work behind: (its end, when the doubt ends), disjoint, by time.
+    late_work: VecDeque<(u64, u64)>,
+    /// It was seen to make calls of its own.
+    ambient: bool,
+    /// Calls that look ambient, not judged yet.
+    pub(super) suspects: u32,
+    serves: bool,
+    contexts: bool,
+}
+
+impl Process {
+    pub(super) fn serves(&self) -> bool {
+        self.serves
+    }
+
+    /// A server call starts. `fold_before`: what is older need not be known any more.
+    pub(super) fn server_started(&mut self, id: CallId, task: Task, at: u64, fold_before: u64) {
+        self.serves = true;
+        self.contexts |= task.context != 0;
+        self.servers.insert((at, id));
+        self.in_flight.fold(fold_before);
+        self.in_flight.start(id, at);
+        for lane in lanes_of(task) {
+            let timeline = self.lanes.entry(lane).or_default();
+            timeline.fold(fold_before);
+            // A task that reads its next request is done with one whose end was never seen.
+            let before = at.saturating_sub(1);
+            if let Some(id) = timeline.at(before).and_then(|load| load.only())
+                && let Some(ghost) = self.ghosts.get_mut(&id)
+                && !ghost.left_its_lanes
+            {
+                ghost.left_its_lanes = true;
+                let task = ghost.task;
+                self.end_lanes(id, task, before);
+            }
+            self.lanes.entry(lane).or_default().start(id, at);
+        }
+    }
+
+    pub(super) fn server_ended(&mut self, id: CallId, task: Task, start: u64, end: u64) {
+        // An end without its start would make the count of what is in flight wrong.
+        if self.servers.remove(&(start, id)) {
+            self.in_flight.end(id, end);
+            self.end_lanes(id, task, end);
+        }
+    }
+
+    fn end_lanes(&mut self, id: CallId, task: Task, end: u64) {
+        for lane in lanes_of(task) {
+            if let Some(timeline) = self.lanes.get_mut(&lane) {
+                timeline.end(id, end);
+            }
+        }
+    }
+
+    /// The call will never end in so many words, but its request may still be in flight.
+    pub(super) fn haunt(&mut self, id: CallId, task: Task, start: u64) {
+        if self.servers.remove(&(start, id)) {
+            self.ghosts.insert(id, Ghost { task, start, left_its_lanes: false });
+        }
+    }
+
+    /// A haunting request is over at the latest now; what it left behind is unknown.
+    pub(super) fn exorcise(&mut self, id: CallId, at: u64, late_work_ns: u64) {
+        let Some(ghost) = self.ghosts.remove(&id) else { return };
+        let end = at.max(ghost.start);
+        self.in_flight.end(id, end);
+        if !ghost.left_its_lanes {
+            self.end_lanes(id, ghost.task, end);
+        }
+        self.leaves_work(end, late_work_ns);
+    }
+
+    pub(super) fn client_started(&mut self, id: CallId, at: u64) {
+        self.clients.insert((at, id), u64::MAX);
+    }
+
+    pub(super) fn client_ended(&mut self, id: CallId, start: u64, end: u64) {
+        if let Some(slot) = self.clients.get_mut(&(start, id)) {
+            *slot = end;
+        }
+    }
+
+    pub(super) fn client_forgotten(&mut self, id: CallId, start: u64) {
+        self.clients.remove(&(start, id));
+    }
+
+    /// The oldest server call, if there are more than `cap`.
+    pub(super) fn excess_server(&self, cap: usize) -> Option<CallId> {
+        (self.servers.len() > cap).then(|| self.servers.first().map(|&(_, id)| id)).flatten()
+    }
+
+    /// The oldest client call, if there are more than `cap`.
+    pub(super) fn excess_client(&self, cap: usize) -> Option<(u64, CallId)> {
+        (self.clients.len() > cap)
+            .then(|| self.clients.first_key_value().map(|(&key, _)| key))
+            .flatten()
+    }
+
+    /// Calls that may still be open.
+    pub(super) fn open_calls(&self) -> Vec<CallId> {
+        let clients =
+            self.clients.iter().filter(|(_, end)| **end == u64::MAX).map(|(key, _)| key.1);
+        self.servers.iter().map(|&(_, id)| id).chain(clients).collect()
+    }
+
+    /// Forgets a lane that nothing is known of any more.
+    pub(super) fn tidy(&mut self, task: Task, fold_before: u64) {
+        for lane in lanes_of(task) {
+            if let Some(timeline) = self.lanes.get_mut(&lane) {
+                timeline.fold(fold_before);
+                if timeline.is_empty() {
+                    self.lanes.remove(&lane);
+                }
+            }
+        }
+    }
+
+    pub(super) fn opaque(&mut self, socket: SocketId, open: bool, at: u64, late_work_ns: u64) {
+        if open {
+            self.serves = true;
+            self.opaque.insert(socket);
+        } else if self.opaque.remove(&socket) {
+            self.opaque_until = self.opaque_until.max(at.saturating_add(late_work_ns));
+        }
+    }
+
+    pub(super) fn blind(&mut self, until: u64) {
+        self.blind_until = self.blind_until.max(Some(until));
+    }
+
+    /// A request is over: did it leave client calls open behind it?
+    pub(super) fn check_late_work(&mut self, start: u64, end: u64, late_work_ns: u64) {
+        // Nothing would come of it: this process's calls are withheld anyway.
+        if self.ambient {
+            return;
+        }
+        let made_during = self.clients.range((start, CallId(0))..=(end, CallId(u64::MAX)));
+        if made_during.rev().any(|(_, &client_end)| client_end > end) {
+            self.leaves_work(end, late_work_ns);
+        }
+    }
+
+    pub(super) fn leaves_work(&mut self, end: u64, late_work_ns: u64) {
+        let (mut from, mut until) = (end, end.saturating_add(late_work_ns));
+        let mut position = self.late_work.len();
+        // Later ones, and those it touches, become one with it.
+        while let Some(&(other_from, other_until)) =
+            position.checked_sub(1).and_then(|i| self.late_work.get(i))
+        {
+            if other_until < from {
+                break;
+            }
+            if other_from <= until {
+                from = from.min(other_from);
+                until = until.max(other_until);
+                self.late_work.remove(position - 1);
+            }
+            position -= 1;
+        }
+        self.late_work.insert(position, (from, until));
+        // One doubt lasts `late_work_ns`, so this many separate ones are long past.
+        if self.late_work.len() > 16 {
+            self.late_work.pop_front();
+        }
+    }
+
+    fn is_late_work(&self, at: u64) -> bool {
+        self.late_work.iter().rev().any(|&(from, until)| from < at && at <= until)
+    }
+
+    /// The thread and context rules: the request of the very task that made the call. None where the
+    /// task has none.
+    pub(super) fn own_task(&self, question: Question, late_work_ns: u64) -> Option<Verdict> {
+        self.own_context(question, late_work_ns).or_else(|| self.own_thread(question))
+    }
+
+    fn own_context(
+        &self,
+        Question { task, at, .. }: Question,
+        late_work_ns: u64,
+    ) -> Option<Verdict> {
+        if task.context == 0 {
+            return None;
+        }
+        let unknown = || self.contexts.then_some(Verdict::Withheld(Withheld::Ambient));
+        let Some(lane) = self.lanes.get(&Lane::Context(task.context)) else { return unknown() };
+        let Some(load) = lane.at(at) else { return Some(Verdict::Withheld(Withheld::Lost)) };
+        if let Some(id) = load.only() {
+            return Some(Verdict::Parent(id));
+        }
+        if load.open != 0 {
+            return Some(Verdict::Withheld(Withheld::Concurrent));
+        }
+        match lane.ended_before(at) {
+            Some((id, end)) if at - end <= late_work_ns => Some(Verdict::Parent(id)),
+            Some(_) => Some(Verdict::Withheld(Withheld::LateWork)),
+            None => unknown(),
+        }
+    }
+
+    fn own_thread(&self, Question { task, at, .. }: Question) -> Option<Verdict> {
+        let lane = self.lanes.get(&Lane::Thread(task.tid))?;
+        let Some(load) = lane.at(at) else { return Some(Verdict::Withheld(Withheld::Lost)) };
+        match load.only() {
+            Some(id) => Some(Verdict::Parent(id)),
+            None if load.open == 0 => None,
+            // A thread does not read a request in the middle of another: an end was missed.
+            None => Some(Verdict::Withheld(Withheld::Lost)),
+        }
+    }
+
+    /// Whether nothing seems to be in flight, as far as is known now.
+    pub(super) fn looks_ambient(&self, question: Question) -> bool {
+        let open = self.load(question).map(|load| load.open);
+        self.blind_until < Some(question.at) && open == Some(0)
+    }
+
+    fn load(&self, Question { at, callee, .. }: Question) -> Option<super::timeline::Load> {
+        let load = self.in_flight.at(at)?;
+        Some(callee.map_or(load, |callee| load.without(callee)))
+    }
+
+    /// The single-in-flight rule, with everything that was heard until the look-ahead's end.
+    pub(super) fn single_in_flight(&self, question: Question) -> Judgement {
+        let withheld = |reason| Judgement { verdict: Verdict::Withheld(reason), ambient: false };
+        if self.blind_until >= Some(question.at) {
+            return withheld(Withheld::Lost);
+        }
+        let Some(load) = self.load(question) else { return withheld(Withheld::Lost) };
+        let ambient = load.open == 0;
+        let verdict = if !self.serves {
+            Verdict::Root
+        } else if !self.opaque.is_empty() || question.at <= self.opaque_until {
+            Verdict::Withheld(Withheld::Opaque)
+        } else if load.open > 1 {
+            Verdict::Withheld(Withheld::Concurrent)
+        } else if self.is_late_work(question.at) {
+            Verdict::Withheld(Withheld::LateWork)
+        } else if self.ambient || self.suspects > 0 {
+            Verdict::Withheld(Withheld::Ambient)
+        } else {
+            load.only().map_or(Verdict::Withheld(Withheld::Ambient), Verdict::Parent)
+        };
+        Judgement { verdict, ambient }
+    }
+
+    /// It makes calls of its own: from now on nothing rests on what is in flight.
+    pub(super) fn is_ambient(&mut self) {
+        self.ambient = true;
+    }
+}

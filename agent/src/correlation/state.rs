@@ -1,0 +1,91 @@
+//! One call as the engine holds it, and its socket: what the stages of a decision have found out so far.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use wirespan_protocols::w3c::{SpanId, TraceId};
+
+use crate::call::{CallId, ProcessId, RemoteParent, Role, SocketId, Task, Withheld};
+
+/// What follows the parent down a chain.
+#[derive(Clone, Debug)]
+pub(super) struct Trace {
+    pub(super) id: TraceId,
+    pub(super) flags: u8,
+    pub(super) state: Option<Arc<str>>,
+}
+
+/// Where a call's parent is, as far as it is decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parent {
+    Undecided,
+    Root,
+    Withheld(Withheld),
+    /// The call's own headers say.
+    Remote,
+    Local(CallId),
+}
+
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) process: ProcessId,
+    pub(super) socket: SocketId,
+    pub(super) role: Role,
+    pub(super) task: Task,
+    pub(super) start: u64,
+    pub(super) end: Option<u64>,
+    pub(super) remote: Option<RemoteParent>,
+    pub(super) span: SpanId,
+    pub(super) parent: Parent,
+    pub(super) peer: Option<CallId>,
+    /// Frozen once it is set: it may have been given out.
+    pub(super) trace: Option<Trace>,
+    /// When the parent is decided at the latest.
+    pub(super) due: u64,
+    pub(super) abandoned: bool,
+    pub(super) placed: bool,
+    /// No new call can want it as its parent.
+    pub(super) aged: bool,
+    /// Its socket keeps it findable.
+    pub(super) held: bool,
+    /// It seemed to be made with nothing in flight.
+    pub(super) suspect: bool,
+    /// Calls with this parent that are not placed yet.
+    pub(super) dependents: u32,
+    /// Calls with this parent that are placed.
+    pub(super) named: u64,
+}
+
+impl Call {
+    /// Not placed yet, and it will be.
+    pub(super) fn is_live(&self) -> bool {
+        !self.placed && !self.abandoned
+    }
+
+    pub(super) fn in_flight_at(&self, at: u64) -> bool {
+        self.start <= at && self.end.is_none_or(|end| at <= end)
+    }
+}
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Far {
+    /// Not told (yet).
+    #[default]
+    Unknown,
+    /// It is traced on this node.
+    Paired(SocketId),
+    /// It is known not to be traced here.
+    Untraced,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Socket {
+    pub(super) far: Far,
+    /// The calls that the other end's may still be matched with, oldest first.
+    pub(super) calls: VecDeque<(u32, CallId)>,
+    /// Server calls that may be in flight unseen.
+    pub(super) ghosts: Vec<(ProcessId, CallId)>,
+    pub(super) closed: bool,
+    pub(super) opaque_in: Option<ProcessId>,
+}

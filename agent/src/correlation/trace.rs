@@ -1,0 +1,265 @@
+//! Ids: a call's trace is its parent's, up the chain, and frozen once it is given out.
+//!
+//! Also here: how a decided parent is taken on, and the placement that leaves the engine.
+
+use std::sync::Arc;
+
+use super::Engine;
+use super::process::Verdict;
+use super::schedule::Due;
+use super::state::{Call, Far, Parent, Trace};
+use crate::call::{CallId, ParentStatus, Placement, RemoteParent, Role, Withheld};
+
+/// A root's flags: sampled (W3C Trace Context level 1) and random (level 2, the ids are random).
+pub(super) const ROOT_FLAGS: u8 = 0x03;
+/// The flags that are passed on; the others are reserved and must be zero in a version 00 header.
+const KNOWN_FLAGS: u8 = 0x03;
+/// Longer chains of calls on one node are not followed.
+const MAX_DEPTH: usize = 256;
+/// The least a decision is put off, so that time passes.
+const TICK_NS: u64 = 1_000_000;
+
+fn continued(remote: &RemoteParent) -> Trace {
+    Trace {
+        id: remote.parent.trace_id,
+        flags: remote.parent.flags & KNOWN_FLAGS,
+        state: remote.state.as_deref().map(Arc::from),
+    }
+}
+
+impl Engine {
+    fn fresh_trace(&mut self) -> Trace {
+        Trace { id: self.ids.trace_id(), flags: ROOT_FLAGS, state: None }
+    }
+
+    /// Whether `from` is `to` or below it.
+    pub(super) fn leads_to(&self, from: CallId, to: CallId) -> bool {
+        let mut at = from;
+        for _ in 0..MAX_DEPTH {
+            if at == to {
+                return true;
+            }
+            match self.calls.get(&at).map(|call| call.parent) {
+                Some(Parent::Local(parent)) => at = parent,
+                _ => return false,
+            }
+        }
+        // Too long to tell: better no parent than a circle.
+        true
+    }
+
+    /// Makes `parent` the parent of `child`.
+    pub(super) fn adopt(&mut self, child: CallId, parent: CallId) {
+        self.set_parent(child, Parent::Local(parent));
+        if let Some(parent) = self.calls.get_mut(&parent) {
+            parent.dependents += 1;
+        }
+    }
+
+    /// Changes the parent, and releases the one before.
+    pub(super) fn set_parent(&mut self, child: CallId, parent: Parent) {
+        let Some(call) = self.calls.get_mut(&child) else { return };
+        if let Parent::Local(old) = std::mem::replace(&mut call.parent, parent) {
+            self.release_parent(old);
+        }
+    }
+
+    fn release_parent(&mut self, parent: CallId) {
+        if let Some(parent) = self.calls.get_mut(&parent) {
+            parent.dependents = parent.dependents.saturating_sub(1);
+        }
+        self.try_remove(parent);
+    }
+
+    /// Takes a rule's verdict on a client call.
+    pub(super) fn decide(&mut self, id: CallId, verdict: Verdict, at: u64) {
+        let Some(call) = self.calls.get(&id) else { return };
+        if call.parent != Parent::Undecided || call.abandoned {
+            return;
+        }
+        let process = call.process;
+        let otherwise = |parent| if call.remote.is_some() { Parent::Remote } else { parent };
+        let parent = match verdict {
+            Verdict::Root => otherwise(Parent::Root),
+            Verdict::Withheld(reason) => otherwise(Parent::Withheld(reason)),
+            Verdict::Parent(parent) => {
+                let usable = self.calls.get(&parent).is_some_and(|parent| {
+                    !parent.abandoned && parent.role == Role::Server && parent.process == process
+                });
+                if usable && !self.leads_to(parent, id) {
+                    self.adopt(id, parent);
+                    // Not for its own sake: while the parent is surely there.
+                    let _not_yet = self.settle(id, at, false);
+                    return;
+                }
+                otherwise(Parent::Withheld(Withheld::Lost))
+            }
+        };
+        self.set_parent(id, parent);
+    }
+
+    /// Decides a server call that no client call was found for.
+    fn fall_back(&mut self, id: CallId) {
+        let remote = self.calls.get(&id).is_some_and(|call| call.remote.is_some());
+        self.set_parent(id, if remote { Parent::Remote } else { Parent::Root });
+    }
+
+    /// Its parent's span will not exist, or is of another trace.
+    fn orphan(&mut self, id: CallId) {
+        let Some(call) = self.calls.get(&id) else { return };
+        let header = call.remote.as_ref().map(|remote| remote.parent.trace_id);
+        let frozen = call.trace.as_ref().map(|trace| trace.id);
+        let fits = header.is_some() && (frozen.is_none() || frozen == header);
+        self.set_parent(id, if fits { Parent::Remote } else { Parent::Withheld(Withheld::Lost) });
+    }
+
+    /// Freezes the call's trace, and that of the calls above it that have none yet. `force`: also where
+    /// something is undecided.
+    ///
+    /// # Errors
+    /// The time at which to ask again, where the chain is undecided.
+    pub(super) fn settle(&mut self, id: CallId, at: u64, force: bool) -> Result<(), u64> {
+        let mut below = Vec::new();
+        let mut top = id;
+        let mut trace = loop {
+            let Some(call) = self.calls.get(&top) else { return Ok(()) };
+            if let Some(trace) = &call.trace {
+                break trace.clone();
+            }
+            let trace = match call.parent {
+                Parent::Undecided if call.role == Role::Server => {
+                    let far = self.sockets.get(&call.socket).map(|socket| socket.far);
+                    if force || at >= call.due || far == Some(Far::Untraced) {
+                        self.fall_back(top);
+                        continue;
+                    }
+                    return Err(call.due.max(at.saturating_add(TICK_NS)));
+                }
+                Parent::Undecided if !force => {
+                    return Err(call.due.max(at.saturating_add(TICK_NS)));
+                }
+                Parent::Local(parent) => {
+                    if self.calls.get(&parent).is_some_and(|parent| !parent.abandoned)
+                        && below.len() < MAX_DEPTH
+                    {
+                        below.push(top);
+                        top = parent;
+                    } else {
+                        self.orphan(top);
+                    }
+                    continue;
+                }
+                Parent::Remote => call.remote.as_ref().map(continued),
+                Parent::Undecided | Parent::Root | Parent::Withheld(_) => None,
+            };
+            let trace = match trace {
+                Some(trace) => trace,
+                None => self.fresh_trace(),
+            };
+            if let Some(call) = self.calls.get_mut(&top) {
+                call.trace = Some(trace.clone());
+            }
+            break trace;
+        };
+        for id in below.into_iter().rev() {
+            let Some(call) = self.calls.get(&id) else { break };
+            // The application's own header outranks what was found here, unless both say the same trace.
+            if call.role == Role::Client
+                && let Some(remote) = &call.remote
+                && remote.parent.trace_id != trace.id
+            {
+                trace = continued(remote);
+                self.set_parent(id, Parent::Remote);
+            }
+            if let Some(call) = self.calls.get_mut(&id) {
+                call.trace = Some(trace.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the placement out if the call ended and its chain is settled; else asks again later.
+    pub(super) fn emit(&mut self, id: CallId, at: u64) -> Option<Placement> {
+        let call = self.calls.get(&id).filter(|call| call.is_live())?;
+        let end = call.end?;
+        let deadline = end.saturating_add(self.config.deadline_ns);
+        // A client call's own decision has its own time; only what is above it can be late.
+        let force = at >= deadline;
+        if call.role == Role::Client && call.parent == Parent::Undecided {
+            self.schedule.push(call.due.max(at.saturating_add(TICK_NS)), Due::Emit(id));
+            return None;
+        }
+        if let Err(again) = self.settle(id, at, force) {
+            let again = again.min(deadline).max(at.saturating_add(1));
+            self.schedule.push(again, Due::Emit(id));
+            return None;
+        }
+        self.check_parent(id);
+        let placement = self.placement(id)?;
+        self.books.place(placement.status);
+        self.placed(id, at);
+        Some(placement)
+    }
+
+    /// What was the parent when it was decided may not be one any more.
+    fn check_parent(&mut self, id: CallId) {
+        let Some(call) = self.calls.get(&id) else { return };
+        let Parent::Local(parent) = call.parent else { return };
+        let trace = call.trace.as_ref().map(|trace| trace.id);
+        let stands = self.calls.get(&parent).is_some_and(|parent| {
+            !parent.abandoned && parent.trace.as_ref().map(|trace| trace.id) == trace
+        });
+        if !stands {
+            self.orphan(id);
+        }
+    }
+
+    fn placement(&self, id: CallId) -> Option<Placement> {
+        let call: &Call = self.calls.get(&id)?;
+        let trace = call.trace.as_ref()?;
+        let remote = call.remote.as_ref().map(|remote| remote.parent.span_id);
+        let (parent_span_id, parent_call, status) = match call.parent {
+            Parent::Local(parent) => {
+                let span = self.calls.get(&parent).map(|parent| parent.span);
+                (span, Some(parent), ParentStatus::Certain)
+            }
+            Parent::Remote => (remote, None, ParentStatus::Certain),
+            Parent::Withheld(reason) => (None, None, ParentStatus::Withheld(reason)),
+            Parent::Root | Parent::Undecided => (None, None, ParentStatus::Root),
+        };
+        Some(Placement {
+            id,
+            trace_id: trace.id,
+            span_id: call.span,
+            parent_span_id,
+            parent_is_remote: call.parent == Parent::Remote,
+            parent_call,
+            peer_call: call.peer,
+            trace_flags: trace.flags,
+            trace_state: trace.state.as_deref().map(Box::from),
+            status,
+        })
+    }
+
+    fn placed(&mut self, id: CallId, at: u64) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.placed = true;
+        let parent = call.parent;
+        let keep = match call.role {
+            Role::Client if call.held => self.config.keep_client_ns,
+            // A context's work can go on for a while after its request.
+            Role::Server if call.task.context != 0 => {
+                self.config.late_work_ns.saturating_add(self.config.window_ns())
+            }
+            Role::Client | Role::Server => self.config.window_ns(),
+        };
+        self.schedule.push(at.saturating_add(keep), Due::Forget(id));
+        if let Parent::Local(parent) = parent {
+            if let Some(parent) = self.calls.get_mut(&parent) {
+                parent.named += 1;
+            }
+            // It keeps its parent's name, but needs it no longer.
+            self.release_parent(parent);
+        }
+    }
+}
