@@ -64,6 +64,8 @@ mod timeline;
 mod trace;
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;

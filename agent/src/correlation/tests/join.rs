@@ -1,0 +1,110 @@
+//! The two ends of a connection.
+
+use super::*;
+
+#[test]
+fn the_client_call_at_the_other_end_is_the_parent() {
+    let mut s = Scenario::new();
+    s.pair(10, 20);
+    s.start(client(1, 1, 0).on(10, 7)).start(server(2, 2, 50).on(20, 7));
+    s.end(2, 900).end(1, 1_000).tick(LATER);
+    s.is_child(2, 1);
+    s.is_alone(1, ParentStatus::Root);
+    assert_eq!(s.of(1).trace_flags, 0x03);
+    assert_eq!(s.of(2).peer_call, Some(CallId(1)));
+    assert_eq!(s.of(1).peer_call, Some(CallId(2)));
+}
+
+type Step = Box<dyn Fn(&mut Scenario) -> &mut Scenario>;
+
+#[test]
+fn any_order_of_telling_is_the_same() {
+    for order in 0..6 {
+        let mut s = Scenario::new();
+        let mut steps: Vec<Step> = vec![
+            Box::new(|s| s.run(client(1, 1, 100).on(10, 7), 1_000)),
+            Box::new(|s| s.run(server(2, 2, 50).on(20, 7), 900)),
+            Box::new(|s| s.pair(20, 10)),
+        ];
+        let first = steps.remove(order / 2);
+        first(&mut s);
+        s.tick(10_000);
+        steps.remove(order % 2)(&mut s);
+        s.tick(40_000);
+        steps.remove(0)(&mut s);
+        s.tick(LATER);
+        s.is_child(2, 1);
+    }
+}
+
+#[test]
+fn each_request_of_a_connection_finds_its_own() {
+    let mut s = Scenario::new();
+    s.pair(10, 20);
+    for i in 0..100 {
+        let at = i * 1_000;
+        s.run(client(2 * i, 1, at).on(10, i * 64), at + 900);
+        // Only the low 32 bits are TCP's.
+        s.run(server(2 * i + 1, 2, at + 10).on(20, (1 << 32) + i * 64), at + 800);
+    }
+    s.tick(LATER);
+    (0..100).for_each(|i| s.is_child(2 * i + 1, 2 * i));
+}
+
+#[test]
+fn a_server_found_late_still_has_the_client_that_gave_up() {
+    let mut s = Scenario::new();
+    s.pair(10, 20);
+    s.run(client(1, 1, 0).on(10, 7), 5_000_000).tick(9_000_000);
+    assert_eq!(s.placed.len(), 1);
+    s.run(server(2, 2, 9_000_000).on(20, 7), 9_100_000).tick(LATER);
+    s.is_child(2, 1);
+}
+
+#[test]
+fn without_the_client_a_server_call_stands_alone_after_the_wait() {
+    let mut s = Scenario::new();
+    s.pair(10, 20);
+    s.run(server(2, 2, 0).on(20, 7), 100).tick(200_000);
+    assert!(s.placed.is_empty(), "the client may still come");
+    s.tick(251_000);
+    s.is_alone(2, ParentStatus::Root);
+    // Its trace is out: the client comes too late to be the parent.
+    s.run(client(1, 1, 0).on(10, 7), 200).tick(LATER);
+    s.is_alone(1, ParentStatus::Root);
+    assert_eq!(s.of(1).peer_call, Some(CallId(2)));
+    assert_eq!(s.engine.books().late_joins, 1);
+}
+
+#[test]
+fn an_unpaired_server_call_waits_for_nothing() {
+    let mut s = Scenario::new();
+    s.engine.unpaired(SocketId(20));
+    s.run(server(1, 2, 0).on(20, 7), 100).tick(101);
+    s.is_alone(1, ParentStatus::Root);
+    s.run(server(2, 2, 200).on(21, 7), 300).tick(301);
+    s.engine.unpaired(SocketId(21));
+    s.tick(302);
+    s.is_alone(2, ParentStatus::Root);
+}
+
+#[test]
+fn a_join_to_an_abandoned_client_is_withheld() {
+    let mut s = Scenario::new();
+    s.pair(10, 20);
+    s.start(client(1, 1, 0).on(10, 7)).start(server(2, 2, 50).on(20, 7));
+    s.end(2, 900).abandon(1, 1_000).tick(LATER);
+    s.is_withheld(2, Withheld::Lost);
+    assert_eq!(s.engine.books().dangling, 0);
+}
+
+#[test]
+fn a_process_that_calls_itself_makes_no_circle() {
+    let mut s = Scenario::new();
+    // Its receive was stamped before its own send; nothing else is in flight.
+    s.start(server(2, 1, 90).on(20, 7)).start(client(1, 1, 100).on(10, 7).tid(2));
+    s.end(2, 300).end(1, 400).tick(240_000);
+    s.pair(10, 20).tick(LATER);
+    s.is_child(2, 1);
+    s.is_withheld(1, Withheld::Ambient);
+}

@@ -1,0 +1,62 @@
+//! The thread and context rules.
+
+use super::*;
+
+#[test]
+fn a_blocking_thread_serves_one_request() {
+    let mut s = Scenario::new();
+    s.start(server(1, 1, 0).thread(5)).start(server(2, 1, 0).thread(6));
+    s.run(client(3, 1, 10).thread(5), 20).run(client(4, 1, 10).thread(6), 30);
+    s.end(1, 100).end(2, 100).tick(251_000);
+    assert_eq!(s.placed.len(), 4, "no look-ahead is needed");
+    s.is_child(3, 1);
+    s.is_child(4, 2);
+}
+
+#[test]
+fn a_threads_requests_follow_each_other() {
+    let mut s = Scenario::new();
+    for i in 0..1_000 {
+        let at = i * 300;
+        s.start(server(2 * i, 1, at).thread(5)).start(server(5_000 + i, 1, at).thread(6));
+        s.run(client(2 * i + 1, 1, at + 10).thread(5), at + 100);
+        s.end(2 * i, at + 200).end(5_000 + i, at + 200);
+    }
+    s.tick(LATER);
+    (0..1_000).for_each(|i| s.is_child(2 * i + 1, 2 * i));
+}
+
+#[test]
+fn two_requests_open_on_a_thread_say_that_an_end_was_missed() {
+    let mut s = Scenario::new();
+    s.start(server(1, 1, 0).thread(5)).start(server(2, 1, 50).thread(5));
+    s.run(client(3, 1, 60).thread(5), 70).end(2, 100).end(1, 200).tick(LATER);
+    s.is_withheld(3, Withheld::Lost);
+}
+
+#[test]
+fn an_abandoned_request_is_nobodys_parent_until_the_thread_reads_the_next() {
+    let mut s = Scenario::new();
+    s.start(server(1, 1, 0).thread(5)).abandon(1, 50).run(client(2, 1, 60).thread(5), 70);
+    s.start(server(3, 1, 100).thread(5)).run(client(4, 1, 110).thread(5), 120);
+    s.end(3, 130).tick(LATER);
+    s.is_withheld(2, Withheld::Lost);
+    s.is_child(4, 3);
+}
+
+#[test]
+fn contexts_tell_requests_of_one_loop_apart() {
+    let mut s = Scenario::new();
+    s.start(server(1, 1, 0).context(51)).start(server(2, 1, 0).context(52));
+    s.run(client(3, 1, 10).context(51), 20).run(client(4, 1, 10).context(52), 20);
+    s.run(client(5, 1, 10).context(53), 20);
+    s.end(1, 100).end(2, 100);
+    // Work that goes on for a while, and work that goes on for too long.
+    s.run(client(6, 1, 1_000_000).context(51), 1_000_020).tick(7_000_000);
+    s.run(client(7, 1, 7_000_000).context(51), 7_000_020).tick(LATER);
+    s.is_child(3, 1);
+    s.is_child(4, 2);
+    s.is_withheld(5, Withheld::Ambient);
+    s.is_child(6, 1);
+    assert!(matches!(s.of(7).status, ParentStatus::Withheld(_)));
+}
