@@ -1,1 +1,395 @@
-//! Choosing and describing processes.
+//! What a process is: the stage that chooses and describes what is traced.
+//!
+//! Reads `/proc/PID` and files in the process's own root, as foreign bytes: every read is bounded, a
+//! process that vanishes is an error and never a panic. It decides nothing about a process's traffic.
+
+mod candidates;
+mod environment;
+mod parse;
+mod read;
+mod rule;
+mod runtime;
+mod service;
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+pub use candidates::table;
+pub use environment::Environment;
+pub use rule::{Allowed, Decision, Reason, Rule, RuleError, Rules};
+pub use runtime::{Runtime, Version};
+pub use service::{AgentInfo, resource};
+
+use runtime::{Image, Versions};
+
+/// Caps on what is read of one process.
+mod limits {
+    /// The kernel allows far more, but no service is told by it.
+    pub(super) const COMMAND_BYTES: u64 = 64 << 10;
+    pub(super) const ARGUMENTS: usize = 1_024;
+    pub(super) const ENVIRONMENT_BYTES: u64 = 1 << 20;
+    pub(super) const MAPS_BYTES: u64 = 16 << 20;
+    pub(super) const MAPPED_FILES: usize = 4_096;
+    pub(super) const SMALL_BYTES: u64 = 64 << 10;
+    pub(super) const MOUNTS_BYTES: u64 = 1 << 20;
+    pub(super) const PASSWD_BYTES: u64 = 1 << 20;
+    /// About 6,500 listening sockets in one network namespace.
+    pub(super) const SOCKETS_BYTES: u64 = 1 << 20;
+    pub(super) const DESCRIPTORS: usize = 65_536;
+    pub(super) const ANCESTORS: usize = 64;
+}
+
+/// A process and no later one with the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProcessId {
+    /// The process's number (tgid) in the agent's pid namespace.
+    pub pid: i32,
+    /// When it started, in clock ticks since boot.
+    pub start_time: u64,
+}
+
+/// A process, as `/proc` shows it to the agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// The number in the agent's pid namespace.
+    pub pid: i32,
+    /// Clock ticks since boot: with `pid`, the identity.
+    pub start_time: u64,
+    /// The parent's number in the agent's pid namespace; 0 for one outside it.
+    pub ppid: i32,
+    /// The number in the process's own, innermost, pid namespace.
+    pub namespace_pid: i32,
+    /// The executable, as the process's own root names it.
+    pub exe: PathBuf,
+    /// The executable was removed or replaced since.
+    pub exe_deleted: bool,
+    /// The arguments, `argv[0]` first; or the one title that the process gave itself.
+    pub command: Vec<String>,
+    /// The few variables that name a service, as they were when the process started.
+    pub environment: Environment,
+    /// The working directory, as the process's own root names it.
+    pub cwd: PathBuf,
+    /// Effective user id, as the agent's user namespace counts.
+    pub uid: u32,
+    /// Its name by the passwd(5) file in the process's own root.
+    pub user: Option<String>,
+    /// The cgroup's path, as the agent's cgroup namespace shows it.
+    pub cgroup: String,
+    /// The container's full id.
+    pub container_id: Option<String>,
+    /// The Kubernetes pod's uid.
+    pub pod_uid: Option<String>,
+    /// The innermost systemd service, without `.service`; not for a process in a container.
+    pub systemd_unit: Option<String>,
+    /// The pid namespace's inode.
+    pub pid_namespace: Option<u64>,
+    /// The network namespace's inode.
+    pub net_namespace: Option<u64>,
+    /// The user namespace's inode.
+    pub user_namespace: Option<u64>,
+    /// What executes its code.
+    pub runtime: Runtime,
+    /// TCP ports it listens on, ascending; looked up for traceable runtimes only.
+    pub listening: Vec<u16>,
+}
+
+/// A `/proc`, with what was learned about the runtimes' images.
+#[derive(Debug)]
+pub struct ProcFs {
+    root: PathBuf,
+    versions: Versions,
+}
+
+/// Why a process could not be described.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// It ended, or its number went to another, while it was looked at.
+    #[error("process {pid} is gone")]
+    Gone {
+        /// The process's number.
+        pid: i32,
+    },
+    /// A kernel thread or a zombie.
+    #[error("process {pid} runs no program (a kernel thread or a zombie)")]
+    NoProgram {
+        /// The process's number.
+        pid: i32,
+    },
+    /// The agent may not read it (no root, no CAP_SYS_PTRACE, or `hidepid`).
+    #[error("may not read {}", path.display())]
+    Denied {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Reading failed in another way.
+    #[error("cannot read {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A file is not as proc(5) describes it.
+    #[error("cannot understand {}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl Process {
+    /// The identity: stable over the process's life, never given again.
+    pub fn id(&self) -> ProcessId {
+        ProcessId { pid: self.pid, start_time: self.start_time }
+    }
+
+    /// The command line joined with spaces: what `cmd=` rules match.
+    pub fn command_line(&self) -> String {
+        self.command.join(" ")
+    }
+}
+
+impl ProcFs {
+    /// A `/proc` mounted at `root`.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), versions: Versions::default() }
+    }
+
+    /// The processes that there are, ascending.
+    ///
+    /// # Errors
+    /// When the directory itself cannot be read.
+    pub fn pids(&self) -> io::Result<Vec<i32>> {
+        let mut pids = Vec::new();
+        for entry in std::fs::read_dir(&self.root)? {
+            let name = entry?.file_name();
+            pids.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()));
+        }
+        pids.sort_unstable();
+        Ok(pids)
+    }
+
+    /// Every process with a traceable runtime that can be read now. One that cannot be is left out.
+    ///
+    /// # Errors
+    /// When the directory itself cannot be read.
+    pub fn traceable(&self) -> io::Result<Vec<Process>> {
+        let processes = self.pids()?.into_iter().filter_map(|pid| self.inspect(pid).ok());
+        Ok(processes.filter(|process| process.runtime.is_traceable()).collect())
+    }
+
+    /// Which process has this number now.
+    ///
+    /// # Errors
+    /// As [`ProcFs::inspect`].
+    pub fn identify(&self, pid: i32) -> Result<ProcessId, InspectError> {
+        Ok(ProcessId { pid, start_time: self.stat(pid)?.start_time })
+    }
+
+    /// A process and its ancestors, itself first: for the agent, what it must never trace.
+    pub fn ancestry(&self, pid: i32) -> Vec<ProcessId> {
+        let mut lineage = Vec::new();
+        let mut next = pid;
+        while next > 0 && lineage.len() < limits::ANCESTORS {
+            let Ok(stat) = self.stat(next) else { break };
+            lineage.push(ProcessId { pid: next, start_time: stat.start_time });
+            next = stat.ppid;
+        }
+        lineage
+    }
+
+    /// Describes a process. What it may hide (its environment, its descriptors) is left empty when
+    /// the agent may not read it; what tells its identity and runtime is required.
+    ///
+    /// # Errors
+    /// [`InspectError::Gone`] when it ended meanwhile; see there for the others.
+    pub fn inspect(&self, pid: i32) -> Result<Process, InspectError> {
+        let stat = self.stat(pid)?;
+        if matches!(stat.state, b'Z' | b'X') {
+            return Err(InspectError::NoProgram { pid });
+        }
+        let status_path = self.path(pid, "status");
+        let status = parse::status(&self.required(pid, "status", limits::SMALL_BYTES)?)
+            .ok_or(InspectError::Malformed { path: status_path })?;
+        let (exe, exe_deleted) = self.exe(pid)?;
+        let maps = self.required(pid, "maps", limits::MAPS_BYTES)?;
+        let mapped = parse::mapped_files(&maps, limits::MAPPED_FILES);
+        let runtime = self.runtime(pid, runtime::detect(&exe, &mapped));
+
+        let cgroup = parse::cgroup(&self.optional(pid, "cgroup", limits::SMALL_BYTES));
+        let container_id = parse::container_id(&cgroup).or_else(|| {
+            let mounts = self.optional(pid, "mountinfo", limits::MOUNTS_BYTES);
+            parse::container_id_from_mounts(&mounts)
+        });
+        let pod_uid = parse::pod_uid(&cgroup);
+        let systemd_unit = match container_id {
+            Some(_) => None,
+            None => parse::systemd_unit(&cgroup),
+        };
+        let command = parse::command(
+            &self.required(pid, "cmdline", limits::COMMAND_BYTES)?,
+            limits::ARGUMENTS,
+        );
+        let environment =
+            Environment::parse(&self.optional(pid, "environ", limits::ENVIRONMENT_BYTES));
+        let listening = if runtime.is_traceable() { self.listening(pid) } else { Vec::new() };
+        let process = Process {
+            pid,
+            start_time: stat.start_time,
+            ppid: stat.ppid,
+            namespace_pid: status.namespace_pid.unwrap_or(pid),
+            exe,
+            exe_deleted,
+            command,
+            environment,
+            cwd: self.link(pid, "cwd").unwrap_or_default(),
+            uid: status.uid,
+            user: self.user(pid, status.uid),
+            cgroup,
+            container_id,
+            pod_uid,
+            systemd_unit,
+            pid_namespace: self.namespace(pid, "pid"),
+            net_namespace: self.namespace(pid, "net"),
+            user_namespace: self.namespace(pid, "user"),
+            runtime,
+            listening,
+        };
+        // Pieces of two processes must not become one: the number may have been given again, and an
+        // exec may have replaced the program.
+        let same_image = self.exe(pid)? == (process.exe.clone(), process.exe_deleted);
+        if self.stat(pid)?.start_time == stat.start_time && same_image {
+            Ok(process)
+        } else {
+            Err(InspectError::Gone { pid })
+        }
+    }
+
+    /// Reads at most `limit_bytes` of a regular file inside a process's root.
+    ///
+    /// # Errors
+    /// As the kernel says; a file that is larger is cut.
+    pub(crate) fn read_inside(
+        &self,
+        pid: i32,
+        inner: &Path,
+        limit_bytes: u64,
+    ) -> io::Result<Vec<u8>> {
+        let file = read::open_in_root(&self.path(pid, "root"), inner)?;
+        read::bounded_file(&file, limit_bytes)
+    }
+
+    fn runtime(&self, pid: i32, image: Image) -> Runtime {
+        let open = |library: Option<&Path>| -> io::Result<File> {
+            match library {
+                Some(path) => read::open_in_root(&self.path(pid, "root"), path),
+                None => read::open(&self.path(pid, "exe")),
+            }
+        };
+        match image {
+            Image::Node(library) => {
+                let file = open(library.as_deref()).ok();
+                Runtime::Node(file.and_then(|file| self.versions.of(file, runtime::node_version)))
+            }
+            Image::Python(library, minor) => {
+                let exact = minor.and_then(|minor| {
+                    let file = open(library.as_deref()).ok()?;
+                    self.versions.of(file, |file| runtime::python_version(file, minor))
+                });
+                Runtime::Python(exact.or(minor))
+            }
+            Image::Other => Runtime::Other,
+        }
+    }
+
+    fn exe(&self, pid: i32) -> Result<(PathBuf, bool), InspectError> {
+        let link = self.link(pid, "exe").map_err(|source| match source.kind() {
+            // The entry is there, its program is not; a process that ended has no entry either.
+            io::ErrorKind::NotFound if self.path(pid, "").exists() => {
+                InspectError::NoProgram { pid }
+            }
+            _ => self.error(pid, "exe", source),
+        })?;
+        match link.as_os_str().as_bytes().strip_suffix(b" (deleted)") {
+            Some(path) => Ok((PathBuf::from(OsStr::from_bytes(path)), true)),
+            None => Ok((link, false)),
+        }
+    }
+
+    fn user(&self, pid: i32, uid: u32) -> Option<String> {
+        let map = self.optional(pid, "uid_map", limits::SMALL_BYTES);
+        let inside = parse::uid_inside(&map, uid)?;
+        let passwd = self.read_inside(pid, Path::new("/etc/passwd"), limits::PASSWD_BYTES).ok()?;
+        parse::user_name(&passwd, inside)
+    }
+
+    fn listening(&self, pid: i32) -> Vec<u16> {
+        let mut sockets = parse::listeners(&self.optional(pid, "net/tcp", limits::SOCKETS_BYTES));
+        sockets.extend(parse::listeners(&self.optional(pid, "net/tcp6", limits::SOCKETS_BYTES)));
+        if sockets.is_empty() {
+            return Vec::new();
+        }
+        let ports: BTreeMap<u64, u16> = sockets.into_iter().collect();
+        let Ok(descriptors) = std::fs::read_dir(self.path(pid, "fd")) else { return Vec::new() };
+        let mut listening: Vec<u16> = descriptors
+            .take(limits::DESCRIPTORS)
+            .filter_map(|entry| {
+                let link = std::fs::read_link(entry.ok()?.path()).ok()?;
+                ports.get(&parse::bracketed(link.as_os_str().as_bytes(), "socket")?).copied()
+            })
+            .collect();
+        listening.sort_unstable();
+        listening.dedup();
+        listening
+    }
+
+    fn namespace(&self, pid: i32, kind: &str) -> Option<u64> {
+        let link = self.link(pid, &format!("ns/{kind}")).ok()?;
+        parse::bracketed(link.as_os_str().as_bytes(), kind)
+    }
+
+    fn stat(&self, pid: i32) -> Result<parse::Stat, InspectError> {
+        parse::stat(&self.required(pid, "stat", limits::SMALL_BYTES)?)
+            .ok_or_else(|| InspectError::Malformed { path: self.path(pid, "stat") })
+    }
+
+    fn required(&self, pid: i32, name: &str, limit_bytes: u64) -> Result<Vec<u8>, InspectError> {
+        let path = self.path(pid, name);
+        read::bounded(&path, limit_bytes).map_err(|source| self.error(pid, name, source))
+    }
+
+    fn optional(&self, pid: i32, name: &str, limit_bytes: u64) -> Vec<u8> {
+        read::bounded(&self.path(pid, name), limit_bytes).unwrap_or_default()
+    }
+
+    fn error(&self, pid: i32, name: &str, source: io::Error) -> InspectError {
+        let path = self.path(pid, name);
+        match source.kind() {
+            io::ErrorKind::NotFound => InspectError::Gone { pid },
+            _ if source.raw_os_error() == Some(libc::ESRCH) => InspectError::Gone { pid },
+            io::ErrorKind::PermissionDenied => InspectError::Denied { path, source },
+            _ => InspectError::Io { path, source },
+        }
+    }
+
+    fn link(&self, pid: i32, name: &str) -> io::Result<PathBuf> {
+        std::fs::read_link(self.path(pid, name))
+    }
+
+    fn path(&self, pid: i32, name: &str) -> PathBuf {
+        let mut path = self.root.join(pid.to_string());
+        if !name.is_empty() {
+            path.push(name);
+        }
+        path
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! The few variables of a process that tell what service it is.
+//!
+//! An environment is full of credentials: what is not on the list is dropped before anything sees it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A longer value names nothing.
+const VALUE_LIMIT_BYTES: usize = 16 << 10;
+
+/// The variables of a process that were kept. `Debug` shows names only: values may be secrets.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// The value of a variable, if it was kept and is not empty.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// Whether a variable is one that is kept. Credentials travel in `OTEL_*_HEADERS`, `npm_config_*`
+    /// and `NODE_AUTH_TOKEN`: those are not.
+    fn keeps(name: &str) -> bool {
+        const NAMES: &[&str] = &[
+            "CELERY_APP",
+            "DJANGO_SETTINGS_MODULE",
+            "FLASK_APP",
+            "GUNICORN_CMD_ARGS",
+            "HOSTNAME",
+            "NODE_APP_INSTANCE",
+            "NODE_CHANNEL_FD",
+            "NODE_ENV",
+            "NODE_OPTIONS",
+            "NODE_UNIQUE_ID",
+            "OTEL_RESOURCE_ATTRIBUTES",
+            "OTEL_SDK_DISABLED",
+            "OTEL_SERVICE_NAME",
+            "TRACEPARENT",
+            "TRACESTATE",
+            "name",
+            "npm_lifecycle_event",
+            "npm_package_name",
+            "npm_package_version",
+            "pm_exec_path",
+            "pm_id",
+        ];
+        NAMES.binary_search(&name).is_ok()
+            || (name.starts_with("OTEL_") && !name.ends_with("HEADERS"))
+            || name.starts_with("PYTHON")
+            || name.starts_with("UVICORN_")
+    }
+
+    pub(super) fn parse(bytes: &[u8]) -> Self {
+        let variables = bytes.split(|byte| *byte == 0).filter_map(|variable| {
+            let split = memchr::memchr(b'=', variable)?;
+            let name = std::str::from_utf8(variable.get(..split)?).ok()?;
+            let value = variable.get(split + 1..)?;
+            let kept = Self::keeps(name) && value.len() <= VALUE_LIMIT_BYTES;
+            kept.then(|| (name.to_owned(), String::from_utf8_lossy(value).into_owned()))
+        });
+        // getenv(3) finds the first of two.
+        let mut kept = BTreeMap::new();
+        for (name, value) in variables {
+            kept.entry(name).or_insert(value);
+        }
+        Self(kept)
+    }
+}
+
+impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
+    fn from_iter<T: IntoIterator<Item = (K, V)>>(variables: T) -> Self {
+        Self(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}

@@ -1,0 +1,133 @@
+//! Rules: parsing, matching, deciding.
+
+use proptest::prelude::*;
+use rstest::rstest;
+
+use super::super::tests::{node, python};
+use super::*;
+
+fn allows(rule: &str, process: &Process) -> bool {
+    rule.parse::<Rule>().unwrap().allows(process)
+}
+
+#[rstest]
+#[case("runtime=node", true)]
+#[case("runtime=python", false)]
+#[case("!runtime=python", true)]
+#[case("exe=node", true)]
+#[case("exe=/usr/bin/*", true)]
+#[case("exe=*/node", true)]
+#[case("exe=/usr/local/bin/*", false)]
+#[case("cmd=*server.js*", true)]
+#[case("cmd=node /srv/*/server.{js,ts}", true)]
+#[case("cmd=server.js", false)]
+#[case("port=3000", true)]
+#[case("port=2000-3999", true)]
+#[case("port=3001-3999", false)]
+#[case("!port=3001-3999", true)]
+#[case("user=app", true)]
+#[case("user=1000", true)]
+#[case("user=root", false)]
+#[case("port=3000, user=app , !cmd=*migrate*", true)]
+#[case("port=3000,user=root", false)]
+#[case("! port=3000", false)]
+fn terms_hold_or_do_not(#[case] rule: &str, #[case] expected: bool) {
+    let process = node(&["node", "/srv/orders/server.js"], &[3000, 9229]);
+    assert_eq!(allows(rule, &process), expected, "{rule}");
+}
+
+#[test]
+fn a_comma_in_a_pattern_is_escaped() {
+    let process = node(&["node", "a,b.js"], &[]);
+    assert!(allows(r"cmd=*a\,b.js,runtime=node", &process));
+    assert!(!allows(r"cmd=*a\,c.js", &process));
+    assert!(allows("cmd=*a[,]b.js", &process));
+}
+
+#[test]
+fn a_star_matches_a_new_line() {
+    let process = python(&["python", "-c", "import a\nimport b"], &[]);
+    assert!(allows("cmd=*import a*import b", &process));
+}
+
+#[rstest]
+#[case("", "empty term")]
+#[case("port=1,,user=x", "empty term")]
+#[case("3000", "no '='")]
+#[case("port=0", "expected 1 to 65535")]
+#[case("port=70000", "expected 1 to 65535")]
+#[case("port=9-1", "expected 1 to 65535")]
+#[case("port=", "expected a port")]
+#[case("runtime=java", "expected node or python")]
+#[case("name=x", "expected exe, cmd, runtime, port or user")]
+#[case("exe=[a", "exe=[a is no pattern")]
+#[case("cmd=a,b", "written as \\,")]
+fn errors_say_what_was_expected(#[case] rule: &str, #[case] part: &str) {
+    let message = rule.parse::<Rule>().unwrap_err().to_string();
+    assert!(message.contains(part), "{message}");
+}
+
+#[test]
+fn the_first_rule_that_holds_is_named() {
+    let process = node(&["node", "x.js"], &[80]);
+    let allow = vec!["port=1".parse().unwrap(), "port=80".parse().unwrap()];
+    let rules = Rules { all: true, allow, own: Vec::new() };
+    assert_eq!(rules.decide(&process), Decision::Traced { by: Allowed::Rule(1) });
+    let other = node(&["node", "y.js"], &[]);
+    assert_eq!(rules.decide(&other), Decision::Traced { by: Allowed::All });
+    let none = Rules::default().decide(&other);
+    assert_eq!(none, Decision::NotTraced { reason: Reason::NoRule });
+}
+
+#[test]
+fn some_processes_are_never_traced() {
+    let mut process = node(&["node", "x.js"], &[80]);
+    let rules = |own| Rules { all: true, allow: vec!["runtime=node".parse().unwrap()], own };
+    let refused = |process: &Process, own| match rules(own).decide(process) {
+        Decision::NotTraced { reason } => Some(reason),
+        Decision::Traced { .. } => None,
+    };
+    assert_eq!(refused(&process, vec![process.id()]), Some(Reason::Agent));
+    // Another process that has an ancestor's old number.
+    let earlier = ProcessId { start_time: process.start_time - 1, ..process.id() };
+    assert_eq!(refused(&process, vec![earlier]), None);
+    process.environment = [("OTEL_SDK_DISABLED", "True")].into_iter().collect();
+    assert_eq!(refused(&process, Vec::new()), Some(Reason::SdkDisabled));
+    process.environment = [("OTEL_SDK_DISABLED", "false")].into_iter().collect();
+    assert_eq!(refused(&process, Vec::new()), None);
+    process.runtime = Runtime::Other;
+    assert_eq!(refused(&process, Vec::new()), Some(Reason::Runtime));
+}
+
+fn term() -> impl Strategy<Value = String> {
+    let pattern = r"(\*|\?|[a-z/ =.!-]|\\,|\[ab\]|\{a,b\}){1,8}";
+    let test = prop_oneof![
+        pattern.prop_map(|glob| format!("exe=x{glob}y")),
+        pattern.prop_map(|glob| format!("cmd=x{glob}y")),
+        Just("runtime=node".to_owned()),
+        Just("runtime=python".to_owned()),
+        (1..=u16::MAX).prop_map(|port| format!("port={port}")),
+        (1..=u16::MAX, 1..=u16::MAX)
+            .prop_filter("a range", |(a, b)| a < b)
+            .prop_map(|(a, b)| format!("port={a}-{b}")),
+        "[a-z][a-z0-9-]{0,8}".prop_map(|name| format!("user={name}")),
+        any::<u32>().prop_map(|uid| format!("user={uid}")),
+    ];
+    (any::<bool>(), test).prop_map(|(not, test)| if not { format!("!{test}") } else { test })
+}
+
+proptest! {
+    #[test]
+    fn a_rule_survives_its_text(terms in prop::collection::vec(term(), 1..5)) {
+        let text = terms.join(",");
+        let rule: Rule = text.parse().unwrap();
+        prop_assert_eq!(rule.to_string(), text);
+    }
+
+    #[test]
+    fn any_text_parses_or_says_why(text in any::<String>()) {
+        if let Ok(rule) = text.parse::<Rule>() {
+            prop_assert_eq!(&rule.to_string().parse::<Rule>().unwrap(), &rule);
+        }
+    }
+}
