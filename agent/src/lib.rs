@@ -8,5 +8,6 @@ pub mod capture;
 pub mod correlation;
 pub mod export;
 pub mod process;
+pub mod semconv;
 pub mod span;
 pub mod sys;
