@@ -1,0 +1,103 @@
+//! An exporter's books: what was offered to it, and where each of those spans ended.
+//!
+//! Part of the export stage. Every column is counted where its event happens and none is derived from
+//! another, so that [`ExporterBooks::balanced`] can fail and a test can hold it to that.
+
+use serde::Serialize;
+
+/// Why a span that was offered will not be exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// The exporter's queue had no room.
+    QueueFull,
+    /// The receiver refused it: a partial success, or an error that may not be retried.
+    Rejected,
+    /// The receiver could not be reached, or asked for patience, for longer than the retry limit.
+    RetriesExhausted,
+    /// The agent stopped before the span was out.
+    Shutdown,
+    /// The file or the terminal could not be written.
+    Io,
+}
+
+/// Spans refused, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    /// See [`Refusal::QueueFull`].
+    pub queue_full: u64,
+    /// See [`Refusal::Rejected`].
+    pub rejected: u64,
+    /// See [`Refusal::RetriesExhausted`].
+    pub retries_exhausted: u64,
+    /// See [`Refusal::Shutdown`].
+    pub shutdown: u64,
+    /// See [`Refusal::Io`].
+    pub io: u64,
+}
+
+/// One exporter's books, in spans, as of one instant.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ExporterBooks {
+    /// The target, as a person would write it after `--export`.
+    pub name: String,
+    /// Spans handed to the exporter.
+    pub offered: u64,
+    /// Spans that left: acknowledged by the receiver, or written.
+    pub exported: u64,
+    /// Spans that will not leave.
+    pub refused: Refused,
+    /// Spans that are still here: waiting, in flight, or held until their trace is whole.
+    pub queued: u64,
+    /// The latest failure, if there was one. Carries no credentials.
+    pub last_error: Option<String>,
+}
+
+impl Refused {
+    /// Every reason with its count, in a fixed order.
+    pub fn by_reason(&self) -> [(Refusal, u64); 5] {
+        [
+            (Refusal::QueueFull, self.queue_full),
+            (Refusal::Rejected, self.rejected),
+            (Refusal::RetriesExhausted, self.retries_exhausted),
+            (Refusal::Shutdown, self.shutdown),
+            (Refusal::Io, self.io),
+        ]
+    }
+
+    /// Spans refused for any reason.
+    pub fn total(&self) -> u64 {
+        self.by_reason().iter().map(|(_, count)| count).sum()
+    }
+
+    pub(super) fn add(&mut self, reason: Refusal, spans: u64) {
+        let column = match reason {
+            Refusal::QueueFull => &mut self.queue_full,
+            Refusal::Rejected => &mut self.rejected,
+            Refusal::RetriesExhausted => &mut self.retries_exhausted,
+            Refusal::Shutdown => &mut self.shutdown,
+            Refusal::Io => &mut self.io,
+        };
+        *column += spans;
+    }
+}
+
+impl ExporterBooks {
+    /// Whether every span that was offered is accounted for.
+    pub fn balanced(&self) -> bool {
+        self.offered == self.exported + self.refused.total() + self.queued
+    }
+}
+
+impl Refusal {
+    /// The reason as metrics and `wirespan status` spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::Rejected => "rejected",
+            Self::RetriesExhausted => "retries_exhausted",
+            Self::Shutdown => "shutdown",
+            Self::Io => "io",
+        }
+    }
+}

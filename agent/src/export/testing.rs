@@ -1,0 +1,55 @@
+//! What the export stage's tests share: spans to export, and waiting for a condition.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry_semantic_conventions::attribute::SERVICE_NAME;
+
+use crate::span::{Attribute, Resource, Span, SpanId, SpanKind, Status, TraceId};
+
+/// How long a test waits for what must happen: a bound on a hang, not on speed.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(super) fn resource(service: &'static str) -> Arc<Resource> {
+    Arc::new(Resource { attributes: vec![Attribute::new(SERVICE_NAME, service)] })
+}
+
+/// A server span; `trace`, `id` and `parent` are the last bytes of its ids.
+pub(super) fn span(trace: u8, id: u8, parent: Option<u8>) -> Span {
+    let span_id = |id: u8| SpanId([0, 0, 0, 0, 0, 0, 0, id]);
+    let mut trace_id = [0; 16];
+    trace_id[15] = trace;
+    Span {
+        trace_id: TraceId(trace_id),
+        span_id: span_id(id),
+        parent_span_id: parent.map(span_id),
+        parent_is_remote: false,
+        trace_flags: 1,
+        trace_state: None,
+        kind: SpanKind::Server,
+        name: "GET /".into(),
+        start_unix_ns: 1_700_000_000_000_000_000,
+        end_unix_ns: 1_700_000_000_012_410_000,
+        attributes: vec![],
+        links: vec![],
+        status: Status::Unset,
+        resource: resource("service"),
+    }
+}
+
+/// A batch of `count` spans of one trace.
+pub(super) fn batch(count: usize) -> Arc<[Span]> {
+    (0..count).map(|index| span(1, 1 + (index % 255) as u8, None)).collect()
+}
+
+/// Returns once `condition` holds; panics after [`PATIENCE`].
+pub(super) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let poll = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE, poll).await.is_err() {
+        panic!("did not happen: {what}");
+    }
+}
