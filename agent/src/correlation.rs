@@ -17,7 +17,9 @@
 //! 3. **Thread.** A thread that read a request from a blocking socket serves that request until it
 //!    responds, so what it sends meanwhile is that request's. On one thread times are strictly ordered.
 //!    Assumes the reading thread also handles the request; where requests overlap on the thread, that (or
-//!    the completeness of records) is refuted, and its calls are withheld.
+//!    the completeness of records) is refuted, and its calls are withheld. Where a response and the next
+//!    request on a connection are both lost, the gap must be told (the older request abandoned) before a
+//!    call of the newer one is placed, `join_wait_ns` after its start at the earliest.
 //! 4. **Context.** Where the runtime's logical task is known on both sides and equal, it decides, until
 //!    `late_work_ns` after the response. An unknown context in a process whose requests have contexts is
 //!    withheld.
@@ -28,8 +30,9 @@
 //!    awaited call, all on one clock, so the call's moment lies inside its own request's interval. A
 //!    stamp that is late only widens the interval of the request before, which withholds. What else could
 //!    have made the call, and how it is excluded:
-//!    - a timer, consumer or pool: any call ever made with nothing in flight makes the process `Ambient`
-//!      for life; those within the look-ahead after the call count too;
+//!    - a timer, consumer or pool: any call ever made with nothing in flight, at start-up too, makes the
+//!      process `Ambient` for life; those within the look-ahead after the call count as well (but for its
+//!      last `join_wait_ns`, in which a request's start may not have been told yet);
 //!    - an earlier request's unawaited work: a request that ends with calls open which were made during
 //!      it casts doubt (`LateWork`) for `late_work_ns`;
 //!    - a request that can't be seen: while the process serves an opaque connection, and as long again as

@@ -48,7 +48,14 @@ impl Engine {
             self.set_parent(id, Parent::Undecided);
         }
         if role == Role::Server && !ended {
-            self.process_mut(process).haunt(id, task, start);
+            let cap = self.config.max_calls_per_process;
+            let late_work_ns = self.config.late_work_ns;
+            let entry = self.process_mut(process);
+            entry.haunt(id, task, start);
+            if let Some(oldest) = entry.excess_ghost(cap) {
+                entry.exorcise(oldest, at, late_work_ns);
+                entry.blind(at.saturating_add(late_work_ns));
+            }
             self.haunt(process, socket, id, at);
         }
         let keep = match role {

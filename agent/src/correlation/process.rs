@@ -70,7 +70,7 @@ pub(super) struct Process {
     /// Client calls open or recently ended, by start, with their end or `u64::MAX`.
     clients: BTreeMap<(u64, CallId), u64>,
     /// Requests that may be in flight but have no call any more.
-    ghosts: FxHashMap<CallId, Ghost>,
+    ghosts: BTreeMap<CallId, Ghost>,
     opaque: FxHashSet<SocketId>,
     opaque_until: u64,
     /// Nothing up to this moment is certain: requests may have passed unseen.
@@ -132,6 +132,7 @@ impl Process {
 
     /// The call will never end in so many words, but its request may still be in flight.
     pub(super) fn haunt(&mut self, id: CallId, task: Task, start: u64) {
+        // Where the process is not known any more, nor is the call's start.
         if self.servers.remove(&(start, id)) {
             self.ghosts.insert(id, Ghost { task, start, left_its_lanes: false });
         }
@@ -160,6 +161,11 @@ impl Process {
 
     pub(super) fn client_forgotten(&mut self, id: CallId, start: u64) {
         self.clients.remove(&(start, id));
+    }
+
+    /// The oldest abandoned request, if there are more than `cap`.
+    pub(super) fn excess_ghost(&self, cap: usize) -> Option<CallId> {
+        (self.ghosts.len() > cap).then(|| self.ghosts.keys().next().copied()).flatten()
     }
 
     /// The oldest server call, if there are more than `cap`.

@@ -25,6 +25,20 @@ fn a_process_has_a_cap_of_its_own() {
 }
 
 #[test]
+fn abandoned_requests_have_a_cap_too() {
+    let mut s = Scenario::with(Config { max_calls_per_process: 2, ..Config::default() });
+    for i in 0..5 {
+        s.start(server(i, 1, i)).abandon(i, 10);
+    }
+    // The two that are left may be in flight; that the others are was given up.
+    s.start(server(8, 1, 20)).run(client(9, 1, 30), 40).end(8, 50).tick(LATER);
+    s.is_withheld(9, Withheld::Lost);
+    let process = s.engine.processes.get(&ProcessId(1)).unwrap();
+    assert!(process.excess_ghost(2).is_none());
+    assert!(process.excess_ghost(0).is_none(), "and after a minute none is left");
+}
+
+#[test]
 fn nothing_is_held_when_all_is_over() {
     let mut s = Scenario::new();
     s.pair(10, 20);
@@ -81,4 +95,13 @@ fn events_that_fit_nothing_are_counted() {
     s.tick(LATER);
     assert_eq!(s.engine.books().unmatched, 4);
     assert_eq!(s.engine.books().started, 1);
+}
+
+#[test]
+fn a_call_given_up_after_its_end_is_accounted_for() {
+    let mut s = Scenario::new();
+    s.run(server(1, 1, 0), 10).abandon(1, 20).tick(LATER);
+    let books = s.engine.books();
+    assert_eq!((books.ended, books.abandoned, books.dropped_after_end), (1, 1, 1));
+    assert!(s.placed.is_empty());
 }

@@ -38,6 +38,29 @@ fn an_abandoned_parent_is_not_named() {
 }
 
 #[test]
+fn a_chain_that_is_undecided_at_the_deadline_is_frozen_and_agrees() {
+    // A look-ahead longer than the deadline: 3 is due while its client, 2, is undecided.
+    let config = Config { look_ahead_ns: 4_000_000_000, ..Config::default() };
+    let mut s = Scenario::with(config);
+    s.pair(10, 20);
+    s.start(server(1, 1, 0)).start(client(2, 1, 100).on(10, 7));
+    s.run(server(3, 2, 150).on(20, 7), 400).end(2, 500).end(1, 600).tick(1_500_399);
+    assert!(!s.placed.contains_key(&3));
+    s.tick(1_500_400);
+    assert!(s.placed.contains_key(&3));
+    s.tick(LATER);
+    s.is_child(3, 2);
+    // Its trace is out, and is not the one that its parent turned out to be in.
+    s.is_withheld(2, Withheld::Lost);
+}
+
+#[test]
+fn the_engine_can_live_on_any_thread() {
+    fn is_send(_: &impl Send) {}
+    is_send(&Scenario::new().engine);
+}
+
+#[test]
 fn everything_is_placed_in_time() {
     let mut s = Scenario::new();
     s.pair(10, 20);

@@ -108,3 +108,15 @@ fn a_process_that_calls_itself_makes_no_circle() {
     s.is_child(2, 1);
     s.is_withheld(1, Withheld::Ambient);
 }
+
+#[test]
+fn a_join_that_would_close_a_circle_is_refused() {
+    let mut s = Scenario::new();
+    // By its stamps the call is made by the very request that it causes, and that is believed before
+    // the two sockets are known to be one connection.
+    s.start(client(1, 1, 100).on(10, 7).thread(5)).tick(200_000);
+    s.start(server(2, 1, 90).on(20, 7).thread(5)).tick(260_000);
+    s.pair(10, 20).end(2, 300_000).end(1, 300_000).tick(LATER);
+    s.is_alone(2, ParentStatus::Root);
+    s.is_child(1, 2);
+}
