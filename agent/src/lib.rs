@@ -9,5 +9,6 @@ pub mod correlation;
 pub mod export;
 pub mod process;
 pub mod semconv;
+pub mod route;
 pub mod span;
 pub mod sys;
