@@ -129,6 +129,8 @@ kernel_fields! {
     task_run_delay = "task_struct" "sched_info.run_delay" optional;
     /// Time on a CPU.
     task_exec_runtime = "task_struct" "se.sum_exec_runtime";
+    /// When the time on a CPU was last brought up to date, on the scheduler's clock.
+    task_exec_start = "task_struct" "se.exec_start";
     /// Threads that have not begun to exit.
     signal_live = "signal_struct" "live";
     /// Namespace identity.

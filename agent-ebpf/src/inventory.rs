@@ -1,13 +1,16 @@
 //! Sockets that traced processes already have.
 //!
 //! An iterator over the open files of all tasks (`iter/task_file`), run by user space when processes
-//! become traced. Emits nothing: it gives each stream socket its state, so that connections older than
-//! the agent have a queue time at their first receive, and listeners pass theirs on. No descriptor is
-//! held: a duplicate would keep the application's connections from closing.
+//! become traced. Emits a `SocketRecord` for each stream socket and gives it its state, so that
+//! connections older than the agent are known and have a queue time at their first receive, and listeners
+//! pass theirs on. No descriptor is held: a duplicate would keep the application's connections from
+//! closing.
 
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_sock_from_file;
+
+use wirespan_ebpf::NO_SLOT;
 
 use crate::kernel::{self, Object, field};
 use crate::socket;
@@ -26,9 +29,10 @@ struct Context {
 extern "C" fn inventory(ctx: *const Context) -> i32 {
     // SAFETY: the kernel passes this context; the verifier checks each member's use.
     let (task, file) = unsafe { ((*ctx).task, (*ctx).file) };
-    if task.is_null() || file.is_null() || kernel::task_slot(task).is_none() {
+    if task.is_null() || file.is_null() {
         return 0;
     }
+    let Some(slot) = kernel::task_slot(task) else { return 0 };
     // SAFETY: `file` is an open file by the verifier's types.
     let handle: Object = unsafe { bpf_sock_from_file(file.cast_mut().cast()) }.cast_const().cast();
     if handle.is_null() {
@@ -39,6 +43,11 @@ extern "C" fn inventory(ctx: *const Context) -> i32 {
         return 0;
     }
     // A failure is no memory for one socket's state: its first operation will try again.
-    let _ = socket::own(sk);
+    if let Some(state) = socket::own(sk) {
+        // SAFETY: `state` is a map value. A socket that was announced before is left to its user.
+        if unsafe { (*state).slot } == NO_SLOT {
+            socket::announce(sk, state, slot);
+        }
+    }
     0
 }

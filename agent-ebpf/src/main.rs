@@ -7,6 +7,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod floor;
 mod kernel;
 mod inventory;
 mod maps;

@@ -232,7 +232,7 @@ fn record(
         context: 0,
         queue_ns,
         run_delay_ns: if offset!(task_run_delay) == KernelFields::ABSENT { 0 } else { field!(task, task_run_delay) },
-        exec_ns: field!(task, task_exec_runtime),
+        exec_ns: on_cpu(task, now),
     };
     // SAFETY: `scratch` is this direction's and this CPU's own.
     unsafe { (*scratch).record = header };
@@ -241,6 +241,16 @@ fn record(
     if length > 0 {
         account(process, way, u64::from(length), captured, reason, written);
     }
+}
+
+/// The thread's time on a CPU. The scheduler adds a slice only at its end or at a tick, so the part since
+/// then is added here; the scheduler's clock runs at a constant distance from `now`, which a difference of
+/// two readings cancels (but for time stolen by the hypervisor between them).
+#[inline(always)]
+fn on_cpu(task: Object, now: u64) -> u64 {
+    let sum: u64 = field!(task, task_exec_runtime);
+    let since: u64 = field!(task, task_exec_start);
+    sum.wrapping_add(now).wrapping_sub(since)
 }
 
 /// The books: seen is what was recorded and what was dropped, each counted by itself.

@@ -113,7 +113,7 @@ pub struct OperationRecord {
     pub queue_ns: u64,
     /// The thread's time on a run queue so far.
     pub run_delay_ns: u64,
-    /// The thread's time on a CPU so far, up to `exec_start_ns`.
+    /// The thread's time on a CPU so far, plus a constant of the machine's: only differences mean anything.
     pub exec_ns: u64,
 }
 const _: () = assert!(size_of::<OperationRecord>() == 104);

@@ -3,12 +3,26 @@
 //! The modules are the stages of the data path, in the order data flows; `pipeline` alone names two of
 //! them.
 
-pub mod call;
 pub mod capture;
-pub mod correlation;
-pub mod export;
 pub mod process;
-pub mod semconv;
+pub mod selection;
+
+pub mod connection;
+
+pub mod call;
+pub mod exchange;
+
+pub mod correlation;
+
 pub mod route;
+pub mod semconv;
 pub mod span;
+
+pub mod export;
+
+pub mod books;
+pub mod cli;
+pub mod clock;
+pub mod control;
+pub mod pipeline;
 pub mod sys;

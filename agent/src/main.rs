@@ -1,2 +1,9 @@
 //! The `wirespan` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    wirespan::cli::Cli::parse().execute()
+}

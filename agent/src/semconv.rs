@@ -15,3 +15,33 @@ pub const PARENT_STATUS_WITHHELD: &str = "withheld";
 
 /// Why [`PARENT_STATUS`] is what it is: a short text such as `concurrent`.
 pub const PARENT_REASON: &str = "wirespan.parent.reason";
+
+/// How long the connect took, on the first call over a connection: an integer, nanoseconds.
+pub const CONNECT_TIME_NS: &str = "wirespan.kernel.connect_time_ns";
+
+/// Of a client: from the request's last byte to the response's first byte in the socket. Of a server: from
+/// the request's first byte in the socket to the response's first byte handed to the kernel. An integer,
+/// nanoseconds.
+pub const FIRST_BYTE_TIME_NS: &str = "wirespan.kernel.first_byte_time_ns";
+
+/// How long an answer's first bytes lay in the socket before the application read them: an integer,
+/// nanoseconds.
+pub const UNREAD_TIME_NS: &str = "wirespan.kernel.unread_time_ns";
+
+/// Smoothed round-trip time of the connection at the call's end: an integer, microseconds.
+pub const SMOOTHED_RTT_US: &str = "wirespan.kernel.smoothed_rtt_us";
+
+/// Segments that the connection retransmitted during the call: an integer.
+pub const RETRANSMITS: &str = "wirespan.kernel.retransmits";
+
+/// How long the request's thread was ready to run and did not, while it served the request: an integer,
+/// nanoseconds. Only where the thread serves one request at a time.
+pub const RUN_DELAY_NS: &str = "wirespan.kernel.run_delay_ns";
+
+/// How long the request's thread ran on a CPU while it served the request: an integer, nanoseconds. Only
+/// where the thread serves one request at a time.
+pub const ON_CPU_TIME_NS: &str = "wirespan.kernel.on_cpu_time_ns";
+
+/// `true`: the response's end was not seen but inferred from silence or from the next request, because its
+/// framing was not captured. The span's end is the last byte that was seen.
+pub const END_INFERRED: &str = "wirespan.end_inferred";

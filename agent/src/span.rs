@@ -2,6 +2,8 @@
 //!
 //! Wire-neutral: no OTLP type and no clock. Times are Unix nanoseconds.
 
+pub mod http;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -174,6 +176,12 @@ impl From<&'static str> for Value {
 impl From<String> for Value {
     fn from(value: String) -> Self {
         Self::Str(Cow::Owned(value))
+    }
+}
+
+impl From<Cow<'static, str>> for Value {
+    fn from(value: Cow<'static, str>) -> Self {
+        Self::Str(value)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Loading the kernel programs, and the handle on them.
 
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -243,8 +244,13 @@ impl Capture {
         Ok(())
     }
 
-    /// Reads up to `limit` records of each ring. Returns how many there were.
-    pub fn drain(&mut self, limit: usize, mut each: impl FnMut(Record<'_>)) -> usize {
+    /// Reads up to `limit` records of each ring, until `each` breaks off. Returns how many there were, and
+    /// what it broke off with.
+    pub fn drain<B>(
+        &mut self,
+        limit: usize,
+        mut each: impl FnMut(Record<'_>) -> ControlFlow<B>,
+    ) -> (usize, Option<B>) {
         let mut total = 0;
         for ring in &mut self.rings {
             let mut count = 0;
@@ -252,7 +258,11 @@ impl Capture {
                 let Some(item) = ring.next() else { break };
                 count += 1;
                 match record::parse(&item) {
-                    Ok(record) => each(record),
+                    Ok(record) => {
+                        if let ControlFlow::Break(value) = each(record) {
+                            return (total + count, Some(value));
+                        }
+                    }
                     Err(RecordError::Short | RecordError::Kind(_) | RecordError::Length) => {
                         self.malformed += 1;
                     }
@@ -260,7 +270,7 @@ impl Capture {
             }
             total += count;
         }
-        total
+        (total, None)
     }
 
     /// Waits until a process event comes or `timeout` is over. Operations wake nobody: their reader comes
@@ -278,6 +288,21 @@ impl Capture {
         }
     }
 
+    /// Attaches the program that does nothing, whose run-time statistics are what the statistics themselves
+    /// cost. For measurements.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub fn attach_floor(&mut self, btf: &Btf) -> Result<(), LoadError> {
+        let program: &mut BtfTracePoint = match self.ebpf.program_mut("floor") {
+            Some(program) => program.try_into().map_err(|cause| refused("floor", cause))?,
+            None => return Err(LoadError::Missing("floor")),
+        };
+        program.load("sock_send_length", btf).map_err(|cause| refused("floor", cause))?;
+        program.attach().map_err(|cause| refused("floor", cause))?;
+        Ok(())
+    }
+
     fn fill_fork_slots(&mut self) {
         while self.queued < FORK_SLOTS {
             let Some(slot) = self.free.take() else { return };
@@ -289,6 +314,11 @@ impl Capture {
             self.queued += 1;
         }
     }
+}
+
+impl Capture {
+    /// Books in which nothing has happened.
+    pub const NO_BOOKS: ProcessSlot = EMPTY;
 }
 
 const EMPTY: ProcessSlot = ProcessSlot {

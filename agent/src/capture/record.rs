@@ -10,6 +10,9 @@ use wirespan_ebpf::{
 use crate::capture::Slot;
 use crate::sys::read_pod;
 
+/// `TCP_LISTEN` (include/net/tcp_states.h).
+const TCP_LISTEN: u8 = 10;
+
 /// One record.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record<'a> {
@@ -60,7 +63,7 @@ pub struct Operation<'a> {
     pub retransmits: u32,
     /// The thread's time on a run queue so far.
     pub run_delay_ns: u64,
-    /// The thread's time on a CPU so far, as of its last switch or tick.
+    /// The thread's time on a CPU so far, plus a constant: only differences mean anything.
     pub exec_ns: u64,
 }
 
@@ -85,6 +88,8 @@ pub struct Socket {
     pub passive: bool,
     /// How long the connect took.
     pub connect_ns: Option<u64>,
+    /// It listens; it is no connection.
+    pub listening: bool,
 }
 
 /// A TCP connection reached CLOSE.
@@ -235,6 +240,7 @@ fn socket(record: &SocketRecord) -> Socket {
         active: record.flags & socket_flag::ACTIVE != 0,
         passive: record.flags & socket_flag::PASSIVE != 0,
         connect_ns: (record.connect_ns != 0).then_some(record.connect_ns),
+        listening: family != libc::AF_UNIX && record.state == TCP_LISTEN,
     }
 }
 

@@ -1,0 +1,321 @@
+//! Honest accounting: what became of every operation, byte, call and span, for `wirespan status`.
+//!
+//! Every column is counted where the thing happens. None is computed from others, so that [`Status::check`]
+//! can fail, and the tests hold it to that.
+
+use serde::{Deserialize, Serialize};
+use wirespan_ebpf::{ProcessSlot, uncaptured};
+
+use crate::connection::Bytes;
+use crate::correlation;
+use crate::export::ExporterBooks;
+
+/// What the kernel programs counted for a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelBooks {
+    /// Operations that moved bytes.
+    pub operations_seen: u64,
+    /// Of those, told to the agent.
+    pub operations_recorded: u64,
+    /// Of those, lost because a ring buffer was full.
+    pub operations_dropped: u64,
+    /// Bytes the operations moved.
+    pub bytes_seen: u64,
+    /// Bytes copied.
+    pub bytes_captured: u64,
+    /// Bytes left in the process because the burst's budget was used up.
+    pub bytes_over_budget: u64,
+    /// Bytes not copied because the system call doesn't tell where they are.
+    pub bytes_other_syscall: u64,
+    /// Bytes not copied because the buffer could not be read.
+    pub bytes_unreadable: u64,
+    /// Bytes not copied because they were urgent or discarded by the kernel.
+    pub bytes_special: u64,
+    /// Bytes of dropped operations.
+    pub bytes_dropped: u64,
+    /// Receives that only peeked.
+    pub peeks: u64,
+    /// Socket and end records lost.
+    pub records_dropped: u64,
+}
+
+impl From<&ProcessSlot> for KernelBooks {
+    fn from(slot: &ProcessSlot) -> Self {
+        let sum = |columns: &[u64; 2]| columns.iter().sum();
+        let reason =
+            |reason: u8| slot.uncaptured_bytes.get(usize::from(reason)).copied().unwrap_or_default();
+        Self {
+            operations_seen: sum(&slot.seen_operations),
+            operations_recorded: sum(&slot.recorded_operations),
+            operations_dropped: sum(&slot.dropped_operations),
+            bytes_seen: sum(&slot.seen_bytes),
+            bytes_captured: sum(&slot.captured_bytes),
+            bytes_over_budget: reason(uncaptured::BUDGET),
+            bytes_other_syscall: reason(uncaptured::SYSCALL),
+            bytes_unreadable: reason(uncaptured::FAULT),
+            bytes_special: reason(uncaptured::SPECIAL),
+            bytes_dropped: sum(&slot.dropped_bytes),
+            peeks: slot.peeks,
+            records_dropped: slot.dropped_records,
+        }
+    }
+}
+
+/// What the agent counted for a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentBooks {
+    /// Operations read from the ring buffers.
+    pub operations: u64,
+    /// Bytes they moved; where those ended follows.
+    pub bytes: u64,
+    /// Handed to a parser.
+    pub bytes_parsed: u64,
+    /// On connections whose protocol isn't known.
+    pub bytes_not_understood: u64,
+    /// Waiting for an earlier record or a decision.
+    pub bytes_waiting: u64,
+    /// Bytes that TCP's sequence shows and no operation moved. Not part of `bytes`.
+    pub bytes_unseen: u64,
+    /// Of the parsed: in messages.
+    pub bytes_in_messages: u64,
+    /// Of the parsed: in no message.
+    pub bytes_skipped: u64,
+    /// Of the parsed: in a message that isn't complete.
+    pub bytes_pending: u64,
+    /// Calls begun.
+    pub calls: u64,
+    /// Calls that became a span.
+    pub calls_spans: u64,
+    /// Calls given up: lost bytes, a desynchronised stream, too many.
+    pub calls_abandoned: u64,
+    /// Exchanges that are somebody's telemetry, and are no calls.
+    pub telemetry_exchanges: u64,
+    /// Connections whose protocol isn't known.
+    pub connections_not_understood: u64,
+    /// Spans with a certain parent.
+    pub parents_certain: u64,
+    /// Roots by nature.
+    pub parents_none: u64,
+    /// Spans whose parent was withheld.
+    pub parents_withheld: u64,
+}
+
+impl AgentBooks {
+    /// Adds another's books.
+    pub fn add(&mut self, other: &Self) {
+        self.operations += other.operations;
+        self.bytes += other.bytes;
+        self.bytes_parsed += other.bytes_parsed;
+        self.bytes_not_understood += other.bytes_not_understood;
+        self.bytes_waiting += other.bytes_waiting;
+        self.bytes_unseen += other.bytes_unseen;
+        self.bytes_in_messages += other.bytes_in_messages;
+        self.bytes_skipped += other.bytes_skipped;
+        self.bytes_pending += other.bytes_pending;
+        self.calls += other.calls;
+        self.calls_spans += other.calls_spans;
+        self.calls_abandoned += other.calls_abandoned;
+        self.telemetry_exchanges += other.telemetry_exchanges;
+        self.connections_not_understood += other.connections_not_understood;
+        self.parents_certain += other.parents_certain;
+        self.parents_none += other.parents_none;
+        self.parents_withheld += other.parents_withheld;
+    }
+
+    /// Adds what became of a connection's bytes.
+    pub fn add_bytes(&mut self, bytes: &Bytes) {
+        self.bytes_parsed += bytes.parsed;
+        self.bytes_not_understood += bytes.not_understood;
+        self.bytes_waiting += bytes.waiting;
+        self.bytes_unseen += bytes.unseen;
+        self.bytes_in_messages += bytes.messages;
+        self.bytes_skipped += bytes.skipped;
+        self.bytes_pending += bytes.pending;
+    }
+}
+
+/// One process's line.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessStatus {
+    /// Its number in the agent's pid namespace; 0 in a sum.
+    pub pid: i32,
+    /// `service.name`.
+    pub service: String,
+    /// Runtime and version.
+    pub runtime: String,
+    /// Connections open now.
+    pub connections: u64,
+    /// The kernel's side.
+    pub kernel: KernelBooks,
+    /// The agent's side.
+    pub agent: AgentBooks,
+}
+
+/// The correlation engine's columns.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallStatus {
+    /// Calls begun.
+    pub started: u64,
+    /// Under way.
+    pub open: u64,
+    /// Over, their place not decided yet.
+    pub waiting: u64,
+    /// Given up.
+    pub abandoned: u64,
+    /// Dropped because a cap was reached.
+    pub evicted: u64,
+    /// Placed under a certain parent.
+    pub certain: u64,
+    /// Placed as roots.
+    pub root: u64,
+    /// Parent withheld: several requests in flight.
+    pub withheld_concurrent: u64,
+    /// Parent withheld: the process makes calls of its own.
+    pub withheld_ambient: u64,
+    /// Parent withheld: maybe late work of an earlier request.
+    pub withheld_late_work: u64,
+    /// Parent withheld: unreadable inbound connections.
+    pub withheld_opaque: u64,
+    /// Parent withheld: what would tell was lost.
+    pub withheld_lost: u64,
+    /// The engine's own check of its columns.
+    pub balanced: bool,
+}
+
+impl From<correlation::Books> for CallStatus {
+    fn from(books: correlation::Books) -> Self {
+        Self {
+            started: books.started,
+            open: books.open,
+            waiting: books.waiting,
+            abandoned: books.abandoned,
+            evicted: books.evicted,
+            certain: books.certain,
+            root: books.root,
+            withheld_concurrent: books.withheld.concurrent,
+            withheld_ambient: books.withheld.ambient,
+            withheld_late_work: books.withheld.late_work,
+            withheld_opaque: books.withheld.opaque,
+            withheld_lost: books.withheld.lost,
+            balanced: books.balanced(),
+        }
+    }
+}
+
+/// One exporter's line.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExporterStatus {
+    /// The target.
+    pub name: String,
+    /// Spans handed to it.
+    pub offered: u64,
+    /// Spans that left.
+    pub exported: u64,
+    /// Spans that will not leave, all reasons.
+    pub refused: u64,
+    /// Spans still there.
+    pub queued: u64,
+    /// The latest failure.
+    pub last_error: Option<String>,
+}
+
+impl From<ExporterBooks> for ExporterStatus {
+    fn from(books: ExporterBooks) -> Self {
+        Self {
+            name: books.name,
+            offered: books.offered,
+            exported: books.exported,
+            refused: books.refused.total(),
+            queued: books.queued,
+            last_error: books.last_error,
+        }
+    }
+}
+
+/// What `wirespan status` shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The agent's version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// How long it has been ready.
+    pub uptime_seconds: u64,
+    /// Processes traced now.
+    pub processes: Vec<ProcessStatus>,
+    /// Processes that were traced and are gone, summed up.
+    pub departed: ProcessStatus,
+    /// All of them.
+    pub total: ProcessStatus,
+    /// The correlation engine.
+    pub calls: CallStatus,
+    /// Spans made.
+    pub spans: u64,
+    /// Records that made no sense.
+    pub records_malformed: u64,
+    /// Operations of processes that are not known (any more).
+    pub operations_unknown: u64,
+    /// Records lost that belong to no traced process.
+    pub records_dropped: u64,
+    /// Calls that found the table full.
+    pub calls_refused: u64,
+    /// Processes that a rule allows and that could not be traced.
+    pub processes_failed: u64,
+    /// The exporters.
+    pub exporters: Vec<ExporterStatus>,
+}
+
+impl Status {
+    /// What doesn't balance: empty when all is accounted for. Between two readings of live counters a few
+    /// operations may be under way; a quiet agent balances exactly.
+    pub fn check(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut equal = |what: &str, left: u64, right: u64| {
+            if left != right {
+                wrong.push(format!("{what}: {left} != {right}"));
+            }
+        };
+        for line in self.processes.iter().chain([&self.departed, &self.total]) {
+            let (pid, kernel, agent) = (line.pid, &line.kernel, &line.agent);
+            equal(
+                &format!("pid {pid}: operations seen = recorded + dropped"),
+                kernel.operations_seen,
+                kernel.operations_recorded + kernel.operations_dropped,
+            );
+            equal(
+                &format!("pid {pid}: bytes seen = captured + not captured + dropped"),
+                kernel.bytes_seen,
+                kernel.bytes_captured
+                    + kernel.bytes_over_budget
+                    + kernel.bytes_other_syscall
+                    + kernel.bytes_unreadable
+                    + kernel.bytes_special
+                    + kernel.bytes_dropped,
+            );
+            equal(
+                &format!("pid {pid}: operations recorded = read"),
+                kernel.operations_recorded,
+                agent.operations,
+            );
+            equal(
+                &format!("pid {pid}: bytes read = parsed + not understood + waiting"),
+                agent.bytes,
+                agent.bytes_parsed + agent.bytes_not_understood + agent.bytes_waiting,
+            );
+        }
+        equal("correlation's own check", u64::from(self.calls.balanced), 1);
+        for exporter in &self.exporters {
+            equal(
+                &format!("exporter {}: spans = offered", exporter.name),
+                self.spans,
+                exporter.offered,
+            );
+            equal(
+                &format!("exporter {}: offered = exported + refused + queued", exporter.name),
+                exporter.offered,
+                exporter.exported + exporter.refused + exporter.queued,
+            );
+        }
+        wrong
+    }
+}

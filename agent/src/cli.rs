@@ -1,0 +1,103 @@
+//! The command line.
+
+mod run;
+mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::capture::DEFAULT_BURST_BUDGET;
+use crate::control;
+use crate::process::Rule;
+
+/// Zero-code tracing of Node.js and Python services with eBPF.
+#[derive(Debug, Parser)]
+#[command(name = "wirespan", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Trace the processes that the rules allow, until stopped. With no rule: list what could be traced.
+    Run(RunArgs),
+    /// Show what a running agent traces, and its books. Exit code 0: an agent is ready; 3: none runs.
+    Status(StatusArgs),
+}
+
+/// Arguments of `wirespan run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Trace every Node.js and Python process.
+    #[arg(long)]
+    pub all: bool,
+    /// Trace processes for which this rule holds: exe=GLOB, cmd=GLOB, runtime=node|python, port=N[-M],
+    /// user=NAME; several joined with commas must all hold, `!` before one negates it. Repeatable.
+    #[arg(long, value_name = "RULE")]
+    pub allow: Vec<Rule>,
+    /// Where spans go: console, file:PATH, otlp (OTEL_EXPORTER_OTLP_*), otlp=http://HOST:4317. Repeatable.
+    /// Default: console.
+    #[arg(long, value_name = "EXPORTER")]
+    pub export: Vec<String>,
+    /// Print the traceparent of each span on the console.
+    #[arg(long)]
+    pub traceparent: bool,
+    /// Payload bytes copied of each burst, enough for heads; bodies are left out.
+    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_BURST_BUDGET)]
+    pub payload_budget: u32,
+    /// Bytes of each ring buffer between kernel and agent.
+    #[arg(long, value_name = "BYTES", default_value_t = 8 << 20)]
+    pub ring_bytes: u32,
+    /// The agent's control socket.
+    #[arg(long, value_name = "PATH", default_value = control::DEFAULT_PATH)]
+    pub control_socket: PathBuf,
+}
+
+/// Arguments of `wirespan status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// The agent's control socket.
+    #[arg(long, alias = "socket", value_name = "PATH", default_value = control::DEFAULT_PATH)]
+    pub control_socket: PathBuf,
+}
+
+impl Cli {
+    /// Does what was asked for. The code is for the shell.
+    pub fn execute(self) -> ExitCode {
+        let result = match self.command {
+            Command::Run(args) => run::run(args),
+            Command::Status(args) => status::status(&args),
+        };
+        result.unwrap_or_else(|error| {
+            let mut text = format!("wirespan: {error}");
+            for cause in error.chain().skip(1) {
+                let cause = cause.to_string();
+                // Many errors name their cause themselves.
+                if !text.contains(&cause) {
+                    text.push_str(": ");
+                    text.push_str(&cause);
+                }
+            }
+            complain(&text);
+            ExitCode::FAILURE
+        })
+    }
+}
+
+/// Tells the person at the terminal. A closed terminal is no reason to fail.
+fn complain(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Prints what was asked for. A reader that has left is no reason to fail.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}

@@ -1,0 +1,148 @@
+//! `wirespan status`.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use crate::books::{ProcessStatus, Status};
+use crate::cli::{StatusArgs, complain, print};
+use crate::control::{self, AskError};
+
+/// No agent runs.
+const NOT_RUNNING: u8 = 3;
+
+const HEADER: [&str; 11] = [
+    "PID",
+    "SERVICE",
+    "RUNTIME",
+    "CONNS",
+    "OPERATIONS",
+    "DROPPED",
+    "BYTES",
+    "CALLS",
+    "SPANS",
+    "ABANDONED",
+    "WITHHELD",
+];
+
+pub(super) fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
+    let status = match control::ask(&args.control_socket) {
+        Ok(status) => status,
+        Err(error @ AskError::NotRunning(_)) => {
+            complain(&format!("wirespan: {error}"));
+            return Ok(ExitCode::from(NOT_RUNNING));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if args.json {
+        print(&serde_json::to_string_pretty(&status)?);
+    } else {
+        let mut text = String::new();
+        render(&status, &mut text)?;
+        print(text.trim_end());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn render(status: &Status, text: &mut String) -> std::fmt::Result {
+    writeln!(
+        text,
+        "wirespan {} (pid {}), ready for {} s\n",
+        status.version, status.pid, status.uptime_seconds
+    )?;
+    let mut rows = vec![HEADER.map(str::to_owned)];
+    rows.extend(status.processes.iter().map(|process| row(process, process.pid.to_string())));
+    rows.push(row(&status.departed, "gone".to_owned()));
+    rows.push(row(&status.total, "total".to_owned()));
+    columns(&rows, text)?;
+    let (kernel, agent, calls) = (&status.total.kernel, &status.total.agent, &status.calls);
+    writeln!(
+        text,
+        "\nbytes     seen {} = captured {} + over budget {} + other syscalls {} + unreadable {} \
+         + special {} + dropped {}",
+        kernel.bytes_seen,
+        kernel.bytes_captured,
+        kernel.bytes_over_budget,
+        kernel.bytes_other_syscall,
+        kernel.bytes_unreadable,
+        kernel.bytes_special,
+        kernel.bytes_dropped,
+    )?;
+    writeln!(
+        text,
+        "          read {} = parsed {} + not understood {} + waiting {}; unseen by any hook {}",
+        agent.bytes,
+        agent.bytes_parsed,
+        agent.bytes_not_understood,
+        agent.bytes_waiting,
+        agent.bytes_unseen,
+    )?;
+    let withheld = calls.withheld_concurrent
+        + calls.withheld_ambient
+        + calls.withheld_late_work
+        + calls.withheld_opaque
+        + calls.withheld_lost;
+    writeln!(
+        text,
+        "calls     begun {} = certain {} + root {} + withheld {withheld} + abandoned {} + evicted {} \
+         + open {} + undecided {}",
+        calls.started,
+        calls.certain,
+        calls.root,
+        calls.abandoned,
+        calls.evicted,
+        calls.open,
+        calls.waiting,
+    )?;
+    for exporter in &status.exporters {
+        writeln!(
+            text,
+            "exporter  {}: offered {} = exported {} + refused {} + queued {}",
+            exporter.name, exporter.offered, exporter.exported, exporter.refused, exporter.queued
+        )?;
+        if let Some(error) = &exporter.last_error {
+            writeln!(text, "          last error: {error}")?;
+        }
+    }
+    for wrong in status.check() {
+        writeln!(text, "doesn't balance: {wrong}")?;
+    }
+    Ok(())
+}
+
+fn row(process: &ProcessStatus, name: String) -> [String; 11] {
+    [
+        name,
+        process.service.clone(),
+        process.runtime.clone(),
+        process.connections.to_string(),
+        process.kernel.operations_seen.to_string(),
+        process.kernel.operations_dropped.to_string(),
+        process.kernel.bytes_seen.to_string(),
+        process.agent.calls.to_string(),
+        process.agent.calls_spans.to_string(),
+        process.agent.calls_abandoned.to_string(),
+        process.agent.parents_withheld.to_string(),
+    ]
+}
+
+/// Text columns left, numbers right.
+fn columns(rows: &[[String; 11]], text: &mut String) -> std::fmt::Result {
+    let mut widths = [0; 11];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for row in rows {
+        let mut line = String::new();
+        for (index, (cell, width)) in row.iter().zip(widths).enumerate() {
+            if index < 3 {
+                write!(line, "{cell:<width$}  ")?;
+            } else {
+                write!(line, "{cell:>width$}  ")?;
+            }
+        }
+        writeln!(text, "{}", line.trim_end())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,338 @@
+//! The connection stage: records of one socket become two ordered byte streams, the streams a protocol,
+//! and the protocol's parser tells messages.
+//!
+//! A connection decides its protocol from content, whichever side the process is on and whatever the
+//! port. It knows nothing of other connections, of processes or of spans.
+
+mod ends;
+mod stream;
+
+use wirespan_protocols::http1::{self, Detected, EndError};
+
+use crate::call::{ProcessId, Role};
+use crate::capture::{Gone, Operation, Socket};
+
+pub use ends::Ends;
+use stream::{Piece, Stream};
+
+/// Times that a connection which was met in its middle is given to show a message's beginning.
+const MAX_TRIES: u8 = 32;
+
+/// Bytes kept of an undecided beginning.
+const MAX_UNDECIDED: usize = 1024;
+
+/// What was known at the moment when a piece of a message passed. Handed to a parser as its opaque mark.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// CLOCK_MONOTONIC after the operation.
+    pub at_ns: u64,
+    /// The thread.
+    pub tid: u32,
+    /// The runtime's logical task; 0: the thread.
+    pub context: u64,
+    /// The descriptor was in blocking mode (receives only).
+    pub blocking: bool,
+    /// How long the data had been readable.
+    pub queue_ns: Option<u64>,
+    /// Smoothed round-trip time; 0: unknown.
+    pub srtt_us: u32,
+    /// Segments retransmitted on the connection so far.
+    pub retransmits: u32,
+    /// The thread's time on a run queue so far.
+    pub run_delay_ns: u64,
+    /// The thread's time on a CPU so far, plus a constant.
+    pub exec_ns: u64,
+}
+
+impl Mark {
+    fn of(operation: &Operation<'_>) -> Self {
+        Self {
+            at_ns: operation.at_ns,
+            tid: operation.tid,
+            context: operation.context,
+            blocking: operation.blocking,
+            queue_ns: operation.queue_ns,
+            srtt_us: operation.srtt_us,
+            retransmits: operation.retransmits,
+            run_delay_ns: operation.run_delay_ns,
+            exec_ns: operation.exec_ns,
+        }
+    }
+}
+
+/// What a parser told, by protocol.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Message {
+    /// HTTP/1.x.
+    Http(http1::Event<Mark>),
+    /// The connection carries what can't be read; from here on nothing of it is.
+    Opaque,
+}
+
+/// What became of a connection's bytes, for the books. `received = parsed + not_understood + waiting`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bytes {
+    /// Bytes that operations moved, captured or not.
+    pub received: u64,
+    /// Bytes that were handed to a parser.
+    pub parsed: u64,
+    /// Bytes of connections whose protocol isn't known.
+    pub not_understood: u64,
+    /// Bytes that wait for an earlier record or for a decision.
+    pub waiting: u64,
+    /// Bytes that TCP's sequence shows and no operation moved (splice, sendfile, lost records). Not part
+    /// of `received`.
+    pub unseen: u64,
+    /// What the parser made of its bytes.
+    pub messages: u64,
+    /// What the parser could make no message of.
+    pub skipped: u64,
+    /// What lies in the parser.
+    pub pending: u64,
+}
+
+impl Bytes {
+    /// Adds another connection's.
+    pub fn add(&mut self, other: &Self) {
+        self.received += other.received;
+        self.parsed += other.parsed;
+        self.not_understood += other.not_understood;
+        self.waiting += other.waiting;
+        self.unseen += other.unseen;
+        self.messages += other.messages;
+        self.skipped += other.skipped;
+        self.pending += other.pending;
+    }
+}
+
+enum Protocol {
+    Undecided { tries: u8 },
+    Http1(Box<http1::Connection<Mark>>),
+    Opaque,
+}
+
+/// One socket of a traced process.
+pub struct Connection {
+    /// The process that used it last.
+    pub process: ProcessId,
+    /// Both ends, where they are known.
+    pub socket: Option<Socket>,
+    /// Which side the process is on, once content has shown it.
+    pub role: Option<Role>,
+    /// How long the connect took, until a call has taken it.
+    pub connect_ns: Option<u64>,
+    /// When something last happened.
+    pub last_ns: u64,
+    protocol: Protocol,
+    streams: [Stream; 2],
+    /// Pieces of a connection whose protocol isn't decided yet, in order.
+    undecided: Vec<Piece>,
+    from_start: bool,
+    bytes: Bytes,
+}
+
+const RECEIVED: usize = 0;
+const SENT: usize = 1;
+
+impl Connection {
+    /// A connection, announced by its socket or (where that record was lost) by its first operation.
+    pub fn new(process: ProcessId, socket: Option<Socket>) -> Self {
+        let from_start = socket.as_ref().is_some_and(|socket| socket.active || socket.passive);
+        Self {
+            process,
+            role: None,
+            connect_ns: socket.as_ref().and_then(|socket| socket.connect_ns),
+            last_ns: socket.as_ref().map_or(0, |socket| socket.at_ns),
+            socket,
+            protocol: Protocol::Undecided { tries: 0 },
+            streams: [Stream::default(), Stream::default()],
+            undecided: Vec::new(),
+            from_start,
+            bytes: Bytes::default(),
+        }
+    }
+
+    /// The protocol's name, once known.
+    pub fn protocol(&self) -> Option<&'static str> {
+        match self.protocol {
+            Protocol::Undecided { .. } => None,
+            Protocol::Http1(_) => Some("http"),
+            Protocol::Opaque => Some("unknown"),
+        }
+    }
+
+    /// What became of its bytes.
+    pub fn bytes(&self) -> Bytes {
+        let mut bytes = self.bytes;
+        bytes.waiting = self.streams.iter().map(Stream::waiting_bytes).sum::<u64>()
+            + self.undecided.iter().map(Piece::length).sum::<u64>();
+        if let Protocol::Http1(http) = &self.protocol {
+            for direction in [http1::Direction::Requests, http1::Direction::Responses] {
+                let counters = http.counters(direction);
+                bytes.messages += counters.message_bytes;
+                bytes.skipped += counters.skipped_bytes;
+                bytes.pending += counters.pending_bytes;
+            }
+        }
+        bytes
+    }
+
+    /// Takes one operation.
+    pub fn operation(&mut self, operation: &Operation<'_>, out: &mut dyn FnMut(Message)) {
+        self.last_ns = self.last_ns.max(operation.at_ns);
+        let way = if operation.sent { SENT } else { RECEIVED };
+        let mark = Mark::of(operation);
+        if operation.length > 0 {
+            self.bytes.received += u64::from(operation.length);
+            let piece = Piece::of(operation, mark);
+            if matches!(self.protocol, Protocol::Opaque) {
+                self.bytes.not_understood += piece.length();
+                return;
+            }
+            self.accept(way, piece, out);
+        }
+        if operation.end_of_stream {
+            self.flush_late(out);
+            self.end(way, None, mark, out);
+        }
+        if operation.error != 0 {
+            self.break_off(operation.error, mark, out);
+        }
+    }
+
+    /// The kernel's word that the connection is over.
+    pub fn gone(&mut self, gone: &Gone, out: &mut dyn FnMut(Message)) {
+        self.last_ns = self.last_ns.max(gone.at_ns);
+        let mark = Mark { at_ns: gone.at_ns, ..Mark::default() };
+        self.flush_late(out);
+        if gone.error == 0 {
+            self.end(RECEIVED, None, mark, out);
+            self.end(SENT, None, mark, out);
+        } else {
+            self.break_off(gone.error, mark, out);
+        }
+    }
+
+    /// Nothing more will come: the process is gone or the agent leaves.
+    pub fn close(&mut self, at_ns: u64, out: &mut dyn FnMut(Message)) {
+        self.gone(&Gone { cookie: 0, slot: crate::capture::Slot(0), at_ns, error: 0 }, out);
+    }
+
+    /// Time passes: pieces that waited for an earlier one too long go on without it, and a connection that
+    /// has been quiet for long enough ends what only silence can end.
+    pub fn tick(&mut self, now_ns: u64, quiet_ns: u64, out: &mut dyn FnMut(Message)) {
+        for way in [RECEIVED, SENT] {
+            while let Some(piece) = self.streams[way].overdue(now_ns) {
+                self.deliver(way, piece, out);
+            }
+        }
+        if now_ns.saturating_sub(self.last_ns) >= quiet_ns {
+            if let Protocol::Http1(http) = &mut self.protocol {
+                http.on_idle(&mut |event| out(Message::Http(event)));
+            }
+        }
+    }
+
+    fn accept(&mut self, way: usize, piece: Piece, out: &mut dyn FnMut(Message)) {
+        if let Some(piece) = self.streams[way].accept(piece) {
+            self.deliver(way, piece, out);
+            while let Some(piece) = self.streams[way].next() {
+                self.deliver(way, piece, out);
+            }
+        }
+    }
+
+    fn flush_late(&mut self, out: &mut dyn FnMut(Message)) {
+        for way in [RECEIVED, SENT] {
+            while let Some(piece) = self.streams[way].earliest() {
+                self.deliver(way, piece, out);
+            }
+        }
+    }
+
+    /// One piece, in order. A hole before it shows by its offset, which the parser sees as well.
+    fn deliver(&mut self, way: usize, mut piece: Piece, out: &mut dyn FnMut(Message)) {
+        self.bytes.unseen += self.streams[way].advance(&piece);
+        piece.sent = way == SENT;
+        match &mut self.protocol {
+            Protocol::Opaque => self.bytes.not_understood += piece.length(),
+            Protocol::Http1(_) => self.feed(&piece, out),
+            Protocol::Undecided { .. } => self.decide(piece, out),
+        }
+    }
+
+    fn feed(&mut self, piece: &Piece, out: &mut dyn FnMut(Message)) {
+        self.bytes.parsed += piece.length();
+        let Some(role) = self.role else { return };
+        let direction = direction(role, piece.sent);
+        let Protocol::Http1(http) = &mut self.protocol else { return };
+        let mut out = |event| out(Message::Http(event));
+        http.on_bytes(direction, piece.offset, &piece.bytes, piece.missing, &piece.mark, &mut out);
+        if !piece.tail.is_empty() {
+            let offset = piece.offset + piece.bytes.len() as u64 + piece.missing;
+            http.on_bytes(direction, offset, &piece.tail, 0, &piece.mark, &mut out);
+        }
+    }
+
+    /// Looks at the beginning of what has come so far.
+    fn decide(&mut self, piece: Piece, out: &mut dyn FnMut(Message)) {
+        self.undecided.push(piece);
+        let Some(first) = self.undecided.first() else { return };
+        let sent = first.sent;
+        let mut beginning = Vec::new();
+        for piece in self.undecided.iter().filter(|piece| piece.sent == sent) {
+            beginning.extend_from_slice(&piece.bytes);
+            if piece.missing > 0 {
+                break;
+            }
+        }
+        let role = match (http1::detect(&beginning), sent) {
+            (Detected::Requests, false) | (Detected::Responses, true) => Role::Server,
+            (Detected::Requests, true) | (Detected::Responses, false) => Role::Client,
+            (Detected::NeedMore, _) if beginning.len() < MAX_UNDECIDED && self.undecided.len() < 16 => {
+                return;
+            }
+            (Detected::NeedMore | Detected::No, _) => return self.not_http(out),
+        };
+        self.role = Some(role);
+        self.protocol = Protocol::Http1(Box::new(http1::Connection::new(self.from_start)));
+        for piece in std::mem::take(&mut self.undecided) {
+            self.feed(&piece, out);
+        }
+    }
+
+    fn not_http(&mut self, out: &mut dyn FnMut(Message)) {
+        for piece in self.undecided.drain(..) {
+            self.bytes.not_understood += piece.length();
+        }
+        let Protocol::Undecided { tries } = &mut self.protocol else { return };
+        *tries += 1;
+        // A beginning that no parser knows settles it; a middle may be any message's.
+        if self.from_start || *tries >= MAX_TRIES {
+            self.protocol = Protocol::Opaque;
+            out(Message::Opaque);
+        }
+    }
+
+    fn end(&mut self, way: usize, error: Option<EndError>, mark: Mark, out: &mut dyn FnMut(Message)) {
+        let (Protocol::Http1(http), Some(role)) = (&mut self.protocol, self.role) else { return };
+        http.on_end(direction(role, way == SENT), error, &mark, &mut |event| out(Message::Http(event)));
+    }
+
+    fn break_off(&mut self, errno: u16, mark: Mark, out: &mut dyn FnMut(Message)) {
+        let error = if i32::from(errno) == libc::ETIMEDOUT { EndError::Timeout } else { EndError::Reset };
+        self.flush_late(out);
+        // The response's direction first: what was asked and never answered ends as reset, not as cut.
+        let response = if self.role == Some(Role::Server) { SENT } else { RECEIVED };
+        self.end(response, Some(error), mark, out);
+        self.end(1 - response, Some(error), mark, out);
+    }
+}
+
+fn direction(role: Role, sent: bool) -> http1::Direction {
+    if sent == (role == Role::Client) {
+        http1::Direction::Requests
+    } else {
+        http1::Direction::Responses
+    }
+}

@@ -1,0 +1,500 @@
+//! The pipeline: the one place that knows two stages, and the thread that all of them run on.
+//!
+//! Records in, spans out: capture, selection, connection, exchange, correlation, span, export. Exporters
+//! run elsewhere; handing them a batch never blocks.
+
+mod status;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use opentelemetry_semantic_conventions::attribute::SERVICE_NAME;
+use rustc_hash::FxHashMap;
+use wirespan_protocols::http1::{self, End};
+
+use crate::books::{AgentBooks, Status};
+use crate::call::{
+    CallEnded, CallId, CallStarted, ParentStatus, Placement, ProcessId, RemoteParent, Role, SocketId, Task,
+};
+use crate::capture::{Capture, Gone, Operation, Record, Socket};
+use crate::clock::{self, WallClock};
+use crate::connection::{Connection, Ends, Mark, Message};
+use crate::correlation::Engine;
+use crate::exchange::{Exchange, Exchanges};
+use crate::export::ExportHandle;
+use crate::route::Routes;
+use crate::selection::{Change, Selection};
+use crate::span::{Span, http};
+
+/// How often the reader comes round while there is traffic. Operations wake nobody.
+const BUSY_WAIT: Duration = Duration::from_millis(5);
+/// How often while there is none. A process event wakes it at once.
+const IDLE_WAIT: Duration = Duration::from_millis(20);
+/// Records read of a ring before other work gets its turn.
+const DRAIN_LIMIT: usize = 8192;
+/// How often the distance to wall time is sampled.
+const WALL_SAMPLE_NS: u64 = 1_000_000_000;
+/// How often connections are looked at for silence.
+const HOUSEKEEPING_NS: u64 = 100_000_000;
+/// Silence that ends what only silence can end (a body whose framing was lost).
+const QUIET_NS: u64 = 500_000_000;
+/// Connections held. Beyond, a new one is not followed, and its operations count as not understood.
+const MAX_CONNECTIONS: usize = 65_536;
+/// A connection without a close to be seen (a unix socket) is forgotten after this long.
+const FORGET_NS: u64 = 600 * 1_000_000_000;
+
+/// How long after its process a connection is kept for records that are still to be read.
+const AFTERLIFE_NS: u64 = 1_000_000_000;
+
+/// A question to the running pipeline: its answer goes back through the sender.
+pub type StatusRequest = tokio::sync::oneshot::Sender<Status>;
+
+/// The stages and what connects them.
+pub struct Pipeline {
+    capture: Capture,
+    stages: Stages,
+}
+
+/// All behind capture: apart from it, because records borrow from the rings while these work on them.
+struct Stages {
+    selection: Selection,
+    connections: FxHashMap<u64, Connection>,
+    ends: Ends,
+    engine: Engine,
+    exchanges: Exchanges,
+    /// The call of an exchange, by socket cookie and ordinal.
+    calls: FxHashMap<(u64, u64), CallId>,
+    routes: HashMap<String, Routes>,
+    export: ExportHandle,
+    batch: Vec<Span>,
+    wall: WallClock,
+    wall_sampled_ns: u64,
+    housekeeping_ns: u64,
+    ready_ns: u64,
+    books: FxHashMap<ProcessId, AgentBooks>,
+    departed: AgentBooks,
+    operations_unknown: u64,
+    spans: u64,
+}
+
+impl Pipeline {
+    /// Puts the stages together. Nothing is traced before [`Pipeline::run`].
+    pub fn new(capture: Capture, selection: Selection, engine: Engine, export: ExportHandle) -> Self {
+        let stages = Stages {
+            selection,
+            connections: FxHashMap::default(),
+            ends: Ends::default(),
+            engine,
+            exchanges: Exchanges::default(),
+            calls: FxHashMap::default(),
+            routes: HashMap::new(),
+            export,
+            batch: Vec::new(),
+            wall: WallClock::sample(),
+            wall_sampled_ns: clock::monotonic_ns(),
+            housekeeping_ns: 0,
+            ready_ns: 0,
+            books: FxHashMap::default(),
+            departed: AgentBooks::default(),
+            operations_unknown: 0,
+            spans: 0,
+        };
+        Self { capture, stages }
+    }
+
+    /// Traces what the rules allow until `stop`, then hands what is known to the exporters. `ready` is
+    /// called once, when everything that runs already is traced.
+    ///
+    /// # Errors
+    /// The kernel refused to let the sockets be listed, or to wait.
+    pub fn run(
+        mut self,
+        stop: &AtomicBool,
+        requests: &Receiver<StatusRequest>,
+        ready: impl FnOnce(),
+    ) -> anyhow::Result<()> {
+        let mut changes = Vec::new();
+        self.stages.selection.scan(&mut self.capture, &mut |change| changes.push(change));
+        self.follow(&changes)?;
+        self.stages.ready_ns = clock::monotonic_ns();
+        ready();
+        let mut wait = IDLE_WAIT;
+        while !stop.load(Ordering::Relaxed) {
+            self.capture.wait(wait)?;
+            wait = if self.round()? > 0 { BUSY_WAIT } else { IDLE_WAIT };
+            while let Ok(request) = requests.try_recv() {
+                // The asker may have gone: then nobody misses the answer.
+                let _ = request.send(self.stages.status(&self.capture));
+            }
+        }
+        self.round()?;
+        self.stages.finish();
+        Ok(())
+    }
+
+    /// One round: all that the kernel has told, and what follows from time passing. Returns the records.
+    fn round(&mut self) -> anyhow::Result<usize> {
+        let now = clock::monotonic_ns();
+        let stages = &mut self.stages;
+        if now.saturating_sub(stages.wall_sampled_ns) >= WALL_SAMPLE_NS {
+            stages.wall = WallClock::sample();
+            stages.wall_sampled_ns = now;
+        }
+        let (count, drained) = self.read()?;
+        if now.saturating_sub(self.stages.housekeeping_ns) >= HOUSEKEEPING_NS {
+            self.stages.housekeeping_ns = now;
+            let Self { capture, stages } = self;
+            stages.housekeep(now, capture);
+        }
+        // What was committed before the round began has been read: time may go on.
+        if drained {
+            self.stages.decide(now);
+        }
+        self.stages.hand_over();
+        Ok(count)
+    }
+
+    /// Reads records. Returns how many, and whether the rings were read to their ends.
+    fn read(&mut self) -> anyhow::Result<(usize, bool)> {
+        let mut total = 0;
+        loop {
+            let Self { capture, stages } = self;
+            let (count, event) = capture.drain(DRAIN_LIMIT, |record| match record {
+                // A process event changes what later records mean: it is followed before they are read.
+                Record::Process(event) => ControlFlow::Break(event),
+                Record::Operation(operation) => {
+                    stages.operation(&operation);
+                    ControlFlow::Continue(())
+                }
+                Record::Socket(socket) => {
+                    stages.socket(socket);
+                    ControlFlow::Continue(())
+                }
+                Record::Gone(gone) => {
+                    stages.gone(&gone);
+                    ControlFlow::Continue(())
+                }
+            });
+            total += count;
+            let Some(event) = event else {
+                return Ok((total, count < DRAIN_LIMIT));
+            };
+            let mut changes = Vec::new();
+            self.stages.selection.event(&event, &mut self.capture, &mut |change| changes.push(change));
+            self.follow(&changes)?;
+            if total >= DRAIN_LIMIT {
+                return Ok((total, false));
+            }
+        }
+    }
+
+    fn follow(&mut self, changes: &[Change]) -> anyhow::Result<()> {
+        let mut arrived = false;
+        for change in changes {
+            match *change {
+                Change::Traced { id, .. } => {
+                    arrived = true;
+                    self.stages.engine.process_started(id);
+                }
+                Change::Gone { id, at_ns } => self.stages.process_gone(id, at_ns),
+            }
+        }
+        if arrived {
+            self.capture.take_inventory()?;
+        }
+        Ok(())
+    }
+}
+
+impl Stages {
+    fn operation(&mut self, operation: &Operation<'_>) {
+        let Some(traced) = self.selection.by_slot(operation.slot) else {
+            self.operations_unknown += 1;
+            return;
+        };
+        let process = traced.id;
+        let books = self.books.entry(process).or_default();
+        if operation.length > 0 {
+            books.operations += 1;
+            books.bytes += u64::from(operation.length);
+        }
+        if !self.connections.contains_key(&operation.cookie) {
+            // An end without a beginning tells nothing; a full table takes no more.
+            if operation.length == 0 {
+                return;
+            }
+            if self.connections.len() >= MAX_CONNECTIONS {
+                books.bytes_not_understood += u64::from(operation.length);
+                return;
+            }
+            self.connections.insert(operation.cookie, Connection::new(process, None));
+        }
+        self.with_connection(operation.cookie, |connection, out| {
+            connection.process = process;
+            connection.operation(operation, out);
+        });
+    }
+
+    fn socket(&mut self, socket: Socket) {
+        let Some(traced) = self.selection.by_slot(socket.slot) else { return };
+        if socket.listening {
+            return;
+        }
+        let process = traced.id;
+        let met_in_the_middle = !socket.active && !socket.passive;
+        if met_in_the_middle && is_inbound(&socket, &traced.process.listening) {
+            // A request may be in flight on it that nobody saw begin.
+            self.engine.inbound_lost(process, socket.at_ns);
+        }
+        if let Some(other) = self.ends.enter(&socket) {
+            self.engine.paired(SocketId(socket.cookie), SocketId(other));
+        }
+        let room = self.connections.len() < MAX_CONNECTIONS;
+        match self.connections.entry(socket.cookie) {
+            Entry::Occupied(mut known) => known.get_mut().process = process,
+            Entry::Vacant(place) if room => {
+                place.insert(Connection::new(process, Some(socket)));
+            }
+            Entry::Vacant(_) => {}
+        }
+    }
+
+    fn gone(&mut self, gone: &Gone) {
+        self.with_connection(gone.cookie, |connection, out| connection.gone(gone, out));
+        self.forget(gone.cookie, gone.at_ns);
+    }
+
+    /// Ends a connection that nothing more will come of.
+    fn forget(&mut self, cookie: u64, at_ns: u64) {
+        self.with_connection(cookie, |connection, out| connection.close(at_ns, out));
+        self.engine.socket_closed(SocketId(cookie), at_ns);
+        let Some(connection) = self.connections.remove(&cookie) else { return };
+        self.books.entry(connection.process).or_default().add_bytes(&connection.bytes());
+        if let Some(socket) = &connection.socket {
+            self.ends.forget(socket);
+        }
+    }
+
+    fn process_gone(&mut self, id: ProcessId, at_ns: u64) {
+        // Its TCP sockets tell their own end; those of other kinds end here, after their last records.
+        self.engine.process_gone(id, at_ns);
+    }
+
+    /// Lets a connection work, and follows what it told.
+    fn with_connection(
+        &mut self,
+        cookie: u64,
+        work: impl FnOnce(&mut Connection, &mut dyn FnMut(Message)),
+    ) {
+        let Some(connection) = self.connections.get_mut(&cookie) else { return };
+        let mut messages = Vec::new();
+        work(connection, &mut |message| messages.push(message));
+        for message in messages {
+            match message {
+                Message::Http(event) => self.http(cookie, event),
+                Message::Opaque => self.opaque(cookie),
+            }
+        }
+    }
+
+    fn opaque(&mut self, cookie: u64) {
+        let Some(connection) = self.connections.get(&cookie) else { return };
+        let process = connection.process;
+        self.books.entry(process).or_default().connections_not_understood += 1;
+        let listening = self.selection.get(process).map(|traced| traced.process.listening.as_slice());
+        let inbound = connection
+            .socket
+            .as_ref()
+            .is_some_and(|socket| is_inbound(socket, listening.unwrap_or_default()));
+        if inbound {
+            self.engine.opaque_inbound(process, SocketId(cookie), true, connection.last_ns);
+        }
+    }
+
+    fn http(&mut self, cookie: u64, event: http1::Event<Mark>) {
+        match event {
+            http1::Event::Request { exchange, offset, first, head } => {
+                self.request(cookie, exchange, offset, first, head);
+            }
+            http1::Event::RequestEnd { exchange, last, body_bytes } => {
+                if let Some(exchange) = self.exchange(cookie, exchange) {
+                    exchange.request_last = Some(last);
+                    exchange.request_bytes = Some(body_bytes);
+                }
+            }
+            http1::Event::Response { exchange, first, head } => {
+                if let Some(exchange) = self.exchange(cookie, exchange) {
+                    exchange.response_first = Some(first);
+                    exchange.response = Some(head);
+                }
+            }
+            http1::Event::End { exchange, last, end } => self.ended(cookie, exchange, last, end),
+            http1::Event::Abandoned { exchange, .. } => {
+                let Some(id) = self.calls.remove(&(cookie, exchange)) else { return };
+                let Some(exchange) = self.exchanges.remove(id) else { return };
+                let books = self.books.entry(exchange.process).or_default();
+                books.calls_abandoned += 1;
+                self.engine.abandoned(id, exchange.first.at_ns);
+            }
+            // The parser's own counters have them.
+            http1::Event::Skipped { .. } => {}
+        }
+    }
+
+    fn exchange(&mut self, cookie: u64, exchange: u64) -> Option<&mut Exchange> {
+        let id = *self.calls.get(&(cookie, exchange))?;
+        self.exchanges.get_mut(id)
+    }
+
+    fn request(&mut self, cookie: u64, exchange: u64, offset: u64, first: Mark, head: http1::RequestHead) {
+        let Some(connection) = self.connections.get_mut(&cookie) else { return };
+        let (process, Some(role)) = (connection.process, connection.role) else { return };
+        let Some(traced) = self.selection.get(process) else { return };
+        let books = self.books.entry(process).or_default();
+        if http::is_telemetry(&head) {
+            books.telemetry_exchanges += 1;
+            return;
+        }
+        let remote = head.traceparent.map(|parent| RemoteParent { parent, state: head.tracestate.clone() });
+        let id = self.exchanges.enter(Exchange {
+            process,
+            role,
+            resource: Arc::clone(&traced.resource),
+            socket: connection.socket.clone(),
+            request: head,
+            first,
+            request_last: None,
+            request_bytes: None,
+            response_first: None,
+            response: None,
+            end: None,
+            connect_ns: connection.connect_ns.take(),
+            wall: self.wall,
+            begun_by_ns: None,
+            over_by_ns: None,
+        });
+        let Some(id) = id else { return };
+        books.calls += 1;
+        self.calls.insert((cookie, exchange), id);
+        self.engine.started(CallStarted {
+            id,
+            process,
+            socket: SocketId(cookie),
+            role,
+            task: Task { tid: first.tid, context: first.context, blocking: first.blocking },
+            at_ns: first.at_ns,
+            offset,
+            remote,
+        });
+    }
+
+    fn ended(&mut self, cookie: u64, exchange: u64, last: Mark, end: End) {
+        let Some(id) = self.calls.remove(&(cookie, exchange)) else { return };
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        exchange.end = Some((last, end));
+        let (process, role) = (exchange.process, exchange.role);
+        let over = CallEnded { id, at_ns: last.at_ns };
+        match (role, end) {
+            (Role::Server, End::Reset { .. } | End::NoResponse { .. } | End::Truncated { .. }) => {
+                self.engine.broken_off(over);
+            }
+            _ => self.engine.ended(over),
+        }
+        if role == Role::Server && end == End::Upgraded {
+            self.engine.opaque_inbound(process, SocketId(cookie), true, last.at_ns);
+        }
+    }
+
+    fn housekeep(&mut self, now: u64, capture: &mut Capture) {
+        let cookies: Vec<u64> = self.connections.keys().copied().collect();
+        for cookie in cookies {
+            self.with_connection(cookie, |connection, out| connection.tick(now, QUIET_NS, out));
+            let forgotten = self.connections.get(&cookie).is_some_and(|connection| {
+                let gone = self.selection.get(connection.process).is_none_or(|traced| {
+                    traced.gone_ns.is_some_and(|at| now.saturating_sub(at) > AFTERLIFE_NS)
+                });
+                gone || now.saturating_sub(connection.last_ns) > FORGET_NS
+            });
+            if forgotten {
+                self.forget(cookie, now);
+            }
+        }
+        let (books, departed) = (&mut self.books, &mut self.departed);
+        self.selection.tick(now, capture, |id| {
+            if let Some(books) = books.remove(&id) {
+                departed.add(&books);
+            }
+        });
+    }
+
+    fn decide(&mut self, now: u64) {
+        let mut placed = Vec::new();
+        self.engine.tick(now, &mut |placement| placed.push(placement));
+        for placement in placed {
+            self.place(placement);
+        }
+    }
+
+    fn place(&mut self, placement: Placement) {
+        let Some(exchange) = self.exchanges.finish(placement.id, placement.peer_call) else { return };
+        let route = self.route(&exchange);
+        let books = self.books.entry(exchange.process).or_default();
+        books.calls_spans += 1;
+        match placement.status {
+            ParentStatus::Certain => books.parents_certain += 1,
+            ParentStatus::Root => books.parents_none += 1,
+            ParentStatus::Withheld(_) => books.parents_withheld += 1,
+        }
+        self.spans += 1;
+        self.batch.push(http::span(&exchange, &route, placement));
+    }
+
+    /// The low-cardinality form of the path; empty where there is none.
+    fn route(&mut self, exchange: &Exchange) -> Arc<str> {
+        let path = &exchange.request.target;
+        if !path.starts_with('/') {
+            return Arc::from("");
+        }
+        let service = exchange.resource.text(SERVICE_NAME).unwrap_or_default();
+        if !self.routes.contains_key(service) {
+            if let Ok(routes) = Routes::new(&[]) {
+                self.routes.insert(service.to_owned(), routes);
+            }
+        }
+        let Some(routes) = self.routes.get_mut(service) else { return Arc::from("") };
+        match exchange.response.as_ref().map(|response| response.status) {
+            // What scanners ask for is no route of the service's.
+            Some(404 | 405) => routes.known(path),
+            _ => routes.route(path),
+        }
+    }
+
+    fn hand_over(&mut self) {
+        if !self.batch.is_empty() {
+            let batch: Arc<[Span]> = std::mem::take(&mut self.batch).into();
+            self.export.offer(&batch);
+        }
+    }
+
+    /// The agent leaves: what is known now is decided, exported, and the rest is left open.
+    fn finish(&mut self) {
+        let mut placed = Vec::new();
+        self.engine.flush(&mut |placement| placed.push(placement));
+        for placement in placed {
+            self.place(placement);
+        }
+        self.hand_over();
+    }
+}
+
+/// Whether the process accepted this connection: known from its listener, or by its local port.
+fn is_inbound(socket: &Socket, listening: &[u16]) -> bool {
+    socket.passive
+        || (!socket.active
+            && socket.addresses.is_some_and(|(local, _)| listening.contains(&local.port())))
+}

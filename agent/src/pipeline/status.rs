@@ -1,0 +1,73 @@
+//! The pipeline's answer to `wirespan status`.
+
+use opentelemetry_semantic_conventions::attribute::SERVICE_NAME;
+use rustc_hash::FxHashMap;
+
+use crate::books::{AgentBooks, KernelBooks, ProcessStatus, Status};
+use crate::call::ProcessId;
+use crate::capture::Capture;
+use crate::clock;
+use crate::pipeline::Stages;
+use crate::selection;
+
+impl Stages {
+    /// The books of this moment.
+    pub(super) fn status(&self, capture: &Capture) -> Status {
+        let mut connections: FxHashMap<ProcessId, u64> = FxHashMap::default();
+        let mut agent: FxHashMap<ProcessId, AgentBooks> = self.books.clone();
+        for connection in self.connections.values() {
+            *connections.entry(connection.process).or_default() += 1;
+            agent.entry(connection.process).or_default().add_bytes(&connection.bytes());
+        }
+        let mut sum = *self.selection.departed();
+        let mut total = self.departed.clone();
+        let mut processes: Vec<ProcessStatus> = self
+            .selection
+            .iter()
+            .map(|traced| {
+                let kernel = capture.books(traced.slot);
+                selection::add(&mut sum, &kernel);
+                let agent = agent.remove(&traced.id).unwrap_or_default();
+                total.add(&agent);
+                let runtime = traced.process.runtime;
+                ProcessStatus {
+                    pid: traced.process.pid,
+                    service: traced.resource.text(SERVICE_NAME).unwrap_or_default().to_owned(),
+                    runtime: match runtime.version() {
+                        Some(version) => format!("{} {version}", runtime.word()),
+                        None => runtime.word().to_owned(),
+                    },
+                    connections: connections.remove(&traced.id).unwrap_or_default(),
+                    kernel: KernelBooks::from(&kernel),
+                    agent,
+                }
+            })
+            .collect();
+        processes.sort_by_key(|process| process.pid);
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_seconds: clock::monotonic_ns().saturating_sub(self.ready_ns) / 1_000_000_000,
+            departed: ProcessStatus {
+                kernel: KernelBooks::from(self.selection.departed()),
+                agent: self.departed.clone(),
+                ..ProcessStatus::default()
+            },
+            total: ProcessStatus {
+                connections: processes.iter().map(|process| process.connections).sum(),
+                kernel: KernelBooks::from(&sum),
+                agent: total,
+                ..ProcessStatus::default()
+            },
+            processes,
+            calls: self.engine.books().into(),
+            spans: self.spans,
+            records_malformed: capture.malformed(),
+            operations_unknown: self.operations_unknown,
+            records_dropped: capture.dropped_records(),
+            calls_refused: self.exchanges.refused,
+            processes_failed: self.selection.failed,
+            exporters: self.export.books().into_iter().map(Into::into).collect(),
+        }
+    }
+}
