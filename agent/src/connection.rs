@@ -125,6 +125,8 @@ pub struct Connection {
     pub last_ns: u64,
     protocol: Protocol,
     streams: [Stream; 2],
+    /// Offset of each direction's first byte: TCP begins anywhere, parsers at 0.
+    base: [Option<u64>; 2],
     /// Pieces of a connection whose protocol isn't decided yet, in order.
     undecided: Vec<Piece>,
     from_start: bool,
@@ -146,6 +148,7 @@ impl Connection {
             socket,
             protocol: Protocol::Undecided { tries: 0 },
             streams: [Stream::default(), Stream::default()],
+            base: [None; 2],
             undecided: Vec::new(),
             from_start,
             bytes: Bytes::default(),
@@ -265,11 +268,19 @@ impl Connection {
         self.bytes.parsed += piece.length();
         let Some(role) = self.role else { return };
         let direction = direction(role, piece.sent);
+        let way = if piece.sent { SENT } else { RECEIVED };
+        let base = *self.base[way].get_or_insert(piece.offset);
         let Protocol::Http1(http) = &mut self.protocol else { return };
-        let mut out = |event| out(Message::Http(event));
-        http.on_bytes(direction, piece.offset, &piece.bytes, piece.missing, &piece.mark, &mut out);
+        let mut out = |mut event| {
+            if let http1::Event::Request { offset, .. } = &mut event {
+                *offset = offset.wrapping_add(base);
+            }
+            out(Message::Http(event));
+        };
+        let offset = piece.offset.wrapping_sub(base);
+        http.on_bytes(direction, offset, &piece.bytes, piece.missing, &piece.mark, &mut out);
         if !piece.tail.is_empty() {
-            let offset = piece.offset + piece.bytes.len() as u64 + piece.missing;
+            let offset = offset + piece.bytes.len() as u64 + piece.missing;
             http.on_bytes(direction, offset, &piece.tail, 0, &piece.mark, &mut out);
         }
     }
