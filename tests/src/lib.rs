@@ -1,1 +1,12 @@
-//! Workloads.
+//! The applications, the load and the agent's process that the end-to-end tests and `cargo xtask demo`
+//! share.
+//!
+//! Everything started here is a guard: it ends with its owner. The tests themselves are in `tests/`.
+
+pub mod agent;
+pub mod http;
+pub mod load;
+pub mod process;
+pub mod sys;
+pub mod wait;
+pub mod workloads;

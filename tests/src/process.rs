@@ -1,0 +1,176 @@
+//! A child process with everything that it forks, as one guard.
+//!
+//! It leads a process group of its own: a Ctrl-C at the terminal does not reach it, and dropping the guard
+//! ends the whole group and nothing else.
+
+use std::fs;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::{sys, wait};
+
+/// A running process group, killed on drop.
+///
+/// Its leader is also sent SIGTERM when the *thread* that spawned it ends: keep the guard in that thread.
+#[derive(Debug)]
+pub struct Group {
+    child: Child,
+    reaped: bool,
+}
+
+impl Group {
+    /// Starts the command, with no standard input.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn spawn(command: &mut Command) -> Result<Self> {
+        sys::own_group(command.stdin(Stdio::null()));
+        let program = command.get_program().to_owned();
+        let child = command.spawn().with_context(|| format!("start {}", program.display()))?;
+        Ok(Self { child, reaped: false })
+    }
+
+    /// The leader's process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The ids of the group's living processes, the leader's first if it lives.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be read.
+    pub fn pids(&self) -> Result<Vec<u32>> {
+        group_members(self.pid())
+    }
+
+    /// Whether the leader has ended.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn has_exited(&self) -> Result<bool> {
+        Ok(self.reaped || sys::has_exited(&self.child)?)
+    }
+
+    /// Sends the leader a signal.
+    ///
+    /// # Errors
+    /// When it has ended and was waited for, or as kill(2).
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        // A process that was reaped no longer owns its number.
+        anyhow::ensure!(!self.reaped, "process {} has ended", self.pid());
+        sys::kill(self.pid(), signal).with_context(|| format!("signal process {}", self.pid()))
+    }
+
+    /// Asks the leader to end (SIGTERM), waits for it, and ends what it left of its group.
+    ///
+    /// # Errors
+    /// When it has not ended by itself within `limit`; it is killed then.
+    pub fn terminate(&mut self, limit: Duration) -> Result<ExitStatus> {
+        self.signal(libc::SIGTERM)?;
+        self.wait(limit)
+    }
+
+    /// Waits for the leader to end by itself, and ends what it left of its group.
+    ///
+    /// # Errors
+    /// When it has not ended within `limit`; it is killed then.
+    pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let ended = wait::until("the process ends", limit, || Ok(self.has_exited()?.then_some(())));
+        let status = self.kill()?;
+        ended.map(|()| status).with_context(|| format!("process {}", self.pid()))
+    }
+
+    /// Kills the whole group (SIGKILL) and reaps the leader. The status is the leader's own if it had ended.
+    ///
+    /// # Errors
+    /// When the leader cannot be waited for.
+    pub fn kill(&mut self) -> Result<ExitStatus> {
+        if !self.reaped {
+            // Before the leader is reaped: until then the group's number cannot become somebody else's.
+            sys::kill_group(self.pid(), libc::SIGKILL)
+                .with_context(|| format!("kill process group {}", self.pid()))?;
+            self.reaped = true;
+        }
+        Ok(self.child.wait()?)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Nobody is left to tell; the only failures are of a group that is gone.
+        drop(self.kill());
+    }
+}
+
+/// The living (not zombie) members of a process group, its leader first.
+fn group_members(group: u32) -> Result<Vec<u32>> {
+    let mut members = Vec::new();
+    for entry in fs::read_dir("/proc").context("list /proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        // A process can end between the listing and the look.
+        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+        // "pid (comm) state ppid pgrp ...", proc_pid_stat(5); comm can itself hold ") ".
+        let Some((_, rest)) = stat.rsplit_once(") ") else { continue };
+        let mut fields = rest.split(' ');
+        let (state, pgrp) = (fields.next(), fields.nth(1));
+        if state != Some("Z") && pgrp.and_then(|pgrp| pgrp.parse().ok()) == Some(group) {
+            members.push(pid);
+        }
+    }
+    members.sort_by_key(|pid| (*pid != group, *pid));
+    Ok(members)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Group {
+        Group::spawn(Command::new("sh").args(["-c", script]).stdout(Stdio::null())).unwrap()
+    }
+
+    fn members_become(group: u32, count: usize) -> Vec<u32> {
+        wait::until("the group has that many members", Duration::from_secs(10), || {
+            Ok(Some(group_members(group)?).filter(|members| members.len() == count))
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_dropped_group_leaves_no_process() {
+        let group = shell("sleep 1000 & sleep 1000 & wait");
+        let pid = group.pid();
+        let members = members_become(pid, 3);
+        assert_eq!(members[0], pid);
+        drop(group);
+        members_become(pid, 0);
+    }
+
+    #[test]
+    fn what_outlives_the_leader_ends_with_the_guard() {
+        let mut group = shell("sleep 1000 & exit 7");
+        let pid = group.pid();
+        assert_eq!(group.wait(Duration::from_secs(10)).unwrap().code(), Some(7));
+        members_become(pid, 0);
+    }
+
+    #[test]
+    fn a_process_that_ignores_sigterm_is_killed_and_reported() {
+        let mut group = shell("trap '' TERM; while :; do sleep 0.01; done & wait; wait");
+        members_become_at_least_two(group.pid());
+        let error = group.terminate(Duration::from_millis(50)).unwrap_err();
+        assert!(error.to_string().contains("process"), "{error:#}");
+        members_become(group.pid(), 0);
+    }
+
+    fn members_become_at_least_two(group: u32) {
+        wait::until("the trap is set", Duration::from_secs(10), || {
+            Ok((group_members(group)?.len() >= 2).then_some(()))
+        })
+        .unwrap();
+    }
+}

@@ -1,0 +1,141 @@
+//! The real applications under test: what they are made of, installed once under `target/workloads` from
+//! the pinned lists in `tests/workloads`, with npm and pip as the user configured them.
+//!
+//! What runs is in [`service`] (one process tree) and [`system`] (the four of them together).
+
+pub mod ports;
+pub mod service;
+pub mod system;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+pub use service::{Loop, Service, Spec, Worker};
+pub use system::System;
+
+/// The oldest Python for which `requirements.txt` has a version of everything.
+const OLDEST_PYTHON: (u32, u32) = (3, 9);
+
+/// The project's root directory.
+#[must_use]
+pub fn root() -> &'static Path {
+    // The manifest of this package is one level below it.
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}
+
+/// The applications, ready to start.
+#[derive(Debug, Clone)]
+pub struct Installed {
+    /// `target/workloads`.
+    target: PathBuf,
+    /// `tests/workloads`.
+    source: PathBuf,
+}
+
+/// Installs what is missing or out of date. Safe to call from several processes at once; immediate when
+/// there is nothing to do.
+///
+/// # Errors
+/// A missing node, npm or python3, or a failing npm or pip, with what it printed.
+pub fn install() -> Result<Installed> {
+    let installed = Installed {
+        target: root().join("target/workloads"),
+        source: root().join("tests/workloads"),
+    };
+    fs::create_dir_all(&installed.target).context("create target/workloads")?;
+    // Dropping the file at the end releases the lock.
+    let lock = File::create(installed.target.join(".lock"))?;
+    lock.lock().context("lock target/workloads")?;
+    installed.node_modules().context("install the Node.js workloads")?;
+    installed.venv().context("install the Python workloads")?;
+    Ok(installed)
+}
+
+impl Installed {
+    /// Where the Node.js applications run: their sources beside their `node_modules`.
+    fn node(&self) -> PathBuf {
+        self.target.join("node")
+    }
+
+    /// The directory of the Python applications' sources.
+    fn python(&self) -> PathBuf {
+        self.source.join("python")
+    }
+
+    /// A program of the virtual environment.
+    fn venv_program(&self, name: &str) -> PathBuf {
+        self.target.join("venv/bin").join(name)
+    }
+
+    fn node_modules(&self) -> Result<()> {
+        let (source, target) = (self.source.join("node"), self.node());
+        fs::create_dir_all(&target)?;
+        // Node resolves modules from a script's own directory, so the scripts go where the modules are.
+        for entry in fs::read_dir(&source).context("list the sources")? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                copy_if_changed(&entry.path(), &target.join(entry.file_name()))?;
+            }
+        }
+        let node = output(Command::new("node").arg("--version"))?;
+        let wanted = node + &fs::read_to_string(source.join("package-lock.json"))?;
+        let stamp = target.join(".installed");
+        if is(&stamp, &wanted) {
+            return Ok(());
+        }
+        output(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&target))?;
+        fs::write(stamp, wanted).context("note what was installed")
+    }
+
+    fn venv(&self) -> Result<()> {
+        let requirements = self.python().join("requirements.txt");
+        let script = "import sys; print(sys.version_info[0], sys.version_info[1], sys.executable)";
+        let found = output(Command::new("python3").args(["-c", script]))?;
+        let wanted = found.clone() + &fs::read_to_string(&requirements)?;
+        let venv = self.target.join("venv");
+        let stamp = venv.join(".installed");
+        if is(&stamp, &wanted) {
+            return Ok(());
+        }
+        let mut words = found.split_whitespace().map_while(|word| word.parse().ok());
+        let version = words.next().zip(words.next()).context("python3 does not say its version")?;
+        let (major, minor) = OLDEST_PYTHON;
+        ensure!(
+            version >= OLDEST_PYTHON,
+            "python3 is {version:?}, {major}.{minor} or newer is needed"
+        );
+        output(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))
+            .context("create a virtual environment (Debian has this in python3-venv)")?;
+        let mut pip = Command::new(self.venv_program("python"));
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]);
+        output(pip.arg(requirements))?;
+        fs::write(stamp, wanted).context("note what was installed")
+    }
+}
+
+fn is(path: &Path, content: &str) -> bool {
+    fs::read(path).is_ok_and(|found| found == content.as_bytes())
+}
+
+fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
+    let content = fs::read_to_string(from)?;
+    if !is(to, &content) {
+        fs::write(to, content).with_context(|| format!("write {}", to.display()))?;
+    }
+    Ok(())
+}
+
+/// Runs a command to its end and returns what it printed.
+fn output(command: &mut Command) -> Result<String> {
+    let shown = format!("{command:?}");
+    let done = command.stdin(Stdio::null()).output().with_context(|| format!("run {shown}"))?;
+    let printed = String::from_utf8_lossy(&done.stdout).into_owned();
+    if !done.status.success() {
+        bail!("{shown}: {}\n{printed}{}", done.status, String::from_utf8_lossy(&done.stderr));
+    }
+    Ok(printed)
+}
