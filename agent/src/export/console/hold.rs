@@ -9,15 +9,13 @@ use std::sync::Arc;
 use crate::export::queue::Slice;
 use crate::span::{Span, SpanId, TraceId};
 
-/// A whole trace is shown once nothing new came for this long.
-const QUIET_NS: u64 = 300_000_000;
+/// A trace without a gap is shown once nothing new came for this long: correlation gives a root soon after
+/// its end, and a call whose parent takes looking around for a second up to that much later.
+const QUIET_NS: u64 = 1_200_000_000;
 
-/// As [`QUIET_NS`], where the only missing parents came over the wire. Such a parent may never arrive
-/// (it is a stranger's), or it is a caller on this node that is still waiting for its other calls.
-const REMOTE_QUIET_NS: u64 = 1_000_000_000;
-
-/// No trace is held longer than this after its first span.
-const PATIENCE_NS: u64 = 2_000_000_000;
+/// No trace is held longer than this after its first span, although a parent is missing that this node has
+/// seen: it may be a request that takes that long.
+const PATIENCE_NS: u64 = 30_000_000_000;
 
 /// The traces held back.
 pub(super) struct Hold {
@@ -120,25 +118,17 @@ impl HeldTrace {
         if now_ns.saturating_sub(self.first_ns) >= PATIENCE_NS {
             return true;
         }
-        let quiet_ns = now_ns.saturating_sub(self.latest_ns);
         // The cheap question first: most held traces are not quiet.
-        quiet_ns >= QUIET_NS && self.quiet_needed_ns().is_some_and(|needed| quiet_ns >= needed)
+        now_ns.saturating_sub(self.latest_ns) >= QUIET_NS && !self.misses_a_parent()
     }
 
-    /// How long this trace must be quiet; `None` while a parent is missing that this node has seen.
-    fn quiet_needed_ns(&self) -> Option<u64> {
+    /// Whether a parent is missing that this node has seen. One that came over the wire may never arrive.
+    fn misses_a_parent(&self) -> bool {
         let here: HashSet<SpanId> =
             self.spans.iter().filter_map(SpanRef::get).map(|span| span.span_id).collect();
-        let mut needed = QUIET_NS;
-        for span in self.spans.iter().filter_map(SpanRef::get) {
-            match span.parent_span_id {
-                Some(parent) if here.contains(&parent) => {}
-                Some(_) if span.parent_is_remote => needed = REMOTE_QUIET_NS,
-                Some(_) => return None,
-                None => {}
-            }
-        }
-        Some(needed)
+        self.spans.iter().filter_map(SpanRef::get).any(|span| {
+            !span.parent_is_remote && span.parent_span_id.is_some_and(|parent| !here.contains(&parent))
+        })
     }
 }
 
