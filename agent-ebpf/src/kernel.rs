@@ -30,14 +30,14 @@ macro_rules! setting {
 /// `base->field`, through a pointer that the verifier can follow.
 macro_rules! field {
     ($base:expr, $field:ident) => {{
-        let (base, offset): ($crate::kernel::Object, u32) = ($base, $crate::kernel::offset!($field));
+        let (base, offset): ($crate::kernel::Object, u32) =
+            ($base, $crate::kernel::offset!($field));
         // SAFETY: the verifier checks the access against the kernel's BTF; a fault reads as zero.
         unsafe { $crate::kernel::load(base, offset) }
     }};
 }
 
 pub(crate) use {field, offset, setting};
-
 
 /// A `task_struct`, `sock`, ... that the verifier knows by type.
 pub(crate) type Object = *const c_void;
@@ -82,7 +82,9 @@ pub(crate) fn task_slot(task: Object) -> Option<u32> {
         return None;
     }
     // SAFETY: the leader is a task by the verifier's types; no value is created.
-    let state = unsafe { helper::bpf_task_storage_get(TASKS.as_ptr(), leader.cast_mut().cast(), ptr::null_mut(), 0) };
+    let state = unsafe {
+        helper::bpf_task_storage_get(TASKS.as_ptr(), leader.cast_mut().cast(), ptr::null_mut(), 0)
+    };
     let state = NonNull::new(state.cast::<TaskState>())?;
     // SAFETY: the helper gave a valid value.
     let slot = unsafe { (*state.as_ptr()).slot };
@@ -99,7 +101,8 @@ pub(crate) fn process(slot: u32) -> Option<*mut ProcessSlot> {
 #[inline(always)]
 pub(crate) fn socket_state(sk: Object) -> Option<*mut SocketState> {
     // SAFETY: `sk` is a socket by the verifier's types; no value is created.
-    let state = unsafe { helper::bpf_sk_storage_get(SOCKETS.as_ptr(), sk.cast_mut(), ptr::null_mut(), 0) };
+    let state =
+        unsafe { helper::bpf_sk_storage_get(SOCKETS.as_ptr(), sk.cast_mut(), ptr::null_mut(), 0) };
     NonNull::new(state.cast::<SocketState>()).map(NonNull::as_ptr)
 }
 

@@ -11,8 +11,8 @@ mod state;
 
 pub use fields::{FIELDS, Field, KernelFields};
 pub use record::{
-    Direction, EndedRecord, OperationRecord, ProcessRecord, RecordKind, SocketRecord, flag, socket_flag,
-    uncaptured,
+    Direction, EndedRecord, OperationRecord, ProcessRecord, RecordKind, SocketRecord, flag,
+    socket_flag, uncaptured,
 };
 pub use state::{Pod, ProcessSlot, Settings, SocketState, TaskState, process_flag};
 

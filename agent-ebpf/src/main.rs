@@ -8,8 +8,8 @@
 #![feature(asm_experimental_arch)]
 
 mod floor;
-mod kernel;
 mod inventory;
+mod kernel;
 mod maps;
 mod operation;
 mod payload;

@@ -4,12 +4,13 @@
 //! entry to leak, nothing to clean up after a SIGKILL of the agent.
 
 use aya_ebpf::{
-    bindings::{bpf_map_type, BPF_F_CLONE, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
+    bindings::{BPF_F_CLONE, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, bpf_map_type},
     btf_maps::{Array, PerCpuArray, Queue, RingBuf},
     macros::btf_map,
 };
 use wirespan_ebpf::{
-    KernelFields, MAX_PAYLOAD, OperationRecord, PROCESS_SLOTS, ProcessSlot, Settings, SocketState, TaskState,
+    KernelFields, MAX_PAYLOAD, OperationRecord, PROCESS_SLOTS, ProcessSlot, Settings, SocketState,
+    TaskState,
 };
 
 /// Kernel structure offsets.
@@ -71,7 +72,8 @@ pub(crate) static TASKS: Storage<
 
 /// Processes by slot, mapped by user space.
 #[btf_map]
-pub(crate) static PROCESSES: Array<ProcessSlot, PROCESS_SLOTS, { BPF_F_MMAPABLE as usize }> = Array::new();
+pub(crate) static PROCESSES: Array<ProcessSlot, PROCESS_SLOTS, { BPF_F_MMAPABLE as usize }> =
+    Array::new();
 
 /// Slots that user space has free: a fork takes one.
 #[btf_map]

@@ -7,7 +7,8 @@
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use wirespan_ebpf::{
-    Direction, KernelFields, OperationRecord, ProcessSlot, RecordKind, SocketState, flag, process_flag, uncaptured,
+    Direction, KernelFields, OperationRecord, ProcessSlot, RecordKind, SocketState, flag,
+    process_flag, uncaptured,
 };
 
 use crate::kernel::{self, Object, add, field, offset, setting};
@@ -190,7 +191,10 @@ fn record(
                     captured = payload::copy(scratch, &source, length, want);
                     // SAFETY: as above.
                     unsafe { (*state).burst_left = left.saturating_sub(captured) as u32 };
-                    if captured < want && want - captured > 0 && captured < wirespan_ebpf::MAX_PAYLOAD as u64 {
+                    if captured < want
+                        && want - captured > 0
+                        && captured < wirespan_ebpf::MAX_PAYLOAD as u64
+                    {
                         reason = uncaptured::FAULT;
                     } else if captured < length {
                         reason = uncaptured::BUDGET;
@@ -231,7 +235,11 @@ fn record(
         tail,
         context: 0,
         queue_ns,
-        run_delay_ns: if offset!(task_run_delay) == KernelFields::ABSENT { 0 } else { field!(task, task_run_delay) },
+        run_delay_ns: if offset!(task_run_delay) == KernelFields::ABSENT {
+            0
+        } else {
+            field!(task, task_run_delay)
+        },
         exec_ns: on_cpu(task, now),
     };
     // SAFETY: `scratch` is this direction's and this CPU's own.
@@ -255,7 +263,14 @@ fn on_cpu(task: Object, now: u64) -> u64 {
 
 /// The books: seen is what was recorded and what was dropped, each counted by itself.
 #[inline(always)]
-fn account(process: *mut ProcessSlot, way: usize, length: u64, captured: u64, reason: u8, written: bool) {
+fn account(
+    process: *mut ProcessSlot,
+    way: usize,
+    length: u64,
+    captured: u64,
+    reason: u8,
+    written: bool,
+) {
     // SAFETY: counters of a map value; `way` is 0 or 1, `reason` masked below its array's length.
     unsafe {
         add(&raw mut (*process).seen_operations[way], 1);
@@ -264,8 +279,12 @@ fn account(process: *mut ProcessSlot, way: usize, length: u64, captured: u64, re
             add(&raw mut (*process).recorded_operations[way], 1);
             add(&raw mut (*process).captured_bytes[way], captured);
             if length > captured {
-                let reason = if reason < uncaptured::REASONS as u8 { usize::from(reason) } else { 0 };
-                add((&raw mut (*process).uncaptured_bytes).cast::<u64>().add(reason), length - captured);
+                let reason =
+                    if reason < uncaptured::REASONS as u8 { usize::from(reason) } else { 0 };
+                add(
+                    (&raw mut (*process).uncaptured_bytes).cast::<u64>().add(reason),
+                    length - captured,
+                );
             }
         } else {
             add(&raw mut (*process).dropped_operations[way], 1);

@@ -117,7 +117,8 @@ pub(crate) fn locate(task: Object, sk: Object, direction: Direction) -> Result<S
     }
     // SAFETY: `task` is the running task.
     let regs = unsafe { bpf_task_pt_regs(task.cast_mut().cast()) } as Object;
-    let argument: [u64; 3] = [field!(regs, regs_arg0), field!(regs, regs_arg1), field!(regs, regs_arg2)];
+    let argument: [u64; 3] =
+        [field!(regs, regs_arg0), field!(regs, regs_arg1), field!(regs, regs_arg2)];
     let shape = shape(field!(regs, regs_syscall), direction);
     if matches!(shape, Shape::Unknown) {
         return Err(uncaptured::SYSCALL);
@@ -181,7 +182,9 @@ pub(crate) fn copy(scratch: *mut Scratch, source: &Source, length: u64, want: u6
         if copied >= want || copied >= MAX_PAYLOAD as u64 {
             break;
         }
-        let Some(vector) = probe_user::<Iovec>(source.address.wrapping_add(index * 16)) else { break };
+        let Some(vector) = probe_user::<Iovec>(source.address.wrapping_add(index * 16)) else {
+            break;
+        };
         index += 1;
         let mut size = want - copied;
         if size > vector.length {

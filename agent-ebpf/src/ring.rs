@@ -30,5 +30,8 @@ pub(crate) fn output_now<T>(record: &T) -> bool {
 #[inline(always)]
 fn write<T>(ring: *const u8, record: *const T, size: usize, flags: u64) -> bool {
     // SAFETY: `ring` is a ring buffer map, and the verifier checks that `size` bytes lie behind `record`.
-    unsafe { bpf_ringbuf_output(ring.cast_mut().cast(), record.cast_mut().cast(), size as u64, flags) == 0 }
+    unsafe {
+        bpf_ringbuf_output(ring.cast_mut().cast(), record.cast_mut().cast(), size as u64, flags)
+            == 0
+    }
 }

@@ -102,11 +102,13 @@ pub(crate) fn announce(sk: Object, state: *mut SocketState, slot: u32) {
         }
         _ => {
             // SAFETY: `sk` is a socket by the verifier's types.
-            let unix: Object = unsafe { helper::bpf_skc_to_unix_sock(sk.cast_mut()) }.cast_const().cast();
+            let unix: Object =
+                unsafe { helper::bpf_skc_to_unix_sock(sk.cast_mut()) }.cast_const().cast();
             if !unix.is_null() {
                 // Addresses are only compared, and leave the kernel scrambled: an agent's log is no place
                 // to learn where the kernel keeps its objects.
-                let peer = kernel::probe_kernel(unix as u64 + u64::from(offset!(unix_peer))).unwrap_or(0);
+                let peer =
+                    kernel::probe_kernel(unix as u64 + u64::from(offset!(unix_peer))).unwrap_or(0);
                 // SAFETY: `state` is a map value.
                 record.unix_ends = [scramble(unsafe { (*state).owner }), scramble(peer)];
             }

@@ -42,8 +42,9 @@ pub struct KernelBooks {
 impl From<&ProcessSlot> for KernelBooks {
     fn from(slot: &ProcessSlot) -> Self {
         let sum = |columns: &[u64; 2]| columns.iter().sum();
-        let reason =
-            |reason: u8| slot.uncaptured_bytes.get(usize::from(reason)).copied().unwrap_or_default();
+        let reason = |reason: u8| {
+            slot.uncaptured_bytes.get(usize::from(reason)).copied().unwrap_or_default()
+        };
         Self {
             operations_seen: sum(&slot.seen_operations),
             operations_recorded: sum(&slot.recorded_operations),

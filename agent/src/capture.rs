@@ -11,5 +11,7 @@ mod slots;
 
 pub use fields::FieldError;
 pub use loader::{Capture, CaptureSettings, DEFAULT_BURST_BUDGET, LoadError, TraceError};
-pub use record::{Gone, Operation, ProcessEvent, ProcessEventKind, Record, RecordError, Socket, parse};
+pub use record::{
+    Gone, Operation, ProcessEvent, ProcessEventKind, Record, RecordError, Socket, parse,
+};
 pub use slots::Slot;

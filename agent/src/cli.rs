@@ -93,11 +93,11 @@ impl Cli {
 /// Tells the person at the terminal. A closed terminal is no reason to fail.
 fn complain(text: &str) {
     use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "{text}");
+    drop(writeln!(std::io::stderr(), "{text}"));
 }
 
 /// Prints what was asked for. A reader that has left is no reason to fail.
 fn print(text: &str) {
     use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "{text}");
+    drop(writeln!(std::io::stdout(), "{text}"));
 }

@@ -62,6 +62,10 @@ impl Mark {
 
 /// What a parser told, by protocol.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "handled at once, never stored: a box would be an allocation a message"
+)]
 pub enum Message {
     /// HTTP/1.x.
     Http(http1::Event<Mark>),
@@ -105,6 +109,19 @@ impl Bytes {
     }
 }
 
+/// One of something for each direction, seen from the process.
+#[derive(Debug, Default)]
+struct Ways<T> {
+    received: T,
+    sent: T,
+}
+
+impl<T> Ways<T> {
+    fn of(&mut self, sent: bool) -> &mut T {
+        if sent { &mut self.sent } else { &mut self.received }
+    }
+}
+
 enum Protocol {
     Undecided { tries: u8 },
     Http1(Box<http1::Connection<Mark>>),
@@ -124,17 +141,14 @@ pub struct Connection {
     /// When something last happened.
     pub last_ns: u64,
     protocol: Protocol,
-    streams: [Stream; 2],
+    streams: Ways<Stream>,
     /// Offset of each direction's first byte: TCP begins anywhere, parsers at 0.
-    base: [Option<u64>; 2],
+    base: Ways<Option<u64>>,
     /// Pieces of a connection whose protocol isn't decided yet, in order.
     undecided: Vec<Piece>,
     from_start: bool,
     bytes: Bytes,
 }
-
-const RECEIVED: usize = 0;
-const SENT: usize = 1;
 
 impl Connection {
     /// A connection, announced by its socket or (where that record was lost) by its first operation.
@@ -147,8 +161,8 @@ impl Connection {
             last_ns: socket.as_ref().map_or(0, |socket| socket.at_ns),
             socket,
             protocol: Protocol::Undecided { tries: 0 },
-            streams: [Stream::default(), Stream::default()],
-            base: [None; 2],
+            streams: Ways::default(),
+            base: Ways::default(),
             undecided: Vec::new(),
             from_start,
             bytes: Bytes::default(),
@@ -167,7 +181,8 @@ impl Connection {
     /// What became of its bytes.
     pub fn bytes(&self) -> Bytes {
         let mut bytes = self.bytes;
-        bytes.waiting = self.streams.iter().map(Stream::waiting_bytes).sum::<u64>()
+        bytes.waiting = self.streams.received.waiting_bytes()
+            + self.streams.sent.waiting_bytes()
             + self.undecided.iter().map(Piece::length).sum::<u64>();
         if let Protocol::Http1(http) = &self.protocol {
             for direction in [http1::Direction::Requests, http1::Direction::Responses] {
@@ -183,7 +198,6 @@ impl Connection {
     /// Takes one operation.
     pub fn operation(&mut self, operation: &Operation<'_>, out: &mut dyn FnMut(Message)) {
         self.last_ns = self.last_ns.max(operation.at_ns);
-        let way = if operation.sent { SENT } else { RECEIVED };
         let mark = Mark::of(operation);
         if operation.length > 0 {
             self.bytes.received += u64::from(operation.length);
@@ -192,11 +206,11 @@ impl Connection {
                 self.bytes.not_understood += piece.length();
                 return;
             }
-            self.accept(way, piece, out);
+            self.accept(operation.sent, piece, out);
         }
         if operation.end_of_stream {
             self.flush_late(out);
-            self.end(way, None, mark, out);
+            self.end(operation.sent, None, mark, out);
         }
         if operation.error != 0 {
             self.break_off(operation.error, mark, out);
@@ -209,8 +223,8 @@ impl Connection {
         let mark = Mark { at_ns: gone.at_ns, ..Mark::default() };
         self.flush_late(out);
         if gone.error == 0 {
-            self.end(RECEIVED, None, mark, out);
-            self.end(SENT, None, mark, out);
+            self.end(false, None, mark, out);
+            self.end(true, None, mark, out);
         } else {
             self.break_off(gone.error, mark, out);
         }
@@ -224,39 +238,38 @@ impl Connection {
     /// Time passes: pieces that waited for an earlier one too long go on without it, and a connection that
     /// has been quiet for long enough ends what only silence can end.
     pub fn tick(&mut self, now_ns: u64, quiet_ns: u64, out: &mut dyn FnMut(Message)) {
-        for way in [RECEIVED, SENT] {
-            while let Some(piece) = self.streams[way].overdue(now_ns) {
-                self.deliver(way, piece, out);
+        for sent in [false, true] {
+            while let Some(piece) = self.streams.of(sent).overdue(now_ns) {
+                self.deliver(sent, piece, out);
             }
         }
-        if now_ns.saturating_sub(self.last_ns) >= quiet_ns {
-            if let Protocol::Http1(http) = &mut self.protocol {
-                http.on_idle(&mut |event| out(Message::Http(event)));
-            }
+        if now_ns.saturating_sub(self.last_ns) >= quiet_ns
+            && let Protocol::Http1(http) = &mut self.protocol
+        {
+            http.on_idle(&mut |event| out(Message::Http(event)));
         }
     }
 
-    fn accept(&mut self, way: usize, piece: Piece, out: &mut dyn FnMut(Message)) {
-        if let Some(piece) = self.streams[way].accept(piece) {
-            self.deliver(way, piece, out);
-            while let Some(piece) = self.streams[way].next() {
-                self.deliver(way, piece, out);
+    fn accept(&mut self, sent: bool, piece: Piece, out: &mut dyn FnMut(Message)) {
+        if let Some(piece) = self.streams.of(sent).accept(piece) {
+            self.deliver(sent, piece, out);
+            while let Some(piece) = self.streams.of(sent).next() {
+                self.deliver(sent, piece, out);
             }
         }
     }
 
     fn flush_late(&mut self, out: &mut dyn FnMut(Message)) {
-        for way in [RECEIVED, SENT] {
-            while let Some(piece) = self.streams[way].earliest() {
-                self.deliver(way, piece, out);
+        for sent in [false, true] {
+            while let Some(piece) = self.streams.of(sent).earliest() {
+                self.deliver(sent, piece, out);
             }
         }
     }
 
     /// One piece, in order. A hole before it shows by its offset, which the parser sees as well.
-    fn deliver(&mut self, way: usize, mut piece: Piece, out: &mut dyn FnMut(Message)) {
-        self.bytes.unseen += self.streams[way].advance(&piece);
-        piece.sent = way == SENT;
+    fn deliver(&mut self, sent: bool, piece: Piece, out: &mut dyn FnMut(Message)) {
+        self.bytes.unseen += self.streams.of(sent).advance(&piece);
         match &mut self.protocol {
             Protocol::Opaque => self.bytes.not_understood += piece.length(),
             Protocol::Http1(_) => self.feed(&piece, out),
@@ -268,8 +281,7 @@ impl Connection {
         self.bytes.parsed += piece.length();
         let Some(role) = self.role else { return };
         let direction = direction(role, piece.sent);
-        let way = if piece.sent { SENT } else { RECEIVED };
-        let base = *self.base[way].get_or_insert(piece.offset);
+        let base = *self.base.of(piece.sent).get_or_insert(piece.offset);
         let Protocol::Http1(http) = &mut self.protocol else { return };
         let mut out = |mut event| {
             if let http1::Event::Request { offset, .. } = &mut event {
@@ -300,7 +312,9 @@ impl Connection {
         let role = match (http1::detect(&beginning), sent) {
             (Detected::Requests, false) | (Detected::Responses, true) => Role::Server,
             (Detected::Requests, true) | (Detected::Responses, false) => Role::Client,
-            (Detected::NeedMore, _) if beginning.len() < MAX_UNDECIDED && self.undecided.len() < 16 => {
+            (Detected::NeedMore, _)
+                if beginning.len() < MAX_UNDECIDED && self.undecided.len() < 16 =>
+            {
                 return;
             }
             (Detected::NeedMore | Detected::No, _) => return self.not_http(out),
@@ -325,18 +339,27 @@ impl Connection {
         }
     }
 
-    fn end(&mut self, way: usize, error: Option<EndError>, mark: Mark, out: &mut dyn FnMut(Message)) {
+    fn end(
+        &mut self,
+        sent: bool,
+        error: Option<EndError>,
+        mark: Mark,
+        out: &mut dyn FnMut(Message),
+    ) {
         let (Protocol::Http1(http), Some(role)) = (&mut self.protocol, self.role) else { return };
-        http.on_end(direction(role, way == SENT), error, &mark, &mut |event| out(Message::Http(event)));
+        http.on_end(direction(role, sent), error, &mark, &mut |event| {
+            out(Message::Http(event));
+        });
     }
 
     fn break_off(&mut self, errno: u16, mark: Mark, out: &mut dyn FnMut(Message)) {
-        let error = if i32::from(errno) == libc::ETIMEDOUT { EndError::Timeout } else { EndError::Reset };
+        let error =
+            if i32::from(errno) == libc::ETIMEDOUT { EndError::Timeout } else { EndError::Reset };
         self.flush_late(out);
         // The response's direction first: what was asked and never answered ends as reset, not as cut.
-        let response = if self.role == Some(Role::Server) { SENT } else { RECEIVED };
-        self.end(response, Some(error), mark, out);
-        self.end(1 - response, Some(error), mark, out);
+        let response_is_sent = self.role == Some(Role::Server);
+        self.end(response_is_sent, Some(error), mark, out);
+        self.end(!response_is_sent, Some(error), mark, out);
     }
 }
 

@@ -49,8 +49,8 @@ impl Control {
             }
             _ => {}
         }
-        let listener =
-            UnixListener::bind(path).with_context(|| format!("can't listen on {}", path.display()))?;
+        let listener = UnixListener::bind(path)
+            .with_context(|| format!("can't listen on {}", path.display()))?;
         let control = Self { listener, path: path.to_owned() };
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
             .with_context(|| format!("can't restrict {}", path.display()))?;
@@ -77,7 +77,7 @@ impl Control {
 impl Drop for Control {
     fn drop(&mut self) {
         // It may be gone already.
-        let _ = std::fs::remove_file(&self.path);
+        drop(std::fs::remove_file(&self.path));
     }
 }
 

@@ -19,7 +19,8 @@ use wirespan_protocols::http1::{self, End};
 
 use crate::books::{AgentBooks, Status};
 use crate::call::{
-    CallEnded, CallId, CallStarted, ParentStatus, Placement, ProcessId, RemoteParent, Role, SocketId, Task,
+    CallEnded, CallId, CallStarted, ParentStatus, Placement, ProcessId, RemoteParent, Role,
+    SocketId, Task,
 };
 use crate::capture::{Capture, Gone, Operation, Record, Socket};
 use crate::clock::{self, WallClock};
@@ -84,7 +85,12 @@ struct Stages {
 
 impl Pipeline {
     /// Puts the stages together. Nothing is traced before [`Pipeline::run`].
-    pub fn new(capture: Capture, selection: Selection, engine: Engine, export: ExportHandle) -> Self {
+    pub fn new(
+        capture: Capture,
+        selection: Selection,
+        engine: Engine,
+        export: ExportHandle,
+    ) -> Self {
         let stages = Stages {
             selection,
             connections: FxHashMap::default(),
@@ -129,7 +135,7 @@ impl Pipeline {
             wait = if self.round()? > 0 { BUSY_WAIT } else { IDLE_WAIT };
             while let Ok(request) = requests.try_recv() {
                 // The asker may have gone: then nobody misses the answer.
-                let _ = request.send(self.stages.status(&self.capture));
+                drop(request.send(self.stages.status(&self.capture)));
             }
         }
         self.round()?;
@@ -185,7 +191,9 @@ impl Pipeline {
                 return Ok((total, count < DRAIN_LIMIT));
             };
             let mut changes = Vec::new();
-            self.stages.selection.event(&event, &mut self.capture, &mut |change| changes.push(change));
+            self.stages
+                .selection
+                .event(&event, &mut self.capture, &mut |change| changes.push(change));
             self.follow(&changes)?;
             if total >= DRAIN_LIMIT {
                 return Ok((total, false));
@@ -306,7 +314,8 @@ impl Stages {
         let Some(connection) = self.connections.get(&cookie) else { return };
         let process = connection.process;
         self.books.entry(process).or_default().connections_not_understood += 1;
-        let listening = self.selection.get(process).map(|traced| traced.process.listening.as_slice());
+        let listening =
+            self.selection.get(process).map(|traced| traced.process.listening.as_slice());
         let inbound = connection
             .socket
             .as_ref()
@@ -351,7 +360,14 @@ impl Stages {
         self.exchanges.get_mut(id)
     }
 
-    fn request(&mut self, cookie: u64, exchange: u64, offset: u64, first: Mark, head: http1::RequestHead) {
+    fn request(
+        &mut self,
+        cookie: u64,
+        exchange: u64,
+        offset: u64,
+        first: Mark,
+        head: http1::RequestHead,
+    ) {
         let Some(connection) = self.connections.get_mut(&cookie) else { return };
         let (process, Some(role)) = (connection.process, connection.role) else { return };
         let Some(traced) = self.selection.get(process) else { return };
@@ -360,7 +376,8 @@ impl Stages {
             books.telemetry_exchanges += 1;
             return;
         }
-        let remote = head.traceparent.map(|parent| RemoteParent { parent, state: head.tracestate.clone() });
+        let remote =
+            head.traceparent.map(|parent| RemoteParent { parent, state: head.tracestate.clone() });
         let id = self.exchanges.enter(Exchange {
             process,
             role,
@@ -441,7 +458,9 @@ impl Stages {
     }
 
     fn place(&mut self, placement: Placement) {
-        let Some(exchange) = self.exchanges.finish(placement.id, placement.peer_call) else { return };
+        let Some(exchange) = self.exchanges.finish(placement.id, placement.peer_call) else {
+            return;
+        };
         let route = self.route(&exchange);
         let books = self.books.entry(exchange.process).or_default();
         books.calls_spans += 1;
@@ -461,10 +480,10 @@ impl Stages {
             return Arc::from("");
         }
         let service = exchange.resource.text(SERVICE_NAME).unwrap_or_default();
-        if !self.routes.contains_key(service) {
-            if let Ok(routes) = Routes::new(&[]) {
-                self.routes.insert(service.to_owned(), routes);
-            }
+        if !self.routes.contains_key(service)
+            && let Ok(routes) = Routes::new(&[])
+        {
+            self.routes.insert(service.to_owned(), routes);
         }
         let Some(routes) = self.routes.get_mut(service) else { return Arc::from("") };
         match exchange.response.as_ref().map(|response| response.status) {

@@ -114,14 +114,21 @@ impl Selection {
                     return;
                 }
             };
-            for pid in pids.into_iter().filter(|pid| !self.by_pid.contains_key(pid)).collect::<Vec<_>>() {
+            for pid in
+                pids.into_iter().filter(|pid| !self.by_pid.contains_key(pid)).collect::<Vec<_>>()
+            {
                 self.consider(pid, true, capture, changed);
             }
         }
     }
 
     /// Follows a process event.
-    pub fn event(&mut self, event: &ProcessEvent, capture: &mut Capture, changed: &mut impl FnMut(Change)) {
+    pub fn event(
+        &mut self,
+        event: &ProcessEvent,
+        capture: &mut Capture,
+        changed: &mut impl FnMut(Change),
+    ) {
         match event.kind {
             ProcessEventKind::Exec | ProcessEventKind::Listen => {
                 let Some(pid) = event.pid else { return };
@@ -139,10 +146,9 @@ impl Selection {
                     self.failed += 1;
                     return;
                 };
-                match event.pid.map(|pid| self.procfs.inspect(pid)) {
-                    Some(Ok(process)) => self.enter(process, slot, false, changed),
-                    // Gone already, or not visible here: its exit gives the slot back.
-                    Some(Err(_)) | None => {}
+                // One that is gone already, or not visible here, gives its slot back when it exits.
+                if let Some(Ok(process)) = event.pid.map(|pid| self.procfs.inspect(pid)) {
+                    self.enter(process, slot, false, changed);
                 }
             }
             ProcessEventKind::Exit(_) => {
@@ -160,7 +166,12 @@ impl Selection {
     }
 
     /// Gives back the slots of processes that are gone for long enough, their books added to the rest.
-    pub fn tick(&mut self, now_ns: u64, capture: &mut Capture, mut forgotten: impl FnMut(ProcessId)) {
+    pub fn tick(
+        &mut self,
+        now_ns: u64,
+        capture: &mut Capture,
+        mut forgotten: impl FnMut(ProcessId),
+    ) {
         while let Some((due, slot, id)) = self.leaving.front().copied() {
             if due > now_ns {
                 return;
@@ -176,7 +187,13 @@ impl Selection {
         }
     }
 
-    fn consider(&mut self, pid: i32, running: bool, capture: &mut Capture, changed: &mut impl FnMut(Change)) {
+    fn consider(
+        &mut self,
+        pid: i32,
+        running: bool,
+        capture: &mut Capture,
+        changed: &mut impl FnMut(Change),
+    ) {
         let process = match self.procfs.inspect(pid) {
             Ok(process) => process,
             Err(InspectError::Gone { .. } | InspectError::NoProgram { .. }) => return,
@@ -199,11 +216,18 @@ impl Selection {
     }
 
     /// A traced process executed another program, or listens on another port.
-    fn reconsider(&mut self, pid: i32, at_ns: u64, capture: &mut Capture, changed: &mut impl FnMut(Change)) {
+    fn reconsider(
+        &mut self,
+        pid: i32,
+        at_ns: u64,
+        capture: &mut Capture,
+        changed: &mut impl FnMut(Change),
+    ) {
         let Ok(process) = self.procfs.inspect(pid) else { return };
         let Some(id) = self.by_pid.get(&pid).copied() else { return };
         let Some(traced) = self.by_id.get_mut(&id) else { return };
-        let same_program = traced.process.exe == process.exe && traced.process.command == process.command;
+        let same_program =
+            traced.process.exe == process.exe && traced.process.command == process.command;
         if let Decision::Traced { .. } = self.rules.decide(&process) {
             if !same_program {
                 traced.resource = Arc::new(resource(&self.procfs, &process, &self.agent));
@@ -222,7 +246,13 @@ impl Selection {
         }
     }
 
-    fn enter(&mut self, process: Process, slot: Slot, found_running: bool, changed: &mut impl FnMut(Change)) {
+    fn enter(
+        &mut self,
+        process: Process,
+        slot: Slot,
+        found_running: bool,
+        changed: &mut impl FnMut(Change),
+    ) {
         self.next += 1;
         let id = ProcessId(self.next);
         let resource = Arc::new(resource(&self.procfs, &process, &self.agent));

@@ -141,11 +141,11 @@ impl Span {
 }
 
 fn text<'a>(attributes: &'a [Attribute], key: &str) -> Option<&'a str> {
-    attributes.iter().find(|attribute| attribute.key == key).and_then(|attribute| {
-        match &attribute.value {
-            Value::Str(value) => Some(value.as_ref()),
-            _ => None,
-        }
+    attributes.iter().find(|attribute| attribute.key == key).and_then(|attribute| match &attribute
+        .value
+    {
+        Value::Str(value) => Some(value.as_ref()),
+        _ => None,
     })
 }
 

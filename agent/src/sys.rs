@@ -50,7 +50,9 @@ impl SharedTable {
         if address == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        NonNull::new(address.cast()).map(|slots| Self { slots }).ok_or_else(io::Error::last_os_error)
+        NonNull::new(address.cast())
+            .map(|slots| Self { slots })
+            .ok_or_else(io::Error::last_os_error)
     }
 
     /// A copy of one slot; `None` beyond the table.
@@ -102,7 +104,11 @@ struct MapElement {
 ///
 /// # Errors
 /// The error of bpf(2): `ESRCH` when the process is gone.
-pub fn set_task_storage<T: Pod>(map: BorrowedFd<'_>, pidfd: BorrowedFd<'_>, value: &T) -> io::Result<()> {
+pub fn set_task_storage<T: Pod>(
+    map: BorrowedFd<'_>,
+    pidfd: BorrowedFd<'_>,
+    value: &T,
+) -> io::Result<()> {
     const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
     map_element(BPF_MAP_UPDATE_ELEM, map, pidfd, ptr::from_ref(value) as u64)
 }
@@ -116,7 +122,12 @@ pub fn remove_task_storage(map: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> io::Re
     map_element(BPF_MAP_DELETE_ELEM, map, pidfd, 0)
 }
 
-fn map_element(command: libc::c_long, map: BorrowedFd<'_>, pidfd: BorrowedFd<'_>, value: u64) -> io::Result<()> {
+fn map_element(
+    command: libc::c_long,
+    map: BorrowedFd<'_>,
+    pidfd: BorrowedFd<'_>,
+    value: u64,
+) -> io::Result<()> {
     let key = pidfd.as_fd().as_raw_fd();
     let element = MapElement {
         map: map.as_raw_fd().cast_unsigned(),

@@ -61,7 +61,9 @@ pub enum LoadError {
     #[error("can't use the kernel's type information: {0}")]
     Btf(#[from] aya::BtfError),
     /// The object or a map was refused.
-    #[error("can't load the kernel programs' maps (root, or CAP_BPF and CAP_PERFMON, are needed): {0}")]
+    #[error(
+        "can't load the kernel programs' maps (root, or CAP_BPF and CAP_PERFMON, are needed): {0}"
+    )]
     Object(#[from] Box<aya::EbpfError>),
     /// A program was refused.
     #[error("the kernel refused the program {program}: {cause}")]
@@ -189,7 +191,7 @@ impl Capture {
         self.table.disown(slot.0);
         if let Ok(pidfd) = open(pid) {
             // An error means that the process is gone, and its storage with it.
-            let _ = sys::remove_task_storage(self.tasks.fd().as_fd(), pidfd.as_fd());
+            drop(sys::remove_task_storage(self.tasks.fd().as_fd(), pidfd.as_fd()));
         }
     }
 
@@ -232,9 +234,9 @@ impl Capture {
         };
         let link = program.attach().map_err(|cause| refused("inventory", cause))?;
         let link = program.take_link(link).map_err(|cause| refused("inventory", cause))?;
-        let mut file = link
-            .into_file()
-            .map_err(|cause| LoadError::System("can't run the inventory", io::Error::other(cause)))?;
+        let mut file = link.into_file().map_err(|cause| {
+            LoadError::System("can't run the inventory", io::Error::other(cause))
+        })?;
         let mut nothing = [0; 64];
         while file
             .read(&mut nothing)
@@ -375,7 +377,8 @@ fn attach(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), LoadError> {
     // Attached only when all are loaded: an agent that can't work never runs a hook.
     for name in TRACEPOINTS {
         if let Some(program) = ebpf.program_mut(name) {
-            let program: &mut BtfTracePoint = program.try_into().map_err(|cause| refused(name, cause))?;
+            let program: &mut BtfTracePoint =
+                program.try_into().map_err(|cause| refused(name, cause))?;
             program.attach().map_err(|cause| refused(name, cause))?;
         }
     }

@@ -4,7 +4,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use wirespan_ebpf::{
-    Direction, EndedRecord, OperationRecord, ProcessRecord, RecordKind, SocketRecord, flag, socket_flag,
+    Direction, EndedRecord, OperationRecord, ProcessRecord, RecordKind, SocketRecord, flag,
+    socket_flag,
 };
 
 use crate::capture::Slot;

@@ -88,7 +88,7 @@ fn finish(runtime: &Runtime, exporters: Exporters, server: Option<JoinHandle<()>
     if let Some(server) = server {
         server.abort();
         // It ends by being aborted; the file is removed by then.
-        let _ = runtime.block_on(server);
+        drop(runtime.block_on(server));
     }
 }
 
@@ -136,5 +136,6 @@ fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("WIRESPAN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     // A second call, in a test, keeps the first subscriber.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    drop(subscriber.try_init());
 }

@@ -21,7 +21,10 @@ impl Key {
             let namespace = if there.ip().is_loopback() { socket.net_namespace } else { 0 };
             return Some(Self::Internet(namespace, here, there));
         }
-        socket.unix_ends.filter(|(_, there)| *there != 0).map(|(here, there)| Self::Unix(here, there))
+        socket
+            .unix_ends
+            .filter(|(_, there)| *there != 0)
+            .map(|(here, there)| Self::Unix(here, there))
     }
 
     fn other_end(self) -> Self {
@@ -48,10 +51,10 @@ impl Ends {
 
     /// Forgets a socket; not another that has taken its place.
     pub fn forget(&mut self, socket: &Socket) {
-        if let Some(key) = Key::of(socket) {
-            if self.cookies.get(&key) == Some(&socket.cookie) {
-                self.cookies.remove(&key);
-            }
+        if let Some(key) = Key::of(socket)
+            && self.cookies.get(&key) == Some(&socket.cookie)
+        {
+            self.cookies.remove(&key);
         }
     }
 }

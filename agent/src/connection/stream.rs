@@ -87,7 +87,8 @@ impl Stream {
 
     /// The waiting piece with the lowest offset.
     pub(super) fn earliest(&mut self) -> Option<Piece> {
-        let index = (0..self.waiting.len()).min_by_key(|index| self.waiting.get(*index).map(|p| p.offset))?;
+        let index = (0..self.waiting.len())
+            .min_by_key(|index| self.waiting.get(*index).map(|p| p.offset))?;
         Some(self.waiting.swap_remove(index))
     }
 

@@ -61,11 +61,13 @@ pub fn span(exchange: &Exchange, route: &str, placement: Placement) -> Span {
 /// (<https://opentelemetry.io/docs/specs/otlp/#otlphttp-request>). Tracing it would make spans out of
 /// spans.
 pub fn is_telemetry(head: &RequestHead) -> bool {
-    let signal = ["/v1/traces", "/v1/metrics", "/v1/logs"].iter().any(|path| head.target.ends_with(path));
+    let signal =
+        ["/v1/traces", "/v1/metrics", "/v1/logs"].iter().any(|path| head.target.ends_with(path));
     let content = head.content_type.as_deref().unwrap_or_default();
     signal
         && head.method.as_str() == "POST"
-        && (content.starts_with("application/x-protobuf") || content.starts_with("application/json"))
+        && (content.starts_with("application/x-protobuf")
+            || content.starts_with("application/json"))
 }
 
 struct Failure {
@@ -78,15 +80,18 @@ struct Failure {
 /// Errors by the convention: for a server 5xx, for a client 4xx too; and every exchange whose response is
 /// not whole.
 fn failure(exchange: &Exchange) -> Option<Failure> {
-    let broken = |kind, text| {
-        Some(Failure { kind: Cow::Borrowed(kind), text: Cow::Borrowed(text) })
-    };
+    let broken =
+        |kind, text| Some(Failure { kind: Cow::Borrowed(kind), text: Cow::Borrowed(text) });
     match exchange.end.as_ref().map(|(_, end)| end) {
-        Some(End::Reset { error: EndError::Reset, .. } | End::NoResponse { error: Some(EndError::Reset) }) => {
+        Some(
+            End::Reset { error: EndError::Reset, .. }
+            | End::NoResponse { error: Some(EndError::Reset) },
+        ) => {
             return broken("connection_reset", "connection reset before the response was complete");
         }
         Some(
-            End::Reset { error: EndError::Timeout, .. } | End::NoResponse { error: Some(EndError::Timeout) },
+            End::Reset { error: EndError::Timeout, .. }
+            | End::NoResponse { error: Some(EndError::Timeout) },
         ) => return broken("timeout", "connection timed out before the response was complete"),
         Some(End::NoResponse { error: None }) => {
             return broken("connection_closed", "connection closed before a response");
@@ -94,7 +99,8 @@ fn failure(exchange: &Exchange) -> Option<Failure> {
         Some(End::Truncated { .. }) => {
             return broken("response_truncated", "connection closed within the response");
         }
-        Some(End::Complete { .. } | End::Inferred { .. } | End::Upgraded | End::Closed { .. }) | None => {}
+        Some(End::Complete { .. } | End::Inferred { .. } | End::Upgraded | End::Closed { .. })
+        | None => {}
     }
     let status = exchange.response.as_ref()?.status;
     let threshold = if exchange.role == Role::Server { 500 } else { 400 };
@@ -113,7 +119,8 @@ fn request(exchange: &Exchange, route: &str, attributes: &mut Vec<Attribute>) {
     }
     let scheme = head.scheme.as_deref().unwrap_or("http");
     let ends = exchange.socket.as_ref().and_then(|socket| socket.addresses);
-    let server = ends.map(|(local, remote)| if exchange.role == Role::Server { local } else { remote });
+    let server =
+        ends.map(|(local, remote)| if exchange.role == Role::Server { local } else { remote });
     let (host, port) = authority(head.host.as_deref(), server);
     match exchange.role {
         Role::Server => {
@@ -150,7 +157,8 @@ fn request(exchange: &Exchange, route: &str, attributes: &mut Vec<Attribute>) {
         add(Attribute::new(key::NETWORK_PEER_ADDRESS, remote.ip().to_string()));
         add(Attribute::new(key::NETWORK_PEER_PORT, i64::from(remote.port())));
         if exchange.role == Role::Server {
-            let client = head.forwarded.as_deref().map_or_else(|| remote.ip().to_string(), str::to_owned);
+            let client =
+                head.forwarded.as_deref().map_or_else(|| remote.ip().to_string(), str::to_owned);
             add(Attribute::new(key::CLIENT_ADDRESS, client));
         }
     } else if exchange.socket.as_ref().is_some_and(|socket| socket.unix_ends.is_some()) {
@@ -159,10 +167,10 @@ fn request(exchange: &Exchange, route: &str, attributes: &mut Vec<Attribute>) {
     if let Some(version) = head.version {
         add(Attribute::new(key::NETWORK_PROTOCOL_VERSION, version.to_string()));
     }
-    if let Some(agent) = &head.user_agent {
-        if exchange.role == Role::Server {
-            add(Attribute::new(key::USER_AGENT_ORIGINAL, agent.to_string()));
-        }
+    if let Some(agent) = &head.user_agent
+        && exchange.role == Role::Server
+    {
+        add(Attribute::new(key::USER_AGENT_ORIGINAL, agent.to_string()));
     }
 }
 
@@ -174,10 +182,10 @@ fn authority(host: Option<&str>, server: Option<SocketAddr>) -> (Option<String>,
     if let Ok(named) = host.parse::<SocketAddr>() {
         return (Some(named.ip().to_string()), Some(named.port()));
     }
-    if let Some(literal) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        if literal.parse::<IpAddr>().is_ok() {
-            return (Some(literal.to_owned()), Some(80));
-        }
+    if let Some(literal) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'))
+        && literal.parse::<IpAddr>().is_ok()
+    {
+        return (Some(literal.to_owned()), Some(80));
     }
     match host.rsplit_once(':') {
         Some((name, port)) if !name.contains(':') => (Some(name.to_owned()), port.parse().ok()),
@@ -211,21 +219,26 @@ fn kernel(exchange: &Exchange, attributes: &mut Vec<Attribute>) {
     if let Some(connect) = exchange.connect_ns {
         add(semconv::CONNECT_TIME_NS, connect);
     }
-    let reached = |mark: &crate::connection::Mark| mark.at_ns.saturating_sub(mark.queue_ns.unwrap_or(0));
+    let reached =
+        |mark: &crate::connection::Mark| mark.at_ns.saturating_sub(mark.queue_ns.unwrap_or(0));
     match exchange.role {
         Role::Server => {
             if let Some(queue) = first.queue_ns {
                 add(semconv::QUEUE_TIME_NS, queue);
             }
             if let Some(response) = &exchange.response_first {
-                add(semconv::FIRST_BYTE_TIME_NS, response.at_ns.saturating_sub(exchange.start_ns()));
+                add(
+                    semconv::FIRST_BYTE_TIME_NS,
+                    response.at_ns.saturating_sub(exchange.start_ns()),
+                );
             }
             // A thread that reads from a blocking socket serves nobody else meanwhile: its slices are this
             // request's. An event loop's are everybody's.
             if let Some(last) = last.filter(|last| first.blocking && last.tid == first.tid) {
                 let wall = last.at_ns.saturating_sub(first.at_ns);
                 let waited = last.run_delay_ns.saturating_sub(first.run_delay_ns);
-                let ran = last.exec_ns.wrapping_sub(first.exec_ns).cast_signed().max(0).cast_unsigned();
+                let ran =
+                    last.exec_ns.wrapping_sub(first.exec_ns).cast_signed().max(0).cast_unsigned();
                 add(semconv::RUN_DELAY_NS, waited.min(wall));
                 add(semconv::ON_CPU_TIME_NS, ran.min(wall));
             }

@@ -127,7 +127,8 @@ impl HeldTrace {
         let here: HashSet<SpanId> =
             self.spans.iter().filter_map(SpanRef::get).map(|span| span.span_id).collect();
         self.spans.iter().filter_map(SpanRef::get).any(|span| {
-            !span.parent_is_remote && span.parent_span_id.is_some_and(|parent| !here.contains(&parent))
+            !span.parent_is_remote
+                && span.parent_span_id.is_some_and(|parent| !here.contains(&parent))
         })
     }
 }
