@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use wirespan_ebpf::{ProcessSlot, uncaptured};
 
+use crate::capture::HookCost;
 use crate::connection::Bytes;
 use crate::correlation;
 use crate::export::ExporterBooks;
@@ -264,6 +265,12 @@ pub struct Status {
     pub processes_failed: u64,
     /// The exporters.
     pub exporters: Vec<ExporterStatus>,
+    /// What the hooks cost; runs and time only while the kernel measures them (`--measure-hooks`).
+    pub hooks: Vec<HookCost>,
+    /// CPU time of the agent itself, user and system, in nanoseconds.
+    pub agent_cpu_ns: u64,
+    /// Resident memory of the agent, in bytes.
+    pub agent_resident_bytes: u64,
 }
 
 impl Status {

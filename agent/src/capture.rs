@@ -3,12 +3,14 @@
 //! Nothing here knows a protocol or keeps a payload: a [`Record`] borrows from the ring buffer and is
 //! gone when the next one is read.
 
+mod cost;
 mod fields;
 mod loader;
 mod object;
 mod record;
 mod slots;
 
+pub use cost::HookCost;
 pub use fields::FieldError;
 pub use loader::{Capture, CaptureSettings, DEFAULT_BURST_BUDGET, LoadError, TraceError};
 pub use record::{

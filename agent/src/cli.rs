@@ -51,6 +51,9 @@ pub struct RunArgs {
     /// Bytes of each ring buffer between kernel and agent.
     #[arg(long, value_name = "BYTES", default_value_t = 8 << 20)]
     pub ring_bytes: u32,
+    /// Have the kernel measure what the hooks cost; `wirespan status` then shows it.
+    #[arg(long)]
+    pub measure_hooks: bool,
     /// The agent's control socket.
     #[arg(long, value_name = "PATH", default_value = control::DEFAULT_PATH)]
     pub control_socket: PathBuf,

@@ -16,6 +16,11 @@ pub fn unix_ns() -> u64 {
     nanoseconds(ClockId::Realtime)
 }
 
+/// CPU time that the agent has used, in nanoseconds.
+pub fn process_cpu_ns() -> u64 {
+    nanoseconds(ClockId::ProcessCPUTime)
+}
+
 fn nanoseconds(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use aya::maps::{Map, MapData, MapError, Queue, RingBuf};
 use aya::programs::{BtfTracePoint, Iter, ProgramError};
+use aya::sys::{Stats, enable_stats};
 use aya::{Btf, Ebpf, EbpfLoader};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use wirespan_ebpf::{ProcessSlot, RINGS, Settings, TaskState, process_flag};
 
+use crate::capture::cost::{self, HookCost};
 use crate::capture::fields::{self, FieldError};
 use crate::capture::object::OBJECT;
 use crate::capture::record::{self, Record, RecordError};
@@ -46,6 +48,9 @@ pub struct CaptureSettings {
     pub ring_bytes: u32,
     /// Ring buffers in use: rounded down to a power of two, at most [`RINGS`].
     pub rings: usize,
+    /// Have the kernel measure the hooks, and attach the one that does nothing beside them: see
+    /// [`HookCost`]. Costs every hook some tens of nanoseconds.
+    pub measure: bool,
 }
 
 /// Capture can't start.
@@ -111,6 +116,8 @@ pub struct Capture {
     /// Slots taken out of `free` for the kernel's queue and not yet seen in a fork.
     queued: usize,
     malformed: u64,
+    /// Keeps the kernel measuring.
+    _statistics: Option<OwnedFd>,
 }
 
 impl Capture {
@@ -140,6 +147,15 @@ impl Capture {
             loader.map_max_entries(name, if index < rings { ring_bytes } else { page });
         }
         let mut ebpf = loader.load(OBJECT).map_err(Box::new)?;
+        let statistics = if settings.measure {
+            let statistics = enable_stats(Stats::RunTime).map_err(|cause| {
+                LoadError::System("can't have the hooks measured", cause.io_error)
+            })?;
+            attach_one(&mut ebpf, "floor", "sock_send_length", &btf)?;
+            Some(statistics)
+        } else {
+            None
+        };
         attach(&mut ebpf, &btf)?;
         let rings = names.iter().take(rings).map(|name| {
             let map = ebpf.take_map(name).ok_or(LoadError::Missing(name))?;
@@ -162,6 +178,7 @@ impl Capture {
             table,
             queued: 0,
             malformed: 0,
+            _statistics: statistics,
         };
         capture.fill_fork_slots();
         Ok(capture)
@@ -290,19 +307,9 @@ impl Capture {
         }
     }
 
-    /// Attaches the program that does nothing, whose run-time statistics are what the statistics themselves
-    /// cost. For measurements.
-    ///
-    /// # Errors
-    /// [`LoadError`].
-    pub fn attach_floor(&mut self, btf: &Btf) -> Result<(), LoadError> {
-        let program: &mut BtfTracePoint = match self.ebpf.program_mut("floor") {
-            Some(program) => program.try_into().map_err(|cause| refused("floor", cause))?,
-            None => return Err(LoadError::Missing("floor")),
-        };
-        program.load("sock_send_length", btf).map_err(|cause| refused("floor", cause))?;
-        program.attach().map_err(|cause| refused("floor", cause))?;
-        Ok(())
+    /// What the hooks cost so far.
+    pub fn cost(&self) -> Vec<HookCost> {
+        cost::read(&self.ebpf)
     }
 
     fn fill_fork_slots(&mut self) {
@@ -382,6 +389,21 @@ fn attach(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), LoadError> {
             program.attach().map_err(|cause| refused(name, cause))?;
         }
     }
+    Ok(())
+}
+
+fn attach_one(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    tracepoint: &str,
+    btf: &Btf,
+) -> Result<(), LoadError> {
+    let program: &mut BtfTracePoint = match ebpf.program_mut(name) {
+        Some(program) => program.try_into().map_err(|cause| refused(name, cause))?,
+        None => return Err(LoadError::Missing(name)),
+    };
+    program.load(tracepoint, btf).map_err(|cause| refused(name, cause))?;
+    program.attach().map_err(|cause| refused(name, cause))?;
     Ok(())
 }
 

@@ -59,6 +59,7 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         burst_budget: args.payload_budget,
         ring_bytes: args.ring_bytes,
         rings: cpus / CPUS_PER_RING,
+        measure: args.measure_hooks,
     })?;
     let exporters = Exporters::start(targets, runtime.handle(), Limits::default())?;
     let engine = Engine::new(Config::default(), Box::new(RandomIds(SmallRng::from_os_rng())));

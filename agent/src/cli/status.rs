@@ -103,6 +103,13 @@ fn render(status: &Status, text: &mut String) -> std::fmt::Result {
             writeln!(text, "          last error: {error}")?;
         }
     }
+    for hook in status.hooks.iter().filter(|hook| hook.runs > 0) {
+        let mean = hook.run_time_ns / hook.runs;
+        writeln!(text, "hook      {:<22} {:>12} runs, {mean} ns each", hook.program, hook.runs)?;
+    }
+    for hook in status.hooks.iter().filter(|hook| hook.missed > 0) {
+        writeln!(text, "hook      {}: {} runs missed", hook.program, hook.missed)?;
+    }
     for wrong in status.check() {
         writeln!(text, "doesn't balance: {wrong}")?;
     }

@@ -67,7 +67,16 @@ impl Stages {
             records_dropped: capture.dropped_records(),
             calls_refused: self.exchanges.refused,
             processes_failed: self.selection.failed,
+            hooks: capture.cost(),
+            agent_cpu_ns: clock::process_cpu_ns(),
+            agent_resident_bytes: resident_bytes(),
             exporters: self.export.books().into_iter().map(Into::into).collect(),
         }
     }
+}
+
+/// Resident memory; 0 where it can't be read.
+fn resident_bytes() -> u64 {
+    let statm = procfs::process::Process::myself().and_then(|process| process.statm());
+    statm.map_or(0, |statm| statm.resident.saturating_mul(procfs::page_size()))
 }
