@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::process::Group;
-use crate::wait;
 use crate::workloads::{root, service::tail};
+use crate::{sys, wait};
 
 /// How long loading and attaching may take on a busy machine.
 const READY: Duration = Duration::from_secs(60);
@@ -28,6 +28,7 @@ pub fn binary() -> PathBuf {
 /// A running agent; killed when dropped, unless it was ended before.
 #[derive(Debug)]
 pub struct Agent {
+    binary: PathBuf,
     group: Group,
     socket: PathBuf,
     stdout: PathBuf,
@@ -41,30 +42,41 @@ impl Agent {
     /// # Errors
     /// When it ends or is not ready in time, with the end of what it printed.
     pub fn start<S: AsRef<OsStr>>(directory: &Path, arguments: &[S]) -> Result<Self> {
-        let agent = Self::spawn(directory, arguments)?;
-        wait::until("the agent is ready", READY, || {
-            if agent.group.has_exited()? {
-                bail!("the agent ended");
-            }
-            Ok(agent.is_ready()?.then_some(()))
-        })
-        .with_context(|| tail(&agent.stderr().unwrap_or_default()))?;
+        let agent = Self::spawn(&binary(), directory, arguments)?;
+        agent.wait_ready()?;
         Ok(agent)
     }
 
-    /// As [`Self::start`] without the waiting, for a run that is expected to end.
+    /// Starts `wirespan run` of this binary and does not wait, as for a run that is expected to end.
     ///
     /// # Errors
     /// When the program cannot be started.
-    pub fn spawn<S: AsRef<OsStr>>(directory: &Path, arguments: &[S]) -> Result<Self> {
+    pub fn spawn<S: AsRef<OsStr>>(
+        binary: &Path,
+        directory: &Path,
+        arguments: &[S],
+    ) -> Result<Self> {
         fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
         let file = |name: &str| directory.join(name);
         let (socket, stdout, stderr) = (file("agent.sock"), file("agent.out"), file("agent.err"));
-        let mut command = Command::new(binary());
+        let mut command = Command::new(binary);
         command.arg("run").arg("--control-socket").arg(&socket).args(arguments);
         command.stdout(File::create(&stdout)?).stderr(File::create(&stderr)?);
         let group = Group::spawn(&mut command)?;
-        Ok(Self { group, socket, stdout, stderr })
+        Ok(Self { binary: binary.to_owned(), group, socket, stdout, stderr })
+    }
+
+    /// Waits until `wirespan status` says that it is ready.
+    ///
+    /// # Errors
+    /// When it ends or is not ready in time, with the end of what it logged.
+    pub fn wait_ready(&self) -> Result<()> {
+        wait::until("the agent is ready", READY, || {
+            ensure!(!sys::is_stopped(), "interrupted");
+            ensure!(!self.group.has_exited()?, "the agent ended");
+            Ok(self.is_ready()?.then_some(()))
+        })
+        .with_context(|| tail(&self.stderr().unwrap_or_default()))
     }
 
     /// Its process id.
@@ -139,7 +151,7 @@ impl Agent {
     }
 
     fn status_command(&self, json: bool) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&self.binary);
         command.arg("status").args(json.then_some("--json"));
         command.arg("--control-socket").arg(&self.socket).stdin(Stdio::null());
         command

@@ -60,6 +60,12 @@ pub fn stop_on_signals() -> io::Result<&'static AtomicBool> {
     Ok(&STOPPED)
 }
 
+/// Whether a signal has asked this process to stop, after [`stop_on_signals`].
+#[must_use]
+pub fn is_stopped() -> bool {
+    STOPPED.load(Ordering::Relaxed)
+}
+
 /// Makes the command's process the leader of its own process group, which is sent SIGTERM (the leader
 /// alone) when the thread that spawned it ends, however it ends.
 pub fn own_group(command: &mut Command) {

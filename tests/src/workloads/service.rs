@@ -8,14 +8,14 @@ use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::{Installed, ports};
 use crate::http::Connection;
 use crate::load::{self, Plan, Request};
 use crate::process::Group;
-use crate::wait;
+use crate::{sys, wait};
 
 /// How long an application may take to its first answer. Importing FastAPI alone takes seconds on a busy
 /// machine.
@@ -268,9 +268,8 @@ impl Service {
 
     fn wait_ready(&self, processes: usize) -> Result<()> {
         wait::until("the application answers", READY, || {
-            if self.group.has_exited()? {
-                bail!("it ended");
-            }
+            ensure!(!sys::is_stopped(), "interrupted");
+            ensure!(!self.group.has_exited()?, "it ended");
             Ok((self.pids()?.len() >= processes && self.answers()).then_some(()))
         })
         .with_context(|| format!("{}: {}", self.name, tail(&self.output().unwrap_or_default())))
