@@ -25,3 +25,6 @@ pub use connection::Connection;
 pub use detect::{Detected, detect};
 pub use event::{Abandon, Counters, Direction, End, EndError, Event, Skip};
 pub use head::{Method, RequestHead, ResponseHead, Version};
+
+#[cfg(test)]
+mod tests;

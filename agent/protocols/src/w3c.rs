@@ -86,11 +86,11 @@ impl TraceParent {
     /// Reads the `traceparent` of a message from all its fields of that name: more than one makes it
     /// invalid (section 3.2.1 names one header; a second would make the parent a guess).
     #[must_use]
-    #[expect(single_use_lifetimes, reason = "an anonymous one is unstable in this place")]
-    pub fn from_headers<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Option<Self> {
-        let mut values = values.into_iter();
-        let first = values.next()?;
-        if values.next().is_some() { None } else { Self::parse(first) }
+    pub fn from_headers(values: &[&[u8]]) -> Option<Self> {
+        match values {
+            [value] => Self::parse(value),
+            _ => None,
+        }
     }
 
     /// Whether the caller says that it recorded the trace (bit 0 of the flags).
@@ -138,10 +138,9 @@ fn hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
 /// [`limits::TRACESTATE_MEMBERS`] members are kept; a value longer than [`limits::TRACESTATE_BYTES`]
 /// loses whole members, those over [`limits::TRACESTATE_LONG_MEMBER_BYTES`] first, then from the right.
 #[must_use]
-#[expect(single_use_lifetimes, reason = "an anonymous one is unstable in this place")]
-pub fn combine_tracestate<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Option<Box<str>> {
+pub fn combine_tracestate(values: &[&[u8]]) -> Option<Box<str>> {
     let mut members: Vec<(&str, &str)> = Vec::new();
-    for member in values.into_iter().flat_map(|value| value.split(|&byte| byte == b',')) {
+    for member in values.iter().flat_map(|value| value.split(|&byte| byte == b',')) {
         let member = trim(member);
         if member.is_empty() {
             continue;
@@ -248,9 +247,9 @@ mod tests {
     #[test]
     fn two_traceparent_fields_make_none() {
         let value = VALID.as_bytes();
-        assert!(TraceParent::from_headers([value]).is_some());
-        assert!(TraceParent::from_headers([value, value]).is_none());
-        assert!(TraceParent::from_headers([]).is_none());
+        assert!(TraceParent::from_headers(&[value]).is_some());
+        assert!(TraceParent::from_headers(&[value, value]).is_none());
+        assert!(TraceParent::from_headers(&[]).is_none());
     }
 
     #[test]
@@ -261,7 +260,8 @@ mod tests {
     }
 
     fn combined(values: &[&str]) -> Option<String> {
-        combine_tracestate(values.iter().map(|value| value.as_bytes())).map(String::from)
+        let values: Vec<&[u8]> = values.iter().map(|value| value.as_bytes()).collect();
+        combine_tracestate(&values).map(String::from)
     }
 
     #[rstest]
@@ -307,10 +307,11 @@ mod tests {
 
         #[test]
         fn combining_is_idempotent_and_bounded(values in prop::collection::vec("[a-c0-9=, @x]{0,300}", 0..5)) {
-            let once = combine_tracestate(values.iter().map(String::as_bytes));
+            let values: Vec<&[u8]> = values.iter().map(String::as_bytes).collect();
+            let once = combine_tracestate(&values);
             if let Some(once) = once {
                 prop_assert!(once.len() <= limits::TRACESTATE_BYTES);
-                prop_assert_eq!(combine_tracestate([once.as_bytes()]), Some(once));
+                prop_assert_eq!(combine_tracestate(&[once.as_bytes()]), Some(once));
             }
         }
     }

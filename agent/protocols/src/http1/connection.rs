@@ -34,8 +34,6 @@ pub(super) struct Exchange<M> {
     /// The client may leave the body out when refused (`Expect: 100-continue`).
     pub(super) expects_continue: bool,
     pub(super) request_ended: bool,
-    /// Bytes that may have been its response were skipped.
-    pub(super) doubtful: bool,
     pub(super) answer: Answer<M>,
 }
 
@@ -77,6 +75,9 @@ pub struct Connection<M> {
 
 impl<M: Clone> Connection<M> {
     /// A connection seen `from_start`, or met in the middle.
+    ///
+    /// Met in the middle, each direction's first piece sets its offset: what is lost between the meeting
+    /// and that piece can't be noticed.
     #[must_use]
     pub fn new(from_start: bool) -> Self {
         Self {
@@ -92,8 +93,8 @@ impl<M: Clone> Connection<M> {
     }
 
     /// Takes a piece: `bytes` begin at stream offset `offset`, and `missing` further bytes followed them
-    /// on the wire but were not captured. An offset behind the expected one makes a hole, which is the
-    /// same as missing bytes; what comes before it has passed already and is skipped.
+    /// on the wire but were not captured. An offset beyond the expected one makes a hole, which is
+    /// the same as missing bytes; what lies before the expected one has passed already and is skipped.
     pub fn on_bytes(
         &mut self,
         direction: Direction,
@@ -125,8 +126,11 @@ impl<M: Clone> Connection<M> {
     }
 
     /// Bytes of a direction were lost and how they lie is unknown: every open exchange is abandoned.
+    ///
+    /// Offsets still count: if they show a hole at the direction's next piece, that is another loss, for
+    /// nobody can tell whether it is the same. Told of a loss just before that piece, one is abandoned no
+    /// more than needed.
     pub fn on_gap(&mut self, direction: Direction, out: &mut impl FnMut(Event<M>)) {
-        self.stream_mut(direction).unplace();
         if matches!(self.stream(direction).state, State::Ended | State::Tunnel | State::Silent) {
             return;
         }
@@ -378,10 +382,9 @@ impl<M: Clone> Connection<M> {
         mark: &M,
         out: &mut Out<'_, M>,
     ) {
-        for Exchange { ordinal: exchange, answer, doubtful, .. } in std::mem::take(&mut self.open) {
+        for Exchange { ordinal: exchange, answer, .. } in std::mem::take(&mut self.open) {
             out(match answer {
                 Answer::Over { end, last } => Event::End { exchange, last, end },
-                _ if doubtful => Event::Abandoned { exchange, reason: Abandon::Unpaired },
                 _ => {
                     let (last, end) = (mark.clone(), End::NoResponse { error });
                     Event::End { exchange, last, end }

@@ -135,7 +135,7 @@ pub enum Abandon {
     Upgraded,
     /// More requests wait than are kept.
     TooMany,
-    /// Its response was among bytes in which no message could be found.
+    /// Framing had been lost, and what followed the request was not a response's beginning.
     Unpaired,
 }
 

@@ -138,13 +138,13 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn traceparent(&self) -> Option<TraceParent> {
-        TraceParent::from_headers(self.traceparents.iter().copied())
+        TraceParent::from_headers(&self.traceparents)
     }
 
     /// W3C Trace Context, 3.3: without a valid `traceparent` the `tracestate` is not read.
     pub(super) fn tracestate(&self) -> Option<Box<str>> {
         self.traceparent()?;
-        combine_tracestate(self.tracestates.iter().copied())
+        combine_tracestate(&self.tracestates)
     }
 
     pub(super) fn forwarded(&self) -> Option<Box<str>> {

@@ -183,7 +183,7 @@ pub(super) fn request(bytes: &[u8], complete: bool) -> Option<Request> {
         (None, Lengths::One(length)) if length > 0 => Framing::Length(length),
         (None, _) => Framing::None,
     };
-    let target = Target::read(&method, target);
+    let target = Target::read(&method, target, target_cut);
     Some(Request {
         expects_continue: fields.expects_continue,
         framing,
@@ -269,11 +269,14 @@ struct Target {
 }
 
 impl Target {
-    fn read(method: &Method, target: &[u8]) -> Self {
+    /// Of a target that was cut, an authority that may go on is left out: its beginning may be user
+    /// information.
+    fn read(method: &Method, target: &[u8], cut: bool) -> Self {
         // A fragment is never sent by right; what a client sent by mistake is not part of the path.
         let target = split(target, b'#').0;
         if method.as_str() == "CONNECT" {
-            return Self { path: "".into(), query: None, scheme: None, authority: host(target) };
+            let authority = if cut { None } else { host(target) };
+            return Self { path: "".into(), query: None, scheme: None, authority };
         }
         let absolute = (!target.starts_with(b"/"))
             .then(|| target.windows(3).position(|window| window == b"://"))
@@ -286,8 +289,10 @@ impl Target {
                 let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?'));
                 let (authority, origin) =
                     rest.split_at_checked(end.unwrap_or(rest.len())).unwrap_or_default();
-                (text(&scheme.to_ascii_lowercase(), 16), host(authority), origin)
+                let authority = if cut && end.is_none() { None } else { host(authority) };
+                (text(&scheme.to_ascii_lowercase(), 16), authority, origin)
             }
+            None if cut && !target.starts_with(b"/") => (None, None, [].as_slice()),
             None => (None, None, target),
         };
         let (path, query) = split(origin, b'?');

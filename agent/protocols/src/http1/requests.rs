@@ -20,7 +20,7 @@ impl<M: Clone> Connection<M> {
             match &self.requests.state {
                 State::Boundary if self.switching() => return Flow::Hold,
                 State::Boundary if piece.bytes.is_empty() => self.request_missed(out),
-                State::Boundary => self.begin(Direction::Requests, piece),
+                State::Boundary => self.begin_request(piece, out),
                 State::Head(_) => self.request_head(piece, out),
                 State::Body(_) => self.request_body(piece, out),
                 State::Lost { .. } => self.request_lost(piece, out),
@@ -30,7 +30,7 @@ impl<M: Clone> Connection<M> {
                         self.suspected = true;
                         self.skip(Direction::Requests, piece.drain(), Skip::Resync, out);
                     } else {
-                        self.begin(Direction::Requests, piece);
+                        self.begin_request(piece, out);
                     }
                 }
                 State::Desync | State::Silent | State::Ended => {
@@ -49,6 +49,20 @@ impl<M: Clone> Connection<M> {
         self.open.back().is_some_and(|exchange| {
             (exchange.upgrade || exchange.is_connect) && matches!(exchange.answer, Answer::Awaited)
         })
+    }
+
+    fn begin_request(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {
+        self.begin(Direction::Requests, piece);
+        // A response whose end can't be seen is over when the next request begins.
+        let inferred = matches!(self.responses.state, State::Lost { .. });
+        let begun = matches!(self.requests.state, State::Head(_));
+        if begun && !inferred && !self.open.is_empty() {
+            self.pipelined = true;
+            if self.tainted {
+                // Or the open one's response was in what was lost: the next may be either's.
+                self.silence(out);
+            }
+        }
     }
 
     /// Begins a message at the first byte that isn't part of an empty line.
@@ -92,7 +106,6 @@ impl<M: Clone> Connection<M> {
         };
         // A client that doesn't pipeline has had all of the response before.
         self.end_inferred(out);
-        self.pipelined |= !self.open.is_empty();
         let too_many = self.open.len() >= limits::HTTP1_OPEN_EXCHANGES;
         if too_many || (self.tainted && !self.open.is_empty()) {
             self.skip(Direction::Requests, bytes, Skip::Resync, out);
@@ -109,7 +122,6 @@ impl<M: Clone> Connection<M> {
             upgrade: request.head.upgrade,
             expects_continue: request.expects_continue,
             request_ended: false,
-            doubtful: false,
             answer: Answer::Awaited,
         });
         out(Event::Request { exchange, offset, first, head: request.head });

@@ -33,7 +33,11 @@ impl<M: Clone> Connection<M> {
                 State::Head(_) => self.response_head(piece, out),
                 State::Body(_) => self.response_body(piece, out),
                 State::Lost { .. } => self.response_lost(piece, out),
-                State::Desync => self.resync_responses(piece, out),
+                State::Desync => {
+                    if self.resync_responses(piece, out) == Flow::Hold {
+                        return Flow::Hold;
+                    }
+                }
                 State::Silent | State::Ended => self.skip_responses(piece, Skip::Resync, out),
                 State::Tunnel => self.skip_responses(piece, Skip::AfterUpgrade, out),
             }
@@ -53,25 +57,34 @@ impl<M: Clone> Connection<M> {
     }
 
     /// Looks for a response at the start of a piece, once a request waits for it.
-    fn resync_responses(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {
-        let awaited =
-            self.open.front().is_some_and(|exchange| matches!(exchange.answer, Answer::Awaited));
-        if awaited && piece.begins_message(Direction::Responses) {
-            return self.begin(Direction::Responses, piece);
-        }
-        let reason = match self.open.front_mut() {
-            Some(exchange) => {
-                exchange.doubtful = true;
-                Skip::Resync
+    fn resync_responses(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) -> Flow {
+        let begins = piece.begins_message(Direction::Responses);
+        let in_head = matches!(self.requests.state, State::Head(_));
+        let awaited = match self.open.front() {
+            Some(exchange) => matches!(exchange.answer, Answer::Awaited),
+            None if begins && (in_head || matches!(self.requests.state, State::Boundary)) => {
+                return Flow::Hold;
             }
-            None => Skip::UnpairedResponse,
+            None => in_head,
         };
+        if awaited && begins {
+            self.begin(Direction::Responses, piece);
+            return Flow::Taken;
+        }
+        let mut reason = Skip::UnpairedResponse;
+        if awaited || !self.open.is_empty() {
+            // What follows the request on this side isn't its response's beginning; that may be lost,
+            // and with it the next request, whose response would then be taken for this one's.
+            self.desync(Abandon::Unpaired, Skip::Resync, out);
+            reason = Skip::Resync;
+        }
         if self.suspected {
             // The owed response, and a request was sent before it.
             self.silence(out);
         }
         self.nothing_owed();
         self.skip_responses(piece, reason, out);
+        Flow::Taken
     }
 
     fn response_head(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {

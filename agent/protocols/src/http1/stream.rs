@@ -347,11 +347,6 @@ impl<M: Clone> Stream<M> {
         Placed { hole, overlap }
     }
 
-    /// The next piece may be anywhere.
-    pub(super) fn unplace(&mut self) {
-        self.next = None;
-    }
-
     pub(super) fn count_message(&mut self, bytes: u64) {
         self.message_bytes = self.message_bytes.saturating_add(bytes);
     }

@@ -1,0 +1,175 @@
+//! Tests of the HTTP/1.x parser: what they share. Events of a run, told in one line per exchange.
+
+mod captures;
+mod hostile;
+mod semantics;
+mod simulation;
+
+use std::collections::BTreeMap;
+
+use super::{
+    fuzz::{Books, fuzz_http1},
+    *,
+};
+use Direction::{Requests, Responses};
+
+/// A connection with its marks counted up, its offsets kept, and its promises checked at every step.
+struct Run {
+    connection: Connection<u32>,
+    books: Books,
+    events: Vec<Event<u32>>,
+    offsets: [u64; 2],
+    mark: u32,
+}
+
+impl Run {
+    fn new(from_start: bool) -> Self {
+        Self {
+            connection: Connection::new(from_start),
+            books: Books::default(),
+            events: Vec::new(),
+            offsets: [0; 2],
+            mark: 0,
+        }
+    }
+
+    fn step(&mut self, step: impl FnOnce(&mut Connection<u32>, &u32, &mut dyn FnMut(Event<u32>))) {
+        self.mark += 1;
+        let (books, events) = (&mut self.books, &mut self.events);
+        step(&mut self.connection, &self.mark, &mut |event: Event<u32>| {
+            books.take(event.clone());
+            events.push(event);
+        });
+        self.books.check(&self.connection);
+    }
+
+    fn piece(&mut self, direction: Direction, bytes: &[u8], missing: u64) -> &mut Self {
+        let offset = self.offsets[direction as usize];
+        self.offsets[direction as usize] += bytes.len() as u64 + missing;
+        self.step(|connection, mark, mut out| {
+            connection.on_bytes(direction, offset, bytes, missing, mark, &mut out);
+        });
+        self
+    }
+
+    fn requests(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.piece(Requests, bytes.as_ref(), 0)
+    }
+
+    fn responses(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.piece(Responses, bytes.as_ref(), 0)
+    }
+
+    /// The next piece of this direction comes after bytes that never did.
+    fn hole(&mut self, direction: Direction, bytes: u64) -> &mut Self {
+        self.offsets[direction as usize] += bytes;
+        self
+    }
+
+    fn gap(&mut self, direction: Direction) -> &mut Self {
+        self.step(|connection, _, mut out| connection.on_gap(direction, &mut out));
+        self
+    }
+
+    fn idle(&mut self) -> &mut Self {
+        self.step(|connection, _, mut out| connection.on_idle(&mut out));
+        self
+    }
+
+    fn end(&mut self, direction: Direction, error: Option<EndError>) -> &mut Self {
+        self.step(|connection, mark, mut out| connection.on_end(direction, error, mark, &mut out));
+        self
+    }
+
+    /// Ends both directions, and holds that nothing is left open.
+    fn close(&mut self) -> &mut Self {
+        self.end(Requests, None).end(Responses, None);
+        self.books.check_over(&self.connection);
+        self
+    }
+
+    fn told(&self) -> Vec<String> {
+        exchanges(&self.events).iter().map(Exchange::tell).collect()
+    }
+
+    fn skipped_nothing(&self) -> bool {
+        !self.events.iter().any(|event| matches!(event, Event::Skipped { .. }))
+    }
+
+    fn skipped(&self, reason: Skip) -> u64 {
+        let bytes = |event: &Event<u32>| match event {
+            Event::Skipped { bytes, reason: why, .. } if *why == reason => *bytes,
+            _ => 0,
+        };
+        self.events.iter().map(bytes).sum()
+    }
+}
+
+/// What the events say of one exchange.
+#[derive(Clone, Debug, PartialEq)]
+struct Exchange {
+    request: RequestHead,
+    request_bytes: Option<u64>,
+    response: Option<ResponseHead>,
+    end: Option<Result<End, Abandon>>,
+}
+
+impl Exchange {
+    /// `METHOD target>request bytes status end`
+    fn tell(&self) -> String {
+        let Self { request, request_bytes, response, end } = self;
+        let cut = if request.target_cut { "~" } else { "" };
+        let sent = request_bytes.map_or("?".to_owned(), |bytes| bytes.to_string());
+        let status = response.as_ref().map_or("-".to_owned(), |head| head.status.to_string());
+        let end = match end {
+            None => "open".to_owned(),
+            Some(Ok(End::Complete { body_bytes })) => body_bytes.to_string(),
+            Some(Ok(end)) => format!("{end:?}"),
+            Some(Err(reason)) => format!("abandoned: {reason:?}"),
+        };
+        format!("{} {}{cut}>{sent} {status} {end}", request.method, request.target)
+    }
+
+    fn id(&self) -> Option<&str> {
+        let whole = !self.request.target_cut && !self.request.target.is_empty();
+        whole.then(|| self.request.target.rsplit('/').next()).flatten()
+    }
+
+    /// The id that a response of the captures and the simulation carries.
+    fn response_id(&self) -> Option<&str> {
+        self.response.as_ref()?.content_type.as_ref()?.split_once("id=").map(|(_, id)| id)
+    }
+
+    fn assert_paired_right(&self, context: &dyn Fn() -> String) {
+        if let (Some(asked), Some(answered)) = (self.id(), self.response_id()) {
+            assert_eq!(asked, answered, "a wrong pair, {}", context());
+        }
+    }
+}
+
+fn exchanges(events: &[Event<u32>]) -> Vec<Exchange> {
+    let mut exchanges = BTreeMap::new();
+    for event in events.iter().cloned() {
+        match event {
+            Event::Request { exchange, head, .. } => {
+                let fresh =
+                    Exchange { request: head, request_bytes: None, response: None, end: None };
+                exchanges.insert(exchange, fresh);
+            }
+            Event::RequestEnd { exchange, body_bytes, .. } => {
+                exchanges.get_mut(&exchange).unwrap().request_bytes = Some(body_bytes);
+            }
+            Event::Response { exchange, head, .. } => {
+                exchanges.get_mut(&exchange).unwrap().response = Some(head);
+            }
+            Event::End { exchange, end, .. } => {
+                exchanges.get_mut(&exchange).unwrap().end = Some(Ok(end));
+            }
+            Event::Abandoned { exchange, reason } => {
+                exchanges.get_mut(&exchange).unwrap().end = Some(Err(reason));
+            }
+            Event::Skipped { .. } => {}
+        }
+    }
+    exchanges.into_values().collect()
+}
