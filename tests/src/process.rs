@@ -26,6 +26,7 @@ impl Group {
     /// # Errors
     /// When the program cannot be started.
     pub fn spawn(command: &mut Command) -> Result<Self> {
+        sys::adopt_orphans().context("become the reaper of what children leave")?;
         sys::own_group(command.stdin(Stdio::null()));
         let program = command.get_program().to_owned();
         let child = command.spawn().with_context(|| format!("start {}", program.display()))?;
@@ -83,16 +84,21 @@ impl Group {
         ended.map(|()| status).with_context(|| format!("process {}", self.pid()))
     }
 
-    /// Kills the whole group (SIGKILL) and reaps the leader. The status is the leader's own if it had ended.
+    /// Kills the whole group (SIGKILL) and reaps it: afterwards none of it exists, not even as a zombie. The
+    /// status is the leader's own if it had ended before.
     ///
     /// # Errors
-    /// When the leader cannot be waited for.
+    /// When it cannot be signalled or waited for.
     pub fn kill(&mut self) -> Result<ExitStatus> {
         if !self.reaped {
             // Before the leader is reaped: until then the group's number cannot become somebody else's.
             sys::kill_group(self.pid(), libc::SIGKILL)
                 .with_context(|| format!("kill process group {}", self.pid()))?;
             self.reaped = true;
+            let status = self.child.wait()?;
+            // The rest became children of this process when their parents were gone.
+            sys::reap_group(self.pid()).context("reap the rest of the group")?;
+            return Ok(status);
         }
         Ok(self.child.wait()?)
     }
@@ -140,6 +146,13 @@ mod tests {
         .unwrap()
     }
 
+    /// Not even zombies.
+    fn assert_no_trace(pids: &[u32]) {
+        for pid in pids {
+            assert!(!fs::exists(format!("/proc/{pid}")).unwrap(), "process {pid}");
+        }
+    }
+
     #[test]
     fn a_dropped_group_leaves_no_process() {
         let group = shell("sleep 1000 & sleep 1000 & wait");
@@ -147,7 +160,7 @@ mod tests {
         let members = members_become(pid, 3);
         assert_eq!(members[0], pid);
         drop(group);
-        members_become(pid, 0);
+        assert_no_trace(&members);
     }
 
     #[test]
@@ -155,7 +168,7 @@ mod tests {
         let mut group = shell("sleep 1000 & exit 7");
         let pid = group.pid();
         assert_eq!(group.wait(Duration::from_secs(10)).unwrap().code(), Some(7));
-        members_become(pid, 0);
+        assert!(group_members(pid).unwrap().is_empty());
     }
 
     #[test]
@@ -164,7 +177,7 @@ mod tests {
         members_become_at_least_two(group.pid());
         let error = group.terminate(Duration::from_millis(50)).unwrap_err();
         assert!(error.to_string().contains("process"), "{error:#}");
-        members_become(group.pid(), 0);
+        assert!(group.pids().unwrap().is_empty());
     }
 
     fn members_become_at_least_two(group: u32) {

@@ -120,6 +120,38 @@ pub fn kill_group(leader: u32, signal: c_int) -> io::Result<()> {
     }
 }
 
+/// Makes descendants whose parents are gone children of this process, which can then reap them. Without it
+/// they are left to process 1, which in a container may be a program that never does.
+///
+/// # Errors
+/// As prctl(2).
+pub fn adopt_orphans() -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    match unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Waits for every child in a process group to end, and reaps it.
+///
+/// # Errors
+/// As waitid(2), but not that there is none.
+pub fn reap_group(group: u32) -> io::Result<()> {
+    loop {
+        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+        // SAFETY: `info` is valid to write to.
+        if unsafe { libc::waitid(libc::P_PGID, group, info.as_mut_ptr(), libc::WEXITED) } == 0 {
+            continue;
+        }
+        match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ECHILD) => return Ok(()),
+            error if error.kind() == io::ErrorKind::Interrupted => {}
+            error => return Err(error),
+        }
+    }
+}
+
 /// Whether a child has ended, leaving it unreaped: its number, and so its group's, stays taken.
 ///
 /// # Errors

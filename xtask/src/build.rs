@@ -4,7 +4,7 @@
 
 use std::env::consts::ARCH;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -39,8 +39,10 @@ pub(crate) struct Built {
 ///
 /// # Errors
 /// When the toolchain is incomplete or either build fails.
-pub(crate) fn run(options: &Options) -> Result<Built> {
-    build(options.release)
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let built = build(options.release)?;
+    say(&format!("built {}", built.agent.strip_prefix(root()).unwrap_or(&built.agent).display()));
+    Ok(())
 }
 
 /// Builds both; quick when nothing changed.
@@ -48,18 +50,17 @@ pub(crate) fn run(options: &Options) -> Result<Built> {
 /// # Errors
 /// As [`run`].
 pub(crate) fn build(release: bool) -> Result<Built> {
-    let object = build_object(&setup::run_setup()?)?;
+    let object = build_object(&setup::toolchain()?)?;
     let mut command = host_cargo(&object);
     command.args(["build", "--package", "wirespan"]).args(release.then_some("--release"));
     run_program(&mut command).context("build the agent")?;
     let profile = if release { "release" } else { "debug" };
     let agent = root().join("target").join(profile).join("wirespan");
-    say(&format!("built {}", agent.strip_prefix(root()).unwrap_or(&agent).display()));
     Ok(Built { object, agent })
 }
 
 /// The host's cargo, told which object the agent shall carry and where to build.
-pub(crate) fn host_cargo(object: &PathBuf) -> Command {
+pub(crate) fn host_cargo(object: &Path) -> Command {
     let mut command = cargo();
     command.env(OBJECT, object).env("CARGO_TARGET_DIR", root().join("target"));
     command

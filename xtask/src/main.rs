@@ -11,7 +11,8 @@ mod setup;
 mod test;
 mod toolchain;
 
-use anyhow::Result;
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -35,12 +36,19 @@ enum Task {
     Demo(demo::Options),
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().task {
-        Task::Setup => setup::run_command(),
-        Task::Build(options) => build::run(&options).map(drop),
+fn main() -> ExitCode {
+    let done = match Arguments::parse().task {
+        Task::Setup => setup::run(),
+        Task::Build(options) => build::run(&options),
         Task::Lint => lint::run(),
         Task::Test(options) => test::run(&options),
         Task::Demo(options) => demo::run(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            command::say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
     }
 }

@@ -5,14 +5,14 @@
 //! missing with the commands.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use wirespan_tests::process::Group;
 use wirespan_tests::sys;
 
-use crate::command::{clean_program, on_path, program, run, say};
+use crate::command::{self, clean_program, on_path, program, say};
 use crate::linker;
 use crate::toolchain::{Compiler, Lacks, NIGHTLY, Routes, rustup_compiler, rustup_names};
 
@@ -35,7 +35,7 @@ pub(crate) struct Toolchain {
 ///
 /// # Errors
 /// When something is missing that cannot be installed from here; the error lists it with the commands.
-pub(crate) fn run_setup() -> Result<Toolchain> {
+pub(crate) fn toolchain() -> Result<Toolchain> {
     let routes = Routes::allowed()?;
     if let (Some(compiler), Some(linker)) = (routes.find(), linker::find()) {
         return Ok(Toolchain { compiler, linker });
@@ -55,10 +55,10 @@ pub(crate) fn run_setup() -> Result<Toolchain> {
 /// The command: sets up and reports.
 ///
 /// # Errors
-/// As [`run_setup`].
-pub(crate) fn run_command() -> Result<()> {
-    let toolchain = run_setup()?;
-    let (compiler, linker) = (&toolchain.compiler.name, toolchain.linker.display());
+/// As [`toolchain`].
+pub(crate) fn run() -> Result<()> {
+    let Toolchain { compiler, linker } = toolchain()?;
+    let (compiler, linker) = (compiler.name, linker.display());
     say(&format!("eBPF programs are built by {compiler} and linked by {linker}"));
     for program in ["node", "npm", "python3"] {
         if on_path(program).is_none() {
@@ -110,7 +110,7 @@ fn install_nightly() {
         }
     }
     // Its errors would be the first thing read where the other route then succeeds.
-    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
     let ended = Group::spawn(&mut command).and_then(|mut rustup| rustup.wait(RUSTUP));
     if let Err(error) = ended {
         say(&format!("rustup: {error:#}"));
@@ -141,12 +141,12 @@ fn install_packages(packages: &[&str]) -> Result<()> {
         bail!("packages: `sudo apt-get update && sudo apt-get install {names}`");
     }
     say(&format!("installing packages: {names}"));
-    if run(apt().args(["install", "--no-install-recommends"]).args(packages)).is_ok() {
+    if command::run(apt().args(["install", "--no-install-recommends"]).args(packages)).is_ok() {
         return Ok(());
     }
     say("once more, with fresh package lists");
-    run(apt().arg("update"))?;
-    run(apt().args(["install", "--no-install-recommends"]).args(packages))
+    command::run(apt().arg("update"))?;
+    command::run(apt().args(["install", "--no-install-recommends"]).args(packages))
 }
 
 fn apt() -> Command {
