@@ -56,9 +56,22 @@ pub fn install() -> Result<Installed> {
 }
 
 impl Installed {
-    /// Where the Node.js applications run: their sources beside their `node_modules`.
+    /// Where the modules of the Node.js applications are.
     fn node(&self) -> PathBuf {
         self.target.join("node")
+    }
+
+    /// A directory with a Node.js application, as a package of that name: the agent takes a service's name
+    /// from its package. It is below `node_modules`' own, where Node looks for modules from a script on up.
+    fn package(&self, name: &str, script: &str) -> Result<PathBuf> {
+        let package = self.node().join(name);
+        fs::create_dir_all(&package).with_context(|| format!("create {}", package.display()))?;
+        for file in [script, "counts.js"] {
+            copy_if_changed(&self.source.join("node").join(file), &package.join(file))?;
+        }
+        let manifest = serde_json::json!({ "name": name, "private": true }).to_string();
+        write_if_changed(&package.join("package.json"), &manifest)?;
+        Ok(package)
     }
 
     /// The directory of the Python applications' sources.
@@ -74,12 +87,8 @@ impl Installed {
     fn node_modules(&self) -> Result<()> {
         let (source, target) = (self.source.join("node"), self.node());
         fs::create_dir_all(&target)?;
-        // Node resolves modules from a script's own directory, so the scripts go where the modules are.
-        for entry in fs::read_dir(&source).context("list the sources")? {
-            let entry = entry?;
-            if entry.file_type()?.is_file() {
-                copy_if_changed(&entry.path(), &target.join(entry.file_name()))?;
-            }
+        for file in ["package.json", "package-lock.json"] {
+            copy_if_changed(&source.join(file), &target.join(file))?;
         }
         let node = output(Command::new("node").arg("--version"))?;
         let wanted = node + &fs::read_to_string(source.join("package-lock.json"))?;
@@ -122,8 +131,12 @@ fn is(path: &Path, content: &str) -> bool {
 }
 
 fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
-    let content = fs::read_to_string(from)?;
-    if !is(to, &content) {
+    let content = fs::read_to_string(from).with_context(|| format!("read {}", from.display()))?;
+    write_if_changed(to, &content)
+}
+
+fn write_if_changed(to: &Path, content: &str) -> Result<()> {
+    if !is(to, content) {
         fs::write(to, content).with_context(|| format!("write {}", to.display()))?;
     }
     Ok(())

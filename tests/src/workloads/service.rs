@@ -114,7 +114,7 @@ impl Installed {
     /// Express: `node/gateway.js` before the two services that it asks.
     ///
     /// # Errors
-    /// When no port is free.
+    /// When no port is free or its package cannot be written.
     pub fn gateway(&self, orders: &Service, stock: &Service) -> Result<Spec> {
         let spec = self.script("gateway", "gateway.js")?;
         Ok(spec.env("ORDERS_URL", orders.url()).env("STOCK_URL", stock.url()))
@@ -123,13 +123,14 @@ impl Installed {
     /// `node:http` alone: `node/plain.js`.
     ///
     /// # Errors
-    /// When no port is free.
+    /// When no port is free or its package cannot be written.
     pub fn plain(&self, name: &str) -> Result<Spec> {
         self.script(name, "plain.js")
     }
 
     fn script(&self, name: &str, script: &str) -> Result<Spec> {
-        Ok(Spec::new(name, "node".into(), self.node())?.arguments([script]))
+        let package = self.package(name, script)?;
+        Ok(Spec::new(name, "node".into(), package)?.arguments([script]))
     }
 
     /// Flask under gunicorn: `python/flask_app.py`.
