@@ -41,8 +41,9 @@ pub(crate) struct Options {
     /// How many requests to send
     #[arg(long, default_value_t = 20)]
     requests: usize,
-    /// How many of them at once
-    #[arg(long, default_value_t = 4)]
+    /// How many of them at once. With several in flight an event loop's calls can't be told apart yet, and
+    /// their parents are withheld
+    #[arg(long, default_value_t = 1)]
     concurrency: usize,
 }
 
