@@ -45,6 +45,9 @@ pub struct RunArgs {
     /// Print the traceparent of each span on the console.
     #[arg(long)]
     pub traceparent: bool,
+    /// Names routes: a file with one template a line, such as /users/{id}/posts/*; `#` begins a comment.
+    #[arg(long, value_name = "FILE")]
+    pub routes: Option<PathBuf>,
     /// Payload bytes copied of each burst, enough for heads; bodies are left out.
     #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_BURST_BUDGET)]
     pub payload_budget: u32,

@@ -140,6 +140,8 @@ pub struct Connection {
     pub connect_ns: Option<u64>,
     /// When something last happened.
     pub last_ns: u64,
+    /// Bytes passed that no record told of; set when it is seen, cleared by whoever acts on it.
+    pub lost: bool,
     protocol: Protocol,
     streams: Ways<Stream>,
     /// Offset of each direction's first byte: TCP begins anywhere, parsers at 0.
@@ -159,6 +161,7 @@ impl Connection {
             role: None,
             connect_ns: socket.as_ref().and_then(|socket| socket.connect_ns),
             last_ns: socket.as_ref().map_or(0, |socket| socket.at_ns),
+            lost: false,
             socket,
             protocol: Protocol::Undecided { tries: 0 },
             streams: Ways::default(),
@@ -269,7 +272,9 @@ impl Connection {
 
     /// One piece, in order. A hole before it shows by its offset, which the parser sees as well.
     fn deliver(&mut self, sent: bool, piece: Piece, out: &mut dyn FnMut(Message)) {
-        self.bytes.unseen += self.streams.of(sent).advance(&piece);
+        let hole = self.streams.of(sent).advance(&piece);
+        self.bytes.unseen += hole;
+        self.lost |= hole > 0;
         match &mut self.protocol {
             Protocol::Opaque => self.bytes.not_understood += piece.length(),
             Protocol::Http1(_) => self.feed(&piece, out),

@@ -71,6 +71,8 @@ struct Stages {
     /// The call of an exchange, by socket cookie and ordinal.
     calls: FxHashMap<(u64, u64), CallId>,
     routes: HashMap<String, Routes>,
+    /// What the operator named: each service's routes begin with these.
+    templates: Vec<String>,
     export: ExportHandle,
     batch: Vec<Span>,
     wall: WallClock,
@@ -79,17 +81,21 @@ struct Stages {
     ready_ns: u64,
     books: FxHashMap<ProcessId, AgentBooks>,
     departed: AgentBooks,
+    /// Records that the kernel lost, by process, as of the last look.
+    losses: FxHashMap<ProcessId, u64>,
     operations_unknown: u64,
     spans: u64,
 }
 
 impl Pipeline {
     /// Puts the stages together. Nothing is traced before [`Pipeline::run`].
+    /// `templates` are routes that the operator named ([`Routes::new`] accepts them).
     pub fn new(
         capture: Capture,
         selection: Selection,
         engine: Engine,
         export: ExportHandle,
+        templates: Vec<String>,
     ) -> Self {
         let stages = Stages {
             selection,
@@ -99,6 +105,7 @@ impl Pipeline {
             exchanges: Exchanges::default(),
             calls: FxHashMap::default(),
             routes: HashMap::new(),
+            templates,
             export,
             batch: Vec::new(),
             wall: WallClock::sample(),
@@ -107,6 +114,7 @@ impl Pipeline {
             ready_ns: 0,
             books: FxHashMap::default(),
             departed: AgentBooks::default(),
+            losses: FxHashMap::default(),
             operations_unknown: 0,
             spans: 0,
         };
@@ -302,6 +310,10 @@ impl Stages {
         let Some(connection) = self.connections.get_mut(&cookie) else { return };
         let mut messages = Vec::new();
         work(connection, &mut |message| messages.push(message));
+        if std::mem::take(&mut connection.lost) && connection.role != Some(Role::Client) {
+            // Before what follows from the hole is told: requests may have passed in it.
+            self.engine.inbound_lost(connection.process, connection.last_ns);
+        }
         for message in messages {
             match message {
                 Message::Http(event) => self.http(cookie, event),
@@ -441,12 +453,28 @@ impl Stages {
                 self.forget(cookie, now);
             }
         }
+        self.hear_of_losses(now, capture);
         let (books, departed) = (&mut self.books, &mut self.departed);
+        let losses = &mut self.losses;
         self.selection.tick(now, capture, |id| {
+            losses.remove(&id);
             if let Some(books) = books.remove(&id) {
                 departed.add(&books);
             }
         });
+    }
+
+    /// A full ring loses records of any connection: until later, nothing of the process is certain.
+    fn hear_of_losses(&mut self, now: u64, capture: &Capture) {
+        for traced in self.selection.iter() {
+            let books = capture.books(traced.slot);
+            let lost = books.dropped_records + books.dropped_operations.iter().sum::<u64>();
+            let known = self.losses.entry(traced.id).or_default();
+            if lost > *known {
+                *known = lost;
+                self.engine.inbound_lost(traced.id, now);
+            }
+        }
     }
 
     fn decide(&mut self, now: u64) {

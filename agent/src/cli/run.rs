@@ -22,6 +22,7 @@ use crate::correlation::{Config, Engine, RandomIds};
 use crate::export::{ConsoleOptions, Exporters, Limits, Target};
 use crate::pipeline::Pipeline;
 use crate::process::{AgentInfo, ProcFs, Rules, table};
+use crate::route::Routes;
 use crate::selection::Selection;
 
 /// How long exporters may take to send what is left when the agent is told to stop.
@@ -39,6 +40,7 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     }
     log_to_stderr();
     let targets = targets(&args)?;
+    let templates = args.routes.as_deref().map_or_else(|| Ok(Vec::new()), templates)?;
     let procfs = ProcFs::new("/proc");
     let own = procfs.ancestry(std::process::id().cast_signed());
     let rules = Rules { all: args.all, allow: args.allow, own };
@@ -64,7 +66,7 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let exporters = Exporters::start(targets, runtime.handle(), Limits::default())?;
     let engine = Engine::new(Config::default(), Box::new(RandomIds(SmallRng::from_os_rng())));
     let selection = Selection::new(procfs, rules, agent);
-    let pipeline = Pipeline::new(capture, selection, engine, exporters.handle());
+    let pipeline = Pipeline::new(capture, selection, engine, exporters.handle(), templates);
 
     let (requests, inbox) = mpsc::channel();
     let mut server = None;
@@ -103,6 +105,24 @@ fn targets(args: &RunArgs) -> anyhow::Result<Vec<Target>> {
         Ok(if matches!(target, Target::Console(_)) { Target::Console(console()) } else { target })
     };
     args.export.iter().map(parse).collect()
+}
+
+/// Route templates, one a line. Each is tried here, so that an error names its line.
+fn templates(path: &Path) -> anyhow::Result<Vec<String>> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("--routes {}", path.display()))?;
+    let mut templates = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let template = line.split('#').next().unwrap_or_default().trim();
+        if template.is_empty() {
+            continue;
+        }
+        let template = template.to_owned();
+        Routes::new(std::slice::from_ref(&template))
+            .with_context(|| format!("{}:{}", path.display(), index + 1))?;
+        templates.push(template);
+    }
+    Ok(templates)
 }
 
 /// Nothing is allowed: nothing is traced, and the person learns what could be.
