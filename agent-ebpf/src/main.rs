@@ -2,7 +2,8 @@
 //! it emits. The ABI with user space is the library of this package.
 //!
 //! Every program's first test is whether the task (or, where the running task is a stranger, the socket)
-//! is traced: all else on the node pays for that test alone.
+//! is traced: all else on the node pays for that test alone. `debug!` is for developers: the loader sets
+//! its level to off unless asked, and the verifier then removes it.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]

@@ -6,6 +6,7 @@
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use aya_log_ebpf::debug;
 use wirespan_ebpf::{
     Direction, KernelFields, OperationRecord, ProcessSlot, RecordKind, SocketState, flag,
     process_flag, uncaptured,
@@ -212,6 +213,9 @@ fn record(
         }
     }
 
+    if reason > uncaptured::BUDGET {
+        debug!((), "{} bytes not captured, reason {}", length, reason);
+    }
     let header = OperationRecord {
         kind: RecordKind::OPERATION.0,
         direction: direction.0,

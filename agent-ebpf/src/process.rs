@@ -10,6 +10,7 @@ use aya_ebpf::bindings::BPF_LOCAL_STORAGE_GET_F_CREATE;
 use aya_ebpf::helpers::generated as helper;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use aya_log_ebpf::debug;
 use wirespan_ebpf::{NO_SLOT, ProcessRecord, RecordKind, TaskState, process_flag};
 
 use crate::kernel::{self, Object, add, field, offset, setting};
@@ -101,6 +102,7 @@ pub(crate) fn emit(task: Object, kind: RecordKind, slot: u32, parent_slot: u32, 
         parent_slot,
         exit_code,
     };
+    debug!((), "process event {}: tgid {}, slot {}", record.kind, record.tgid, slot);
     if !ring::output_now(&record) {
         if let Some(entry) = kernel::process(slot) {
             // SAFETY: a map value's counter; slot 0 keeps the count of what belongs to no traced process.

@@ -5,6 +5,7 @@
 use core::ptr;
 
 use aya_ebpf::helpers::generated as helper;
+use aya_log_ebpf::debug;
 use wirespan_ebpf::{NO_SLOT, RecordKind, SocketRecord, SocketState, socket_flag};
 
 use crate::kernel::{self, Object, add, field, offset};
@@ -81,6 +82,7 @@ pub(crate) fn announce(sk: Object, state: *mut SocketState, slot: u32) {
         state: field!(sk, sock_state),
         reserved: [0; 6],
     };
+    debug!((), "slot {} uses socket {}", slot, record.cookie);
     let net: Object = field!(sk, sock_net);
     record.net_namespace = field!(net, net_inum);
     match record.family {

@@ -6,6 +6,7 @@
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use aya_log_ebpf::debug;
 use wirespan_ebpf::{EndedRecord, NO_SLOT, RecordKind, SocketState, socket_flag};
 
 use crate::kernel::{self, Object, add, field};
@@ -74,6 +75,7 @@ fn end(sk: Object, state: *mut SocketState) {
         return;
     }
     let error: i32 = field!(sk, sock_err);
+    debug!((), "socket {} closed with error {}", cookie, error);
     let record = EndedRecord {
         kind: RecordKind::ENDED.0,
         error: error as u16,

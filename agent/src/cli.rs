@@ -54,6 +54,9 @@ pub struct RunArgs {
     /// Bytes of each ring buffer between kernel and agent.
     #[arg(long, value_name = "BYTES", default_value_t = 8 << 20)]
     pub ring_bytes: u32,
+    /// Log what the kernel programs do; with WIRESPAN_LOG=debug. For developers.
+    #[arg(long)]
+    pub kernel_log: bool,
     /// Have the kernel measure what the hooks cost; `wirespan status` then shows it.
     #[arg(long)]
     pub measure_hooks: bool,

@@ -509,7 +509,7 @@ impl Stages {
         }
         let service = exchange.resource.text(SERVICE_NAME).unwrap_or_default();
         if !self.routes.contains_key(service)
-            && let Ok(routes) = Routes::new(&[])
+            && let Ok(routes) = Routes::new(&self.templates)
         {
             self.routes.insert(service.to_owned(), routes);
         }

@@ -10,6 +10,8 @@ use aya::maps::{Map, MapData, MapError, Queue, RingBuf};
 use aya::programs::{BtfTracePoint, Iter, ProgramError};
 use aya::sys::{Stats, enable_stats};
 use aya::{Btf, Ebpf, EbpfLoader};
+use aya_log::EbpfLogger;
+use log::Log;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use wirespan_ebpf::{ProcessSlot, RINGS, Settings, TaskState, process_flag};
@@ -51,6 +53,8 @@ pub struct CaptureSettings {
     /// Have the kernel measure the hooks, and attach the one that does nothing beside them: see
     /// [`HookCost`]. Costs every hook some tens of nanoseconds.
     pub measure: bool,
+    /// Let the programs tell what they do, to the agent's own log. For developers.
+    pub log: bool,
 }
 
 /// Capture can't start.
@@ -116,6 +120,7 @@ pub struct Capture {
     /// Slots taken out of `free` for the kernel's queue and not yet seen in a fork.
     queued: usize,
     malformed: u64,
+    logger: Option<EbpfLogger<&'static dyn Log>>,
     /// Keeps the kernel measuring.
     _statistics: Option<OwnedFd>,
 }
@@ -134,6 +139,7 @@ impl Capture {
         let rings = settings.rings.clamp(1, RINGS);
         let rings = 1_usize << rings.ilog2();
         let globals = globals(settings, &found, rings)?;
+        let log_level = if settings.log { aya_log::Level::Debug as u8 } else { 0 };
         let page = 4096;
         let ring_bytes = settings.ring_bytes.max(page).next_power_of_two();
         let names = ["RING_0", "RING_1", "RING_2", "RING_3"];
@@ -142,7 +148,8 @@ impl Capture {
             .btf(Some(&btf))
             .allow_unsupported_maps()
             .override_global("KERNEL_FIELDS", found.offsets.as_slice(), true)
-            .override_global("SETTINGS", sys::pod_bytes(&globals), true);
+            .override_global("SETTINGS", sys::pod_bytes(&globals), true)
+            .override_global("AYA_LOG_LEVEL", &log_level, true);
         for (index, name) in names.iter().enumerate() {
             loader.map_max_entries(name, if index < rings { ring_bytes } else { page });
         }
@@ -157,6 +164,12 @@ impl Capture {
             None
         };
         attach(&mut ebpf, &btf)?;
+        let logger = if settings.log {
+            let logger = EbpfLogger::init(&mut ebpf);
+            Some(logger.map_err(|cause| LoadError::System("kernel log", io::Error::other(cause)))?)
+        } else {
+            None
+        };
         let rings = names.iter().take(rings).map(|name| {
             let map = ebpf.take_map(name).ok_or(LoadError::Missing(name))?;
             RingBuf::try_from_map(map, name)
@@ -178,6 +191,7 @@ impl Capture {
             table,
             queued: 0,
             malformed: 0,
+            logger,
             _statistics: statistics,
         };
         capture.fill_fork_slots();
@@ -270,6 +284,9 @@ impl Capture {
         limit: usize,
         mut each: impl FnMut(Record<'_>) -> ControlFlow<B>,
     ) -> (usize, Option<B>) {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
         let mut total = 0;
         for ring in &mut self.rings {
             let mut count = 0;

@@ -62,6 +62,7 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         ring_bytes: args.ring_bytes,
         rings: cpus / CPUS_PER_RING,
         measure: args.measure_hooks,
+        log: args.kernel_log,
     })?;
     let exporters = Exporters::start(targets, runtime.handle(), Limits::default())?;
     let engine = Engine::new(Config::default(), Box::new(RandomIds(SmallRng::from_os_rng())));
