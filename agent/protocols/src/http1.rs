@@ -21,9 +21,10 @@ mod requests;
 mod responses;
 mod stream;
 
+pub use crate::exchange::{Abandon, Counters, Direction, EndError, Skip};
 pub use connection::Connection;
 pub use detect::{Detected, detect};
-pub use event::{Abandon, Counters, Direction, End, EndError, Event, Skip};
+pub use event::{End, Event};
 pub use head::{Method, RequestHead, ResponseHead, Version};
 
 #[cfg(test)]

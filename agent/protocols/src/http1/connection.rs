@@ -8,9 +8,10 @@
 use std::collections::VecDeque;
 
 use super::{
-    event::{Abandon, Counters, Direction, End, EndError, Event, Skip},
+    event::{End, Event},
     stream::{Piece, State, Stream},
 };
+use crate::exchange::{Abandon, Counters, Direction, EndError, Skip};
 
 /// Where events go.
 pub(super) type Out<'a, M> = dyn FnMut(Event<M>) + 'a;

@@ -1,24 +1,7 @@
 //! What an HTTP/1.x connection reports: one type at the parser's far boundary, and its counters.
 
 use super::head::{RequestHead, ResponseHead};
-
-/// One of the two byte streams of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// From the client to the server.
-    Requests,
-    /// From the server to the client.
-    Responses,
-}
-
-/// How a direction ended other than by an orderly FIN.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndError {
-    /// RST.
-    Reset,
-    /// The kernel gave the connection up.
-    Timeout,
-}
+use crate::exchange::{Abandon, Direction, EndError, Skip};
 
 /// What happened on a connection. `M` is the caller's mark of a piece, as it was handed in.
 ///
@@ -120,54 +103,4 @@ pub enum End {
         /// `None`: by an orderly FIN.
         error: Option<EndError>,
     },
-}
-
-/// Why an exchange was abandoned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Abandon {
-    /// Bytes were lost that may have held a message's beginning.
-    Gap,
-    /// A stream is not, or no longer, HTTP/1.x that can be framed.
-    Broken,
-    /// Requests were pipelined where the pairing had already been uncertain.
-    Pipelined,
-    /// The connection changed protocols before this request's turn.
-    Upgraded,
-    /// More requests wait than are kept.
-    TooMany,
-    /// Framing had been lost, and what followed the request was not a response's beginning.
-    Unpaired,
-}
-
-/// Why bytes made no message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Skip {
-    /// Framing was lost, no beginning of a message found yet; or the direction had already ended.
-    Resync,
-    /// A response, or part of one, without a request that it could be paired with.
-    UnpairedResponse,
-    /// Not HTTP/1.x, a broken message, or one that ended before its head did.
-    NotHttp,
-    /// They followed an upgrade or CONNECT.
-    AfterUpgrade,
-    /// Held for the other direction's records, which did not come.
-    HeldTooLong,
-    /// At offsets that had already passed.
-    Overlap,
-}
-
-/// What one direction's bytes became. `fed_bytes` = `message_bytes` + `skipped_bytes` +
-/// `pending_bytes`, always.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Bytes handed in, captured or missing, and holes between offsets.
-    pub fed_bytes: u64,
-    /// Bytes of messages, empty lines between them and 1xx among them.
-    pub message_bytes: u64,
-    /// Bytes reported as [`Event::Skipped`].
-    pub skipped_bytes: u64,
-    /// Bytes of an incomplete head, or held.
-    pub pending_bytes: u64,
-    /// Responses with 1xx other than 101.
-    pub informational: u64,
 }

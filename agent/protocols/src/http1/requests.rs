@@ -4,10 +4,11 @@ use super::{
     body::{Body, Progress, ends_chunked},
     connection::{Answer, Connection, Exchange, Flow, Out},
     detect::skip_empty_lines,
-    event::{Abandon, Direction, End, EndError, Event, Skip},
+    event::{End, Event},
     head,
     stream::{Gather, Head, Piece, State},
 };
+use crate::exchange::{Abandon, Direction, EndError, Skip};
 use crate::limits;
 
 impl<M: Clone> Connection<M> {

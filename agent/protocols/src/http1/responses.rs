@@ -3,10 +3,11 @@
 use super::{
     body::{Body, Progress, ends_chunked},
     connection::{Answer, Connection, Flow, Out},
-    event::{Abandon, Direction, End, EndError, Event, Skip},
+    event::{End, Event},
     head::{self, Framing},
     stream::{Gather, Head, Piece, State},
 };
+use crate::exchange::{Abandon, Direction, EndError, Skip};
 
 impl<M: Clone> Connection<M> {
     pub(super) fn advance_responses(

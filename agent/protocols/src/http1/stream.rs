@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use super::{
     body::{Body, Progress},
     detect::{Detected, begins_message, classify},
-    event::{Counters, Direction, EndError},
 };
+use crate::exchange::{Counters, Direction, EndError};
 use crate::limits;
 
 /// A run of one direction's bytes: captured ones, then a number of missing ones.
