@@ -210,17 +210,18 @@ impl Pipeline {
     }
 
     fn follow(&mut self, changes: &[Change]) -> anyhow::Result<()> {
-        let mut arrived = false;
+        let mut found_running = false;
         for change in changes {
             match *change {
-                Change::Traced { id, .. } => {
-                    arrived = true;
+                // One seen from its beginning has no sockets but its parent's, which are known.
+                Change::Traced { id, found_running: running } => {
+                    found_running |= running;
                     self.stages.engine.process_started(id);
                 }
                 Change::Gone { id, at_ns } => self.stages.process_gone(id, at_ns),
             }
         }
-        if arrived {
+        if found_running {
             self.capture.take_inventory()?;
         }
         Ok(())
