@@ -1,0 +1,80 @@
+//! An OTLP/gRPC receiver inside the test: accepts everything, keeps the spans.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tonic::codec::CompressionEncoding;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+
+use super::spans::{self, Span};
+
+/// Listens until dropped.
+pub(crate) struct Receiver {
+    address: SocketAddr,
+    kept: Arc<Mutex<Vec<Span>>>,
+    runtime: Option<Runtime>,
+}
+
+#[derive(Clone)]
+struct Keep(Arc<Mutex<Vec<Span>>>);
+
+#[tonic::async_trait]
+impl TraceService for Keep {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        self.0.lock().expect("nobody panics with it").extend(spans::of(request.get_ref()));
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+impl Receiver {
+    /// On a free port of 127.0.0.1.
+    pub(crate) fn start() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = { runtime }.worker_threads(1).enable_all().build().unwrap();
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let service = TraceServiceServer::new(Keep(Arc::clone(&kept)))
+            .accept_compressed(CompressionEncoding::Gzip);
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = Server::builder().add_service(service);
+        let incoming = TcpIncoming::from(listener);
+        runtime.spawn(async move { server.serve_with_incoming(incoming).await.unwrap() });
+        Self { address, kept, runtime: Some(runtime) }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The exporter that delivers here, as an argument of `wirespan run`.
+    pub(crate) fn export(&self) -> String {
+        format!("--export=otlp=http://{}", self.address)
+    }
+
+    /// What has arrived so far.
+    pub(crate) fn spans(&self) -> Vec<Span> {
+        self.kept.lock().expect("nobody panics with it").clone()
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        // Connections may be open; nobody waits for them.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Clients and servers of single sockets, which say exactly which bytes pass.

@@ -1,0 +1,140 @@
+//! One request is one trace, whole: every service's part, under the right parent, named and timed right.
+
+#[expect(dead_code, reason = "each file uses its own part")]
+mod common;
+
+use std::collections::HashMap;
+
+use common::forest::{Forest, STAMP_NS};
+use common::lab::{Lab, distinct, gets, load, rule};
+use common::receiver::Receiver;
+use common::spans::{Kind, Span, Value};
+use wirespan_tests::load::Outcome;
+use wirespan_tests::wait;
+use wirespan_tests::workloads::{Loop, Service, Worker};
+
+const REQUESTS: usize = 1_000;
+
+/// Clock reads on both sides of a boundary, and the sampling of the distance to wall time.
+const CLOCKS_NS: u64 = 2_000_000;
+
+const TREE: &str = "\
+gateway server GET /orders/{id} 200
+  gateway client GET /api/orders/{id} 200
+    orders server GET /api/orders/{id} 200
+      orders client GET /prices/{id} 200
+        prices server GET /prices/{id} 200
+  gateway client GET /stock/{id} 200
+    stock server GET /stock/{id} 200
+      stock client GET /prices/{id} 200
+        prices server GET /prices/{id} 200
+";
+
+#[test]
+fn a_thousand_requests_are_a_thousand_whole_traces() {
+    let lab = Lab::new();
+    let named = |spec: wirespan_tests::workloads::Spec, name: &str| {
+        spec.env("OTEL_SERVICE_NAME", name).start(lab.path()).unwrap()
+    };
+    let installed = &lab.installed;
+    let prices = named(installed.plain("prices").unwrap(), "prices");
+    let orders = installed.flask("orders", Worker::Sync, 1).unwrap().upstream(&prices);
+    let orders = named(orders, "orders");
+    let stock = installed.fastapi("stock", Loop::Asyncio).unwrap().upstream(&prices);
+    let stock = named(stock, "stock");
+    let gateway = named(installed.gateway(&orders, &stock).unwrap(), "gateway");
+
+    let receiver = Receiver::start();
+    let services = [&gateway, &orders, &stock, &prices];
+    let tracing = lab.agent("agent", &services.map(rule), &[&receiver.export()]);
+    let outcomes = load(&gateway, 1, &gets("/orders", 1, REQUESTS));
+    let forest = tracing.forest_of(REQUESTS * TREE.lines().count());
+
+    assert_eq!(forest.traces().len(), REQUESTS);
+    let roots: HashMap<u64, &Span> =
+        forest.roots().map(|root| (root.number().unwrap(), root)).collect();
+    assert_eq!(roots.len(), REQUESTS);
+    for outcome in &outcomes {
+        let root = roots[&outcome.id.parse().unwrap()];
+        assert_eq!(forest.outline(root), TREE, "{}", outcome.path);
+        within(root, outcome);
+        root_attributes(root, &gateway, outcome);
+    }
+    for span in &forest.spans {
+        nested(&forest, span);
+        attributes(span, &services);
+    }
+
+    // The same through the other exporter: nothing more, nothing less, nothing else.
+    wait::until("the receiver has all", common::lab::PATIENCE, || {
+        Ok((receiver.spans().len() >= forest.spans.len()).then_some(()))
+    })
+    .unwrap();
+    let by_id = |mut spans: Vec<Span>| {
+        spans.sort_by(|a, b| a.id.cmp(&b.id));
+        spans
+    };
+    assert!(by_id(receiver.spans()) == by_id(forest.spans), "file and gRPC differ");
+}
+
+/// The front's span lies inside what the client saw.
+fn within(root: &Span, outcome: &Outcome) {
+    let (start, end) = (outcome.start_ns - CLOCKS_NS, outcome.end_ns + CLOCKS_NS);
+    let inside = start <= root.start_ns && root.end_ns <= end;
+    assert!(inside, "{root:#?} outside {}..{}", outcome.start_ns, outcome.end_ns);
+}
+
+/// A client encloses its server; a server encloses what it awaits.
+fn nested(forest: &Forest, span: &Span) {
+    let Some(parent) = forest.parent(span) else { return };
+    let slack = if span.kind == Kind::Server { 0 } else { STAMP_NS };
+    let inside = parent.start_ns <= span.start_ns + slack && span.end_ns <= parent.end_ns + slack;
+    assert!(inside, "{span:#?} outside {parent:#?}");
+}
+
+fn root_attributes(root: &Span, gateway: &Service, outcome: &Outcome) {
+    let path = outcome.path.split('?').next();
+    assert_eq!(root.text("url.path"), path, "without the query");
+    assert_eq!(root.int("network.peer.port"), Some(i64::from(outcome.local_port)));
+    assert_eq!(root.int("server.port"), Some(i64::from(gateway.port())));
+    assert_eq!(root.int("http.response.body.size"), Some(outcome.body.len() as i64));
+    assert_eq!(root.text("network.protocol.version"), Some("1.1"));
+}
+
+fn attributes(span: &Span, services: &[&Service; 4]) {
+    let common = [
+        "http.request.method",
+        "http.response.status_code",
+        "network.peer.address",
+        "network.peer.port",
+        "network.protocol.version",
+        "server.address",
+        "server.port",
+        "http.response.body.size",
+    ];
+    let further: &[&str] = match span.kind {
+        Kind::Server => &["url.scheme", "url.path", "http.route", "client.address"],
+        _ => &["url.full", "url.template"],
+    };
+    for key in common.iter().chain(further) {
+        assert!(span.attributes.contains_key(*key), "no {key}: {span:#?}");
+    }
+    for key in ["url.query", "error.type", "wirespan.parent.status", "wirespan.end_inferred"] {
+        assert!(!span.attributes.contains_key(key), "{key}: {span:#?}");
+    }
+    assert_eq!(span.error, None);
+    assert_eq!(span.text("network.peer.address"), Some("127.0.0.1"));
+    let text = span.text("url.full").unwrap_or_default();
+    assert!(!text.contains("rid"), "a query's value: {span:#?}");
+    if span.kind == Kind::Server {
+        let service = services.iter().find(|service| service.name() == span.service).unwrap();
+        assert_eq!(span.int("server.port"), Some(i64::from(service.port())));
+        assert!(span.int("wirespan.kernel.queue_time_ns").is_some(), "{span:#?}");
+        let pid = match span.resource["process.pid"] {
+            Value::Int(pid) => pid,
+            ref other => panic!("process.pid is {other:?}"),
+        };
+        let workers = distinct(service.workers().unwrap().into_iter().map(i64::from));
+        assert!(workers.contains(&pid), "{pid} is none of {workers:?}");
+    }
+}
