@@ -116,6 +116,9 @@ impl Exchanges {
     pub fn finish(&mut self, id: CallId, peer: Option<CallId>) -> Option<Exchange> {
         let mut exchange = self.by_call.remove(&id)?;
         if let Some(other) = peer.and_then(|peer| self.by_call.get_mut(&peer)) {
+            // The two ends of one exchange, on one scale: a sample taken between them moves neither
+            // against the other.
+            other.wall = exchange.wall;
             match exchange.role {
                 Role::Client => reconcile(&mut exchange, other),
                 Role::Server => reconcile(other, &mut exchange),
