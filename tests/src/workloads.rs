@@ -75,12 +75,13 @@ impl Installed {
     }
 
     /// The directory of the Python applications' sources.
-    fn python(&self) -> PathBuf {
+    fn sources(&self) -> PathBuf {
         self.source.join("python")
     }
 
     /// A program of the virtual environment.
-    fn venv_program(&self, name: &str) -> PathBuf {
+    #[must_use]
+    pub fn venv_program(&self, name: &str) -> PathBuf {
         self.target.join("venv/bin").join(name)
     }
 
@@ -101,7 +102,7 @@ impl Installed {
     }
 
     fn venv(&self) -> Result<()> {
-        let requirements = self.python().join("requirements.txt");
+        let requirements = self.sources().join("requirements.txt");
         let script = "import sys; print(sys.version_info[0], sys.version_info[1], sys.executable)";
         let found = output(Command::new("python3").args(["-c", script]))?;
         let wanted = found.clone() + &fs::read_to_string(&requirements)?;

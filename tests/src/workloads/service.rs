@@ -77,6 +77,12 @@ impl Spec {
         self
     }
 
+    /// The port on which it will listen.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Lets it ask the service for prices.
     #[must_use]
     pub fn upstream(self, service: &Service) -> Self {
@@ -128,6 +134,23 @@ impl Installed {
         self.script(name, "plain.js")
     }
 
+    /// Exchanges of every shape: `node/shapes.js`.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub fn shapes(&self, name: &str) -> Result<Spec> {
+        self.script(name, "shapes.js")
+    }
+
+    /// A program of the Python virtual environment, as it would be started by hand; `PORT` is set.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub fn python(&self, name: &str, arguments: &[&str]) -> Result<Spec> {
+        let spec = Spec::new(name, self.venv_program("python"), self.sources())?;
+        Ok(spec.arguments(arguments.iter().copied()))
+    }
+
     fn script(&self, name: &str, script: &str) -> Result<Spec> {
         let package = self.package(name, script)?;
         Ok(Spec::new(name, "node".into(), package)?.arguments([script]))
@@ -138,7 +161,7 @@ impl Installed {
     /// # Errors
     /// When no port is free.
     pub fn flask(&self, name: &str, worker: Worker, workers: usize) -> Result<Spec> {
-        let spec = Spec::new(name, self.venv_program("gunicorn"), self.python())?;
+        let spec = Spec::new(name, self.venv_program("gunicorn"), self.sources())?;
         let bind = format!("127.0.0.1:{}", spec.port);
         let (class, threads) = match worker {
             Worker::Sync => ("sync", 1),
@@ -158,7 +181,7 @@ impl Installed {
     /// # Errors
     /// When no port is free.
     pub fn fastapi(&self, name: &str, event_loop: Loop) -> Result<Spec> {
-        let spec = Spec::new(name, self.venv_program("uvicorn"), self.python())?;
+        let spec = Spec::new(name, self.venv_program("uvicorn"), self.sources())?;
         let port = spec.port.to_string();
         let event_loop = match event_loop {
             Loop::Asyncio => "asyncio",

@@ -1,12 +1,15 @@
 // A server and a client of `node:http` with nothing above them: keep-alive on both sides, requests
 // answered in order also when a client sends several before it reads.
-// Environment: PORT; UPSTREAM, a base URL that /relay asks for `/prices/:id`.
+// Environment: PORT; UPSTREAM, a base URL that /relay asks for `/prices/:id`, and /later too, after it has
+// answered; TLS_PORT, TLS_KEY and TLS_CERT: the same behind TLS as well.
 'use strict';
 
+const fs = require('node:fs');
 const http = require('node:http');
+const https = require('node:https');
 const counts = require('./counts');
 
-const { PORT, UPSTREAM } = process.env;
+const { PORT, UPSTREAM, TLS_PORT, TLS_KEY, TLS_CERT } = process.env;
 const agent = new http.Agent({ keepAlive: true, maxSockets: 8 });
 
 function answer(res, route, status, value) {
@@ -33,7 +36,21 @@ function relay(res, route, id, rid) {
     .on('error', failed);
 }
 
-const server = http.createServer((req, res) => {
+// Work that nobody waits for: it begins when the answer is out, and some of it a while after.
+function later(res, id, rid) {
+  const ask = () => {
+    const request = http.get(`${UPSTREAM}/prices/${id}?rid=${encodeURIComponent(rid)}`, { agent }, (upstream) => {
+      upstream.resume();
+      upstream.on('end', () => counts.asked('GET /prices/:id', 0));
+    });
+    request.on('error', (error) => console.error(error));
+  };
+  answer(res, 'GET /later/:id', 200, { rid });
+  if (Number(id) % 2) setImmediate(ask);
+  else setTimeout(ask, Number(id) % 7);
+}
+
+function serve(req, res) {
   const url = new URL(req.url, 'http://workload');
   const rid = url.searchParams.get('rid') ?? '';
   const [, first, id] = url.pathname.split('/');
@@ -46,8 +63,18 @@ const server = http.createServer((req, res) => {
   else if (first === 'relay' && id) relay(res, 'GET /relay/:id', id, rid);
   else if (first === 'slow') {
     setTimeout(() => answer(res, 'GET /slow', 200, { rid }), Number(url.searchParams.get('ms') ?? 200));
-  } else answer(res, 'unrouted', 404, { rid });
-});
-// Longer than any pause in the load: an idle connection is not closed under a client about to use it.
-server.keepAliveTimeout = 75_000;
-server.listen(Number(PORT), '127.0.0.1');
+  } else if (first === 'later' && id) later(res, id, rid);
+  else answer(res, 'unrouted', 404, { rid });
+}
+
+function listen(server, port) {
+  // Longer than any pause in the load: an idle connection is not closed under a client about to use it.
+  server.keepAliveTimeout = 75_000;
+  server.listen(Number(port), '127.0.0.1');
+}
+
+if (TLS_PORT) {
+  const [key, cert] = [TLS_KEY, TLS_CERT].map((path) => fs.readFileSync(path));
+  listen(https.createServer({ key, cert }, serve), TLS_PORT);
+}
+listen(http.createServer(serve), PORT);
