@@ -132,6 +132,19 @@ impl Selection {
         match event.kind {
             ProcessEventKind::Exec | ProcessEventKind::Listen => {
                 let Some(pid) = event.pid else { return };
+                if let Some(slot) = event.slot.filter(|slot| !self.by_slot.contains_key(slot)) {
+                    // A child that could not be looked at when it was forked: it begins anew here.
+                    capture.untrace(pid, slot);
+                    self.leaving.push_back((
+                        event.at_ns.saturating_add(SLOT_LINGER_NS),
+                        slot,
+                        None,
+                    ));
+                } else if event.slot.is_none() {
+                    // A thread other than the leader executed: it became the leader, and the kernel's mark
+                    // went with the old one.
+                    self.let_go(pid, event.at_ns, changed);
+                }
                 if self.by_pid.contains_key(&pid) {
                     self.reconsider(pid, event.at_ns, capture, changed);
                 } else {
@@ -237,13 +250,18 @@ impl Selection {
         }
         // What it was allowed for is over: it executed something else.
         if !same_program {
-            let slot = traced.slot;
-            traced.gone_ns = Some(at_ns);
-            capture.untrace(pid, slot);
-            self.by_pid.remove(&pid);
-            self.leaving.push_back((at_ns.saturating_add(SLOT_LINGER_NS), slot, Some(id)));
-            changed(Change::Gone { id, at_ns });
+            capture.untrace(pid, traced.slot);
+            self.let_go(pid, at_ns, changed);
         }
+    }
+
+    /// A process that lives on is not traced any more.
+    fn let_go(&mut self, pid: i32, at_ns: u64, changed: &mut impl FnMut(Change)) {
+        let Some(id) = self.by_pid.remove(&pid) else { return };
+        let Some(traced) = self.by_id.get_mut(&id) else { return };
+        traced.gone_ns = Some(at_ns);
+        self.leaving.push_back((at_ns.saturating_add(SLOT_LINGER_NS), traced.slot, Some(id)));
+        changed(Change::Gone { id, at_ns });
     }
 
     fn enter(
