@@ -2,6 +2,7 @@
 //!
 //! A module per command; this file only reads the command line.
 
+mod bench;
 mod build;
 mod command;
 mod demo;
@@ -32,6 +33,8 @@ enum Task {
     Lint,
     /// Build, then run the unit, property and privileged end-to-end tests
     Test(test::Options),
+    /// Measure what the hooks cost an Express application, and the agent itself (needs root)
+    Bench(bench::Options),
     /// Trace a small system of real services and print its traces (needs root)
     Demo(demo::Options),
 }
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Task::Build(options) => build::run(&options),
         Task::Lint => lint::run(),
         Task::Test(options) => test::run(&options),
+        Task::Bench(options) => bench::run(&options),
         Task::Demo(options) => demo::run(&options),
     };
     match done {
