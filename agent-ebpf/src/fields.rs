@@ -97,6 +97,8 @@ kernel_fields! {
     tcp_write_seq = "tcp_sock" "write_seq";
     /// Next sequence number that the application will read.
     tcp_copied_seq = "tcp_sock" "copied_seq";
+    /// Next sequence number expected from the peer.
+    tcp_rcv_nxt = "tcp_sock" "rcv_nxt";
     /// Smoothed round-trip time, eighths of a microsecond.
     tcp_srtt_us = "tcp_sock" "srtt_us";
     /// Segments retransmitted.

@@ -140,7 +140,7 @@ fn record(
         let sequence: u32 = if direction == Direction::SEND {
             field!(tcp, tcp_write_seq)
         } else {
-            field!(tcp, tcp_copied_seq)
+            received_up_to(sk, tcp, next, length)
         };
         end = if next == 0 {
             // One turn of the sequence space ahead of zero, so that nothing before this is negative.
@@ -253,6 +253,27 @@ fn record(
     if length > 0 {
         account(process, way, u64::from(length), captured, reason, written);
     }
+}
+
+/// The sequence number after the last byte that the application has read.
+///
+/// The receive that takes the last byte takes the peer's FIN as well, and a FIN has a sequence number of its
+/// own (`found_fin_ok` in net/ipv4/tcp.c): left in, the bytes would seem to lie one further on, behind a
+/// hole. RCV_SHUTDOWN alone doesn't tell: a FIN may have come since, or the application have shut down.
+#[inline(always)]
+fn received_up_to(sk: Object, tcp: Object, next: u64, length: u32) -> u32 {
+    let copied: u32 = field!(tcp, tcp_copied_seq);
+    let shutdown: u8 = field!(sk, sock_shutdown);
+    if shutdown & RCV_SHUTDOWN == 0 {
+        return copied;
+    }
+    let took_fin = if next == 0 {
+        let expected: u32 = field!(tcp, tcp_rcv_nxt);
+        copied == expected
+    } else {
+        copied.wrapping_sub(next as u32) == length.wrapping_add(1)
+    };
+    if took_fin { copied.wrapping_sub(1) } else { copied }
 }
 
 /// The thread's time on a CPU. The scheduler adds a slice only at its end or at a tick, so the part since
