@@ -71,6 +71,11 @@ pub enum Message {
     Http(http1::Event<Mark>),
     /// The connection carries what can't be read; from here on nothing of it is.
     Opaque,
+    /// Something was received that could not be read: of an inbound connection it may be a request.
+    Unread {
+        /// When, CLOCK_MONOTONIC.
+        at_ns: u64,
+    },
 }
 
 /// What became of a connection's bytes, for the books. `received = parsed + not_understood + waiting`.
@@ -304,6 +309,15 @@ impl Connection {
 
     /// Looks at the beginning of what has come so far.
     fn decide(&mut self, piece: Piece, out: &mut dyn FnMut(Message)) {
+        if piece.bytes.is_empty() && self.undecided.iter().all(|other| other.sent != piece.sent) {
+            // A beginning that can't be read settles nothing: what follows is met in its middle.
+            self.bytes.not_understood += piece.length();
+            self.from_start = false;
+            if !piece.sent {
+                out(Message::Unread { at_ns: piece.mark.at_ns });
+            }
+            return;
+        }
         self.undecided.push(piece);
         let Some(first) = self.undecided.first() else { return };
         let sent = first.sent;

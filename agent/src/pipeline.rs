@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use opentelemetry_semantic_conventions::attribute::SERVICE_NAME;
 use rustc_hash::FxHashMap;
-use wirespan_protocols::http1::{self, End};
+use wirespan_protocols::http1::{self, End, Skip};
 
 use crate::books::{AgentBooks, Status};
 use crate::call::{
@@ -319,6 +319,7 @@ impl Stages {
             match message {
                 Message::Http(event) => self.http(cookie, event),
                 Message::Opaque => self.opaque(cookie),
+                Message::Unread { at_ns } => self.unread(cookie, at_ns),
             }
         }
     }
@@ -327,15 +328,23 @@ impl Stages {
         let Some(connection) = self.connections.get(&cookie) else { return };
         let process = connection.process;
         self.books.entry(process).or_default().connections_not_understood += 1;
-        let listening =
-            self.selection.get(process).map(|traced| traced.process.listening.as_slice());
-        let inbound = connection
-            .socket
-            .as_ref()
-            .is_some_and(|socket| is_inbound(socket, listening.unwrap_or_default()));
-        if inbound {
+        if self.is_inbound(connection) {
             self.engine.opaque_inbound(process, SocketId(cookie), true, connection.last_ns);
         }
+    }
+
+    /// A request may have come that nobody could read: it would be in flight unseen.
+    fn unread(&mut self, cookie: u64, at_ns: u64) {
+        let Some(connection) = self.connections.get(&cookie) else { return };
+        if connection.role == Some(Role::Server) || self.is_inbound(connection) {
+            self.engine.inbound_lost(connection.process, at_ns);
+        }
+    }
+
+    fn is_inbound(&self, connection: &Connection) -> bool {
+        let traced = self.selection.get(connection.process);
+        let listening = traced.map(|traced| traced.process.listening.as_slice()).unwrap_or_default();
+        connection.socket.as_ref().is_some_and(|socket| is_inbound(socket, listening))
     }
 
     fn http(&mut self, cookie: u64, event: http1::Event<Mark>) {
@@ -363,7 +372,16 @@ impl Stages {
                 books.calls_abandoned += 1;
                 self.engine.abandoned(id, exchange.first.at_ns);
             }
-            // The parser's own counters have them.
+            // The parser's own counters have them; but a request may have been among them.
+            http1::Event::Skipped {
+                direction: http1::Direction::Requests,
+                reason: Skip::Resync | Skip::NotHttp | Skip::HeldTooLong,
+                ..
+            } => {
+                if let Some(connection) = self.connections.get(&cookie) {
+                    self.unread(cookie, connection.last_ns);
+                }
+            }
             http1::Event::Skipped { .. } => {}
         }
     }
