@@ -7,6 +7,8 @@ pub mod agent;
 pub mod http;
 pub mod load;
 pub mod process;
+pub mod script;
+pub mod spans;
 pub mod sys;
 pub mod wait;
 pub mod workloads;

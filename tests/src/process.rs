@@ -4,7 +4,7 @@
 //! ends the whole group and nothing else.
 
 use std::fs;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -31,6 +31,20 @@ impl Group {
         let program = command.get_program().to_owned();
         let child = command.spawn().with_context(|| format!("start {}", program.display()))?;
         Ok(Self { child, reaped: false })
+    }
+
+    /// As [`Self::spawn`], with pipes to its standard input and from its standard output.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn spawn_talking(command: &mut Command) -> Result<(Self, ChildStdin, ChildStdout)> {
+        sys::own_group(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
+        let program = command.get_program().to_owned();
+        let mut child = command.spawn().with_context(|| format!("start {}", program.display()))?;
+        let pipes = (child.stdin.take(), child.stdout.take());
+        let group = Self { child, reaped: false };
+        let (Some(input), Some(output)) = pipes else { anyhow::bail!("no pipes") };
+        Ok((group, input, output))
     }
 
     /// The leader's process id.
