@@ -24,11 +24,11 @@ const MSG_ERRQUEUE: i32 = 0x2000;
 
 const RCV_SHUTDOWN: u8 = 1;
 
-/// The operation was not carried out and may be tried again: EINTR, EAGAIN, EALREADY, EINPROGRESS,
-/// ERESTARTSYS and its kin. Not the connection's end.
+/// The connection is over: EPIPE, ENETDOWN to ECONNRESET, ETIMEDOUT to EHOSTUNREACH. Whatever else went wrong
+/// (EAGAIN, EINTR, EFAULT, ENOBUFS, EINVAL where no urgent byte waits) moved nothing and leaves it whole.
 #[inline(always)]
-fn is_transient(ret: i32) -> bool {
-    matches!(ret, -4 | -11 | -114 | -115) || ret <= -512
+fn is_broken(ret: i32) -> bool {
+    matches!(ret, -32 | -104..=-100 | -113..=-110)
 }
 
 #[btf_tracepoint(function = "sock_send_length")]
@@ -48,7 +48,7 @@ fn operation(sk: Object, ret: i32, flags: i32, direction: Direction) {
     let task = kernel::current();
     let leader: Object = field!(task, task_group_leader);
     let storage: u64 = field!(leader, task_storage);
-    if storage == 0 || is_transient(ret) || !socket::is_stream(sk) || flags & MSG_ERRQUEUE != 0 {
+    if storage == 0 || (ret < 0 && !is_broken(ret)) || !socket::is_stream(sk) || flags & MSG_ERRQUEUE != 0 {
         return;
     }
     let Some((state, process)) = traced(task, sk) else { return };
