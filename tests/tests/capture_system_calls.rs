@@ -314,6 +314,48 @@ fn a_reset_ends_the_call_as_reset_and_counts_nothing() {
     }
 }
 
+#[test]
+fn an_operation_that_fails_and_leaves_the_connection_whole_ends_nothing() {
+    let bench = Bench::start(&unique("fails"), &[]);
+    let (mut client, mut server) = (bench.script("client"), bench.script("server"));
+    let fail = "\ndef refused(*call):\n  try: checked(call[0](*call[1:]))\n  \
+                except OSError as error: return error.errno\n";
+    client.run(fail).unwrap();
+    server.run(fail).unwrap();
+    let mut exchanges = Vec::new();
+    for family in FAMILIES {
+        connect(&mut client, &mut server, family);
+        for number in 0..3 {
+            let one = Exchange::new(family, number);
+            server
+                .begin(&format!(
+                    "sr.message(); errors = [refused(LIBC.recv, s.fileno(), ctypes.c_void_p(8), 0, 64), \
+                     refused(LIBC.send, s.fileno(), ctypes.c_void_p(8), 64, 0)]; \
+                     send_all(s, response({}, {})); errors",
+                    one.status, one.response_bytes
+                ))
+                .unwrap();
+            client
+                .run(&format!(
+                    "send_all(c, request({:?}, {})); \
+                     refused(LIBC.send, c.fileno(), ctypes.c_void_p(8), 64, 0); wait_for(c, 1); \
+                     refused(LIBC.recv, c.fileno(), ctypes.c_void_p(8), 64, socket.MSG_OOB); \
+                     refused(LIBC.recv, c.fileno(), ctypes.c_void_p(8), 64, 0); cr.message(); None",
+                    one.path, one.request_bytes
+                ))
+                .unwrap();
+            assert_eq!(server.finish().unwrap()[1], libc::EFAULT);
+            exchanges.push(one);
+        }
+    }
+    bench.agrees(&mut client, 0);
+    bench.agrees(&mut server, 0);
+    let spans = bench.spans();
+    for one in &exchanges {
+        both_ends(&spans, one);
+    }
+}
+
 #[rstest]
 #[case::closed("s.close()")]
 #[case::shut_down("s.shutdown(socket.SHUT_WR)")]
