@@ -5,8 +5,8 @@
 
 mod status;
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,6 +49,10 @@ const MAX_CONNECTIONS: usize = 65_536;
 /// A connection without a close to be seen (a unix socket) is forgotten after this long.
 const FORGET_NS: u64 = 600 * 1_000_000_000;
 
+/// How long after its end a connection is kept for records of its last operations. A send that is answered
+/// by a reset ends the connection before the send's own record is written, on loopback always.
+const LATE_NS: u64 = 20_000_000;
+
 /// How long after its process a connection is kept for records that are still to be read.
 const AFTERLIFE_NS: u64 = 1_000_000_000;
 
@@ -65,6 +69,8 @@ pub struct Pipeline {
 struct Stages {
     selection: Selection,
     connections: FxHashMap<u64, Connection>,
+    /// Ends of connections that are still to be followed, as they came.
+    ending: VecDeque<Gone>,
     ends: Ends,
     engine: Engine,
     exchanges: Exchanges,
@@ -100,6 +106,7 @@ impl Pipeline {
         let stages = Stages {
             selection,
             connections: FxHashMap::default(),
+            ending: VecDeque::new(),
             ends: Ends::default(),
             engine,
             exchanges: Exchanges::default(),
@@ -167,6 +174,7 @@ impl Pipeline {
         }
         // What was committed before the round began has been read: time may go on.
         if drained {
+            self.stages.end_connections(now.saturating_sub(LATE_NS));
             self.stages.decide(now);
         }
         self.stages.hand_over();
@@ -190,7 +198,7 @@ impl Pipeline {
                     ControlFlow::Continue(())
                 }
                 Record::Gone(gone) => {
-                    stages.gone(&gone);
+                    stages.ending.push_back(gone);
                     ControlFlow::Continue(())
                 }
             });
@@ -278,6 +286,15 @@ impl Stages {
                 place.insert(Connection::new(process, Some(socket)));
             }
             Entry::Vacant(_) => {}
+        }
+    }
+
+    /// Follows the ends that came until `until_ns`.
+    fn end_connections(&mut self, until_ns: u64) {
+        while self.ending.front().is_some_and(|gone| gone.at_ns <= until_ns) {
+            if let Some(gone) = self.ending.pop_front() {
+                self.gone(&gone);
+            }
         }
     }
 
@@ -549,6 +566,7 @@ impl Stages {
 
     /// The agent leaves: what is known now is decided, exported, and the rest is left open.
     fn finish(&mut self) {
+        self.end_connections(u64::MAX);
         let mut placed = Vec::new();
         self.engine.flush(&mut |placement| placed.push(placement));
         for placement in placed {
