@@ -106,7 +106,7 @@ impl Forest {
         if span.kind == Kind::Server && parent.path() != span.path() {
             wrong.push("another path");
         }
-        if parent.number() != span.number() {
+        if parent.number().zip(span.number()).is_some_and(|(above, here)| above != here) {
             wrong.push("another request");
         }
         if span.start_ns + STAMP_NS < parent.start_ns {

@@ -111,8 +111,9 @@ impl Tracing {
             Ok((self.status().spans >= count as u64).then_some(()))
         });
         enough.unwrap_or_else(|error| {
-            let made = self.status().spans;
-            panic!("{error}: {made} of {count}\n{:#?}", self.status());
+            let (made, calls) = (self.spans(), self.status().calls);
+            let last = &made[made.len().saturating_sub(40)..];
+            panic!("{error}: {} of {count}, {calls:?}, the last are {last:#?}", made.len());
         });
         let forest = self.forest();
         assert_eq!(forest.spans.len(), count, "services {:?}", forest.services());

@@ -13,6 +13,8 @@ const { PORT, HOST = '127.0.0.1', SOCKET } = process.env;
 const DECOY = 'HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nGET /decoy HTTP/1.1\r\nHost: x\r\n\r\n';
 
 function answer(res, status, body, headers = {}) {
+  // A broken exchange can be told as an error twice.
+  if (res.headersSent) return;
   res.writeHead(status, { 'content-length': Buffer.byteLength(body), ...headers });
   res.end(body);
 }
