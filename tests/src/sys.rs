@@ -168,3 +168,42 @@ pub fn has_exited(child: &Child) -> io::Result<bool> {
     // SAFETY: `si_pid` is in the part of the union that waitid fills (or in the zeroes).
     Ok(unsafe { info.si_pid() } != 0)
 }
+
+/// The kinds of kernel objects that bpf(2) numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BpfObject {
+    /// A program.
+    Program,
+    /// A map.
+    Map,
+    /// A link: an attachment.
+    Link,
+}
+
+/// The numbers of all such objects that exist now, on the whole machine.
+///
+/// # Errors
+/// As bpf(2).
+pub fn bpf_ids(object: BpfObject) -> io::Result<Vec<u32>> {
+    // BPF_PROG_GET_NEXT_ID, BPF_MAP_GET_NEXT_ID, BPF_LINK_GET_NEXT_ID (linux/bpf.h).
+    let command: libc::c_long = match object {
+        BpfObject::Program => 11,
+        BpfObject::Map => 12,
+        BpfObject::Link => 31,
+    };
+    // `struct { __u32 start_id; __u32 next_id; __u32 open_flags; }` of `union bpf_attr`.
+    let mut attribute = [0_u32; 3];
+    let mut ids = Vec::new();
+    loop {
+        let size = size_of_val(&attribute);
+        // SAFETY: `attribute` is valid to read and write, and as large as said.
+        let done = unsafe { libc::syscall(libc::SYS_bpf, command, attribute.as_mut_ptr(), size) };
+        if done != 0 {
+            let error = io::Error::last_os_error();
+            return if error.raw_os_error() == Some(libc::ENOENT) { Ok(ids) } else { Err(error) };
+        }
+        let [_, next, _] = attribute;
+        ids.push(next);
+        attribute = [next, 0, 0];
+    }
+}

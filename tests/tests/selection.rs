@@ -1,0 +1,196 @@
+//! Only what is allowed is traced: exactly that, said in rules that the agent itself proposes; and
+//! telemetry never traces itself.
+
+#[expect(dead_code, reason = "each file uses its own part")]
+mod common;
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use common::lab::{Lab, Tracing, distinct, gets, load, rule};
+use common::receiver::Receiver;
+use common::spans::Kind;
+use rstest::rstest;
+use wirespan_tests::agent::binary;
+use wirespan_tests::workloads::{Loop, Service, Worker};
+
+struct Three {
+    node: Service,
+    flask: Service,
+    fastapi: Service,
+}
+
+impl Three {
+    fn start(lab: &Lab) -> Self {
+        let installed = &lab.installed;
+        Self {
+            node: installed.plain("node").unwrap().start(lab.path()).unwrap(),
+            flask: installed.flask("flask", Worker::Sync, 2).unwrap().start(lab.path()).unwrap(),
+            fastapi: installed.fastapi("fastapi", Loop::Uvloop).unwrap().start(lab.path()).unwrap(),
+        }
+    }
+
+    fn all(&self) -> [&Service; 3] {
+        [&self.node, &self.flask, &self.fastapi]
+    }
+
+    /// One request to each.
+    fn ask(&self) {
+        load(&self.node, 1, &gets("/prices", 1, 1));
+        load(&self.flask, 1, &gets("/api/orders", 1, 1));
+        load(&self.fastapi, 1, &gets("/stock", 1, 1));
+    }
+}
+
+fn traced(tracing: &Tracing) -> BTreeSet<u32> {
+    distinct(tracing.status().processes.iter().map(|process| process.pid.cast_unsigned()))
+}
+
+fn pids(service: &Service) -> BTreeSet<u32> {
+    distinct(service.pids().unwrap())
+}
+
+/// The listing of a run with nothing allowed: the rule proposed for each pid.
+fn listing() -> (Option<i32>, String, Vec<(u32, String)>) {
+    let output = Command::new(binary()).arg("run").output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let rules = printed.lines().skip(1).filter_map(|line| {
+        let pid = line.split_whitespace().next()?.parse().ok()?;
+        let rule = line.split_once("--allow ")?.1.trim();
+        // As a shell reads it.
+        let rule = match rule.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\'')) {
+            Some(quoted) => quoted.replace(r"'\''", "'"),
+            None => rule.to_owned(),
+        };
+        Some((pid, rule))
+    });
+    let rules = rules.collect();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap(), rules)
+}
+
+#[test]
+fn with_nothing_allowed_it_lists_a_rule_for_each_that_allows_exactly_it() {
+    let lab = Lab::new();
+    let three = Three::start(&lab);
+    let (code, said, rules) = listing();
+    assert_eq!(code, Some(2));
+    assert!(said.contains("Nothing is allowed, so nothing is traced"), "{said}");
+    let mine: BTreeSet<u32> = three.all().into_iter().flat_map(pids).collect();
+    for service in three.all() {
+        let of_service = pids(service);
+        let proposed = distinct(rules.iter().filter(|(pid, _)| of_service.contains(pid)));
+        assert_eq!(proposed.len(), of_service.len(), "{} of {of_service:?}", service.name());
+        // The processes of one service share a port: one rule for all of them.
+        let texts = distinct(proposed.iter().map(|(_, text)| text.clone()));
+        assert_eq!(texts, distinct([rule(service)]), "{}", service.name());
+        let texts: Vec<String> = texts.into_iter().collect();
+        let tracing = lab.agent(&format!("agent-{}", service.name()), &texts, &[]);
+        assert_eq!(traced(&tracing), of_service, "{texts:?}");
+        three.ask();
+        let forest = tracing.forest_of(1);
+        assert_eq!(forest.spans[0].int("server.port"), Some(i64::from(service.port())));
+    }
+    assert!(mine.iter().all(|pid| rules.iter().any(|(listed, _)| listed == pid)));
+}
+
+/// A rule with the port of one in it, so that other processes of the machine stay out.
+#[rstest]
+#[case::executable("exe=*/node", &["node"])]
+#[case::command("cmd=*flask_app*", &["flask"])]
+#[case::runtime("runtime=python", &["flask", "fastapi"])]
+#[case::user("user=root", &["node", "flask", "fastapi"])]
+#[case::number_of_a_user("user=0", &["node", "flask", "fastapi"])]
+#[case::another_user("user=nobody", &[])]
+#[case::negated("!runtime=node", &["flask", "fastapi"])]
+fn each_kind_of_term_selects_what_it_says(#[case] term: &str, #[case] expected: &[&str]) {
+    let lab = Lab::new();
+    let three = Three::start(&lab);
+    let rules: Vec<String> =
+        three.all().iter().map(|service| format!("{term},{}", rule(service))).collect();
+    let tracing = lab.agent("agent", &rules, &[]);
+    let named = three.all().into_iter().filter(|service| expected.contains(&service.name()));
+    let named: Vec<&Service> = named.collect();
+    assert_eq!(traced(&tracing), named.iter().flat_map(|service| pids(service)).collect());
+    three.ask();
+    let forest = tracing.forest_of(named.len());
+    let ports = distinct(forest.spans.iter().map(|span| span.int("server.port").unwrap()));
+    assert_eq!(ports, named.iter().map(|service| i64::from(service.port())).collect());
+}
+
+#[test]
+fn a_range_of_ports_and_everything() {
+    let lab = Lab::new();
+    let node = lab.installed.plain("node").unwrap().start(lab.path()).unwrap();
+    let port = node.port();
+    let range = lab.agent("range", &[format!("port={}-{port}", port - 1)], &[]);
+    assert!(traced(&range).is_superset(&pids(&node)));
+    drop(range);
+    let all = lab.agent("all", &[], &["--all"]);
+    assert!(traced(&all).is_superset(&pids(&node)));
+}
+
+#[test]
+fn a_rule_that_is_none_is_refused_with_what_was_expected() {
+    let output = Command::new(binary()).args(["run", "--allow", "name=node"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains("expected exe, cmd, runtime, port or user"), "{said}");
+}
+
+#[test]
+fn a_process_that_asks_to_be_left_alone_is() {
+    let lab = Lab::new();
+    let spec = lab.installed.plain("disabled").unwrap().env("OTEL_SDK_DISABLED", "true");
+    let disabled = spec.start(lab.path()).unwrap();
+    let node = lab.installed.plain("node").unwrap().start(lab.path()).unwrap();
+    let tracing = lab.trace(&[&disabled, &node]);
+    assert_eq!(traced(&tracing), pids(&node));
+    load(&disabled, 1, &gets("/prices", 1, 10));
+    load(&node, 1, &gets("/prices", 11, 10));
+    let forest = tracing.forest_of(10);
+    assert!(forest.spans.iter().all(|span| span.number().unwrap() > 10));
+}
+
+/// Exports as an SDK does, between two ordinary requests.
+const EXPORTER: &str = "
+import http.client, sys, time
+host, port = sys.argv[1], int(sys.argv[2])
+connection = http.client.HTTPConnection(host, port)
+def ask(method, path, **more):
+    connection.request(method, path, **more)
+    connection.getresponse().read()
+ask('GET', '/prices/1')
+for signal, content in [('traces', 'x-protobuf'), ('metrics', 'x-protobuf'), ('logs', 'json')]:
+    ask('POST', '/v1/' + signal, body=b'{}', headers={'Content-Type': 'application/' + content})
+ask('GET', '/prices/2')
+";
+
+#[test]
+fn exporters_are_never_traced_neither_an_applications_nor_its_own() {
+    let lab = Lab::new();
+    let node = lab.installed.plain("node").unwrap().env("OTEL_SERVICE_NAME", "node");
+    let node = node.start(lab.path()).unwrap();
+    let receiver = Receiver::start();
+    let script = lab.path().join("exporting_application.py");
+    std::fs::write(&script, EXPORTER).unwrap();
+    let rules = [rule(&node), format!("cmd=*{}*", script.display())];
+    let tracing = lab.agent("agent", &rules, &[&receiver.export()]);
+    let done = Command::new(lab.installed.venv_program("python"))
+        .arg(&script)
+        .args(["127.0.0.1", &node.port().to_string()])
+        .env("OTEL_SERVICE_NAME", "application")
+        .status()
+        .unwrap();
+    assert!(done.success());
+    let forest = tracing.forest_of(4);
+    for kind in [Kind::Client, Kind::Server] {
+        let service = if kind == Kind::Client { "application" } else { "node" };
+        let numbers = distinct(forest.of(service, kind).map(|span| span.number().unwrap()));
+        assert_eq!(numbers, [1, 2].into());
+    }
+    // Both sides saw the three exports, and made no calls of them.
+    let status = tracing.quiet();
+    assert_eq!(status.total.agent.telemetry_exchanges, 6);
+    assert_eq!(status.total.agent.calls, 4);
+    assert!(!traced(&tracing).contains(&tracing.agent.pid()));
+}
