@@ -103,6 +103,8 @@ kernel_fields! {
     tcp_srtt_us = "tcp_sock" "srtt_us";
     /// Segments retransmitted.
     tcp_total_retrans = "tcp_sock" "total_retrans";
+    /// The address of a unix socket: null where it has none.
+    unix_addr = "unix_sock" "addr";
     /// The other end of a unix socket.
     unix_peer = "unix_sock" "peer";
     /// Namespace identity.

@@ -10,7 +10,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_sock_from_file;
 
-use wirespan_ebpf::NO_SLOT;
+use wirespan_ebpf::{NO_SLOT, socket_flag};
 
 use crate::kernel::{self, Object, field};
 use crate::socket;
@@ -46,7 +46,7 @@ extern "C" fn inventory(ctx: *const Context) -> i32 {
     if let Some(state) = socket::own(sk) {
         // SAFETY: `state` is a map value. A socket that was announced before is left to its user.
         if unsafe { (*state).slot } == NO_SLOT {
-            socket::announce(sk, state, slot);
+            socket::announce(sk, state, slot, socket_flag::FOUND);
         }
     }
     0

@@ -48,7 +48,11 @@ fn operation(sk: Object, ret: i32, flags: i32, direction: Direction) {
     let task = kernel::current();
     let leader: Object = field!(task, task_group_leader);
     let storage: u64 = field!(leader, task_storage);
-    if storage == 0 || (ret < 0 && !is_broken(ret)) || !socket::is_stream(sk) || flags & MSG_ERRQUEUE != 0 {
+    if storage == 0
+        || (ret < 0 && !is_broken(ret))
+        || !socket::is_stream(sk)
+        || flags & MSG_ERRQUEUE != 0
+    {
         return;
     }
     let Some((state, process)) = traced(task, sk) else { return };
@@ -110,7 +114,7 @@ fn first_use(task: Object, sk: Object, tgid: u32) -> Option<(*mut SocketState, *
         }
     }
     let state = socket::own(sk)?;
-    socket::announce(sk, state, slot);
+    socket::announce(sk, state, slot, 0);
     Some((state, process))
 }
 
@@ -165,6 +169,7 @@ fn record(
                 queue_ns = now.saturating_sub(ready);
                 bits |= flag::QUEUE_TIME;
             }
+            (*state).blocking = u8::from(flags & MSG_DONTWAIT == 0);
             if flags & MSG_DONTWAIT == 0 {
                 bits |= flag::BLOCKING;
             }
@@ -216,6 +221,14 @@ fn record(
     if reason > uncaptured::BUDGET {
         debug!((), "{} bytes not captured, reason {}", length, reason);
     }
+    // An event loop's slices are everybody's: what nobody can use isn't read.
+    // SAFETY: `state` is a map value.
+    let (run_delay_ns, exec_ns) = if unsafe { (*state).blocking } != 0 {
+        let absent = offset!(task_run_delay) == KernelFields::ABSENT;
+        (if absent { 0 } else { field!(task, task_run_delay) }, on_cpu(task, now))
+    } else {
+        (0, 0)
+    };
     let header = OperationRecord {
         kind: RecordKind::OPERATION.0,
         direction: direction.0,
@@ -239,12 +252,8 @@ fn record(
         tail,
         context: 0,
         queue_ns,
-        run_delay_ns: if offset!(task_run_delay) == KernelFields::ABSENT {
-            0
-        } else {
-            field!(task, task_run_delay)
-        },
-        exec_ns: on_cpu(task, now),
+        run_delay_ns,
+        exec_ns,
     };
     // SAFETY: `scratch` is this direction's and this CPU's own.
     unsafe { (*scratch).record = header };
@@ -252,6 +261,9 @@ fn record(
     let written = ring::output(header.cookie, scratch, size);
     if length > 0 {
         account(process, way, u64::from(length), captured, reason, written);
+    } else if !written {
+        // SAFETY: a map value's counter.
+        add(unsafe { &raw mut (*process).dropped_records }, 1);
     }
 }
 

@@ -122,8 +122,12 @@ const _: () = assert!(size_of::<OperationRecord>() == 104);
 pub mod socket_flag {
     /// The traced process opened the connection: the connect was seen.
     pub const ACTIVE: u8 = 1 << 0;
-    /// The socket was accepted from a listener.
+    /// The socket was accepted from a listener that was known.
     pub const PASSIVE: u8 = 1 << 1;
+    /// The inventory found it: it may have been used before.
+    pub const FOUND: u8 = 1 << 2;
+    /// A unix socket with an address: what a listener accepts has the listener's, what connects has none.
+    pub const ADDRESSED: u8 = 1 << 3;
 }
 
 /// A socket, told before its first operation by each process that uses it.
@@ -154,8 +158,6 @@ pub struct SocketRecord {
     pub unix_ends: [u64; 2],
     /// How long the connect took; 0 where it was not seen.
     pub connect_ns: u64,
-    /// Next sequence number to send, and to receive, when this was written.
-    pub sequence: [u32; 2],
     /// Bits of [`socket_flag`].
     pub flags: u8,
     /// The TCP state (`TCP_ESTABLISHED` = 1, ...).
@@ -163,7 +165,7 @@ pub struct SocketRecord {
     /// Reserved.
     pub reserved: [u8; 6],
 }
-const _: () = assert!(size_of::<SocketRecord>() == 104);
+const _: () = assert!(size_of::<SocketRecord>() == 96);
 
 /// A TCP connection is over.
 #[derive(Clone, Copy, Debug)]

@@ -56,9 +56,10 @@ pub(crate) fn own(sk: Object) -> Option<*mut SocketState> {
     Some(state)
 }
 
-/// Gives the socket to the process in `slot`, and announces it.
+/// Gives the socket to the process in `slot`, and announces it. `flags`: what the caller knows of it
+/// ([`socket_flag`]), beside what its state says.
 #[inline(never)]
-pub(crate) fn announce(sk: Object, state: *mut SocketState, slot: u32) {
+pub(crate) fn announce(sk: Object, state: *mut SocketState, slot: u32, flags: u8) {
     // SAFETY: `state` is a map value.
     unsafe { (*state).slot = slot };
     let mut record = SocketRecord {
@@ -76,9 +77,8 @@ pub(crate) fn announce(sk: Object, state: *mut SocketState, slot: u32) {
         unix_ends: [0; 2],
         // SAFETY: `state` is a map value.
         connect_ns: unsafe { if (*state).connected != 0 { (*state).connect_ns } else { 0 } },
-        sequence: [0; 2],
         // SAFETY: `state` is a map value.
-        flags: unsafe { (*state).flags },
+        flags: flags | unsafe { (*state).flags },
         state: field!(sk, sock_state),
         reserved: [0; 6],
     };
@@ -113,12 +113,13 @@ pub(crate) fn announce(sk: Object, state: *mut SocketState, slot: u32) {
                     kernel::probe_kernel(unix as u64 + u64::from(offset!(unix_peer))).unwrap_or(0);
                 // SAFETY: `state` is a map value.
                 record.unix_ends = [scramble(unsafe { (*state).owner }), scramble(peer)];
+                let address =
+                    kernel::probe_kernel::<u64>(unix as u64 + u64::from(offset!(unix_addr)));
+                if address.unwrap_or(0) != 0 {
+                    record.flags |= socket_flag::ADDRESSED;
+                }
             }
         }
-    }
-    let tcp = kernel::tcp_sock(sk);
-    if !tcp.is_null() {
-        record.sequence = [field!(tcp, tcp_write_seq), field!(tcp, tcp_copied_seq)];
     }
     if !ring::output(record.cookie, &raw const record, size_of::<SocketRecord>()) {
         if let Some(process) = kernel::process(slot) {

@@ -42,8 +42,10 @@ pub struct SocketState {
     pub flags: u8,
     /// The connect is over and `connect_ns` is its duration.
     pub connected: u8,
+    /// The last receive could have blocked: the thread serves one request at a time.
+    pub blocking: u8,
     /// Reserved.
-    pub reserved: [u8; 5],
+    pub reserved: [u8; 4],
 }
 const _: () = assert!(size_of::<SocketState>() == 64);
 

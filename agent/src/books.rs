@@ -255,8 +255,10 @@ pub struct Status {
     pub spans: u64,
     /// Records that made no sense.
     pub records_malformed: u64,
-    /// Operations of processes that are not known (any more).
+    /// Operations of processes that were gone, or something else, before they could be looked at.
     pub operations_unknown: u64,
+    /// The kernel's books of those processes, of the ones whose slot has been given back.
+    pub unattributed: KernelBooks,
     /// Records lost that belong to no traced process.
     pub records_dropped: u64,
     /// Calls that found the table full.
@@ -311,6 +313,8 @@ impl Status {
                 agent.bytes_parsed + agent.bytes_not_understood + agent.bytes_waiting,
             );
         }
+        equal("calls begun = handed to correlation", self.total.agent.calls, self.calls.started);
+        equal("spans = calls that became one", self.spans, self.total.agent.calls_spans);
         equal("correlation's own check", u64::from(self.calls.balanced), 1);
         for exporter in &self.exporters {
             equal(

@@ -159,8 +159,8 @@ pub struct Connection {
 
 impl Connection {
     /// A connection, announced by its socket or (where that record was lost) by its first operation.
-    pub fn new(process: ProcessId, socket: Option<Socket>) -> Self {
-        let from_start = socket.as_ref().is_some_and(|socket| socket.active || socket.passive);
+    /// `from_start`: nothing passed on it before.
+    pub fn new(process: ProcessId, socket: Option<Socket>, from_start: bool) -> Self {
         Self {
             process,
             role: None,
@@ -241,6 +241,9 @@ impl Connection {
     /// Nothing more will come: the process is gone or the agent leaves.
     pub fn close(&mut self, at_ns: u64, out: &mut dyn FnMut(Message)) {
         self.gone(&Gone { cookie: 0, slot: crate::capture::Slot(0), at_ns, error: 0 }, out);
+        for piece in self.undecided.drain(..) {
+            self.bytes.not_understood += piece.length();
+        }
     }
 
     /// Time passes: pieces that waited for an earlier one too long go on without it, and a connection that

@@ -98,6 +98,8 @@ pub struct Engine {
     process_order: VecDeque<ProcessId>,
     schedule: Schedule,
     books: Books,
+    /// Calls that were dropped at a cap and not told of yet.
+    evicted: Vec<CallId>,
 }
 
 impl fmt::Debug for Engine {
@@ -127,6 +129,7 @@ impl Engine {
             process_order: VecDeque::new(),
             schedule: Schedule::default(),
             books: Books::default(),
+            evicted: Vec::new(),
         }
     }
 
@@ -302,6 +305,11 @@ impl Engine {
         while let Some((at, due)) = self.schedule.pop(u64::MAX) {
             self.run(at, due, at <= now, out);
         }
+    }
+
+    /// Calls that were dropped since the last time because a cap was reached: no placement will come.
+    pub fn take_evicted(&mut self) -> Vec<CallId> {
+        std::mem::take(&mut self.evicted)
     }
 
     /// The accounts so far.

@@ -231,6 +231,7 @@ impl Pipeline {
         }
         if found_running {
             self.capture.take_inventory()?;
+            self.stages.selection.listed(clock::monotonic_ns());
         }
         Ok(())
     }
@@ -257,7 +258,7 @@ impl Stages {
                 books.bytes_not_understood += u64::from(operation.length);
                 return;
             }
-            self.connections.insert(operation.cookie, Connection::new(process, None));
+            self.connections.insert(operation.cookie, Connection::new(process, None, false));
         }
         self.with_connection(operation.cookie, |connection, out| {
             connection.process = process;
@@ -271,8 +272,10 @@ impl Stages {
             return;
         }
         let process = traced.id;
-        let met_in_the_middle = !socket.active && !socket.passive;
-        if met_in_the_middle && is_inbound(&socket, &traced.process.listening) {
+        let from_start = socket.active
+            || socket.passive
+            || (!socket.found && socket.at_ns >= traced.known_from_ns);
+        if !from_start && is_inbound(&socket, &traced.process.listening) {
             // A request may be in flight on it that nobody saw begin.
             self.engine.inbound_lost(process, socket.at_ns);
         }
@@ -283,7 +286,7 @@ impl Stages {
         match self.connections.entry(socket.cookie) {
             Entry::Occupied(mut known) => known.get_mut().process = process,
             Entry::Vacant(place) if room => {
-                place.insert(Connection::new(process, Some(socket)));
+                place.insert(Connection::new(process, Some(socket), from_start));
             }
             Entry::Vacant(_) => {}
         }
@@ -360,7 +363,8 @@ impl Stages {
 
     fn is_inbound(&self, connection: &Connection) -> bool {
         let traced = self.selection.get(connection.process);
-        let listening = traced.map(|traced| traced.process.listening.as_slice()).unwrap_or_default();
+        let listening =
+            traced.map(|traced| traced.process.listening.as_slice()).unwrap_or_default();
         connection.socket.as_ref().is_some_and(|socket| is_inbound(socket, listening))
     }
 
@@ -516,6 +520,11 @@ impl Stages {
     fn decide(&mut self, now: u64) {
         let mut placed = Vec::new();
         self.engine.tick(now, &mut |placement| placed.push(placement));
+        for id in self.engine.take_evicted() {
+            if let Some(exchange) = self.exchanges.remove(id) {
+                self.books.entry(exchange.process).or_default().calls_abandoned += 1;
+            }
+        }
         for placement in placed {
             self.place(placement);
         }
@@ -576,9 +585,10 @@ impl Stages {
     }
 }
 
-/// Whether the process accepted this connection: known from its listener, or by its local port.
+/// Whether the process accepted this connection: known from its listener, or by its local port or path.
 fn is_inbound(socket: &Socket, listening: &[u16]) -> bool {
     socket.passive
+        || socket.addressed
         || (!socket.active
             && socket.addresses.is_some_and(|(local, _)| listening.contains(&local.port())))
 }

@@ -10,7 +10,7 @@ use wirespan_ebpf::ProcessSlot;
 
 use crate::call::ProcessId;
 use crate::capture::{Capture, ProcessEvent, ProcessEventKind, Slot, TraceError};
-use crate::process::{AgentInfo, Decision, InspectError, ProcFs, Process, Rules, resource};
+use crate::process::{AgentInfo, Decision, InspectError, ProcFs, Process, Reason, Rules, resource};
 use crate::span::Resource;
 
 /// How long a slot stays its process's after the exit: records in other rings, calls under way.
@@ -27,6 +27,8 @@ pub struct Traced {
     pub process: Process,
     /// The resource of its spans.
     pub resource: Arc<Resource>,
+    /// Sockets that are told from this moment on are new: those it had were listed before.
+    pub known_from_ns: u64,
     /// When it exited.
     pub gone_ns: Option<u64>,
 }
@@ -62,6 +64,8 @@ pub struct Selection {
     next: u64,
     /// Kernel books of processes that are gone, summed up.
     departed: ProcessSlot,
+    /// Kernel books of slots whose process was gone, or something else, before it could be looked at.
+    unattributed: ProcessSlot,
     /// Processes that could not be traced although a rule allows them.
     pub failed: u64,
 }
@@ -79,6 +83,7 @@ impl Selection {
             leaving: VecDeque::new(),
             next: 0,
             departed: Capture::NO_BOOKS,
+            unattributed: Capture::NO_BOOKS,
             failed: 0,
         }
     }
@@ -101,6 +106,18 @@ impl Selection {
     /// Books of all that are gone.
     pub fn departed(&self) -> &ProcessSlot {
         &self.departed
+    }
+
+    /// Books of what was never a known process's: the operations that are counted as unknown.
+    pub fn unattributed(&self) -> &ProcessSlot {
+        &self.unattributed
+    }
+
+    /// The sockets that running processes had were listed.
+    pub fn listed(&mut self, now_ns: u64) {
+        for traced in self.by_id.values_mut().filter(|traced| traced.known_from_ns == u64::MAX) {
+            traced.known_from_ns = now_ns;
+        }
     }
 
     /// Looks at every process that runs, twice: one that forked between being listed and being marked
@@ -160,8 +177,22 @@ impl Selection {
                     return;
                 };
                 // One that is gone already, or not visible here, gives its slot back when it exits.
-                if let Some(Ok(process)) = event.pid.map(|pid| self.procfs.inspect(pid)) {
+                let Some(Ok(process)) = event.pid.map(|pid| self.procfs.inspect(pid)) else {
+                    return;
+                };
+                let parent = event.parent_slot.and_then(|slot| self.by_slot(slot));
+                // It may have executed something else by now.
+                if parent.is_some_and(|parent| parent.process.exe == process.exe)
+                    || self.allows(&process, parent.is_some())
+                {
                     self.enter(process, slot, false, changed);
+                } else {
+                    capture.untrace(process.pid, slot);
+                    self.leaving.push_back((
+                        event.at_ns.saturating_add(SLOT_LINGER_NS),
+                        slot,
+                        None,
+                    ));
                 }
             }
             ProcessEventKind::Exit(_) => {
@@ -190,7 +221,8 @@ impl Selection {
                 return;
             }
             self.leaving.pop_front();
-            add(&mut self.departed, &capture.books(slot));
+            let sum = if id.is_some() { &mut self.departed } else { &mut self.unattributed };
+            add(sum, &capture.books(slot));
             capture.release(slot);
             if let Some(id) = id {
                 self.by_slot.remove(&slot);
@@ -215,7 +247,9 @@ impl Selection {
                 return;
             }
         };
-        let Decision::Traced { .. } = self.rules.decide(&process) else { return };
+        if !self.allows(&process, false) {
+            return;
+        }
         match capture.trace(pid) {
             Ok(slot) => self.enter(process, slot, running, changed),
             Err(error) => {
@@ -228,6 +262,16 @@ impl Selection {
         }
     }
 
+    /// Whether the rules allow a process, or it is a worker of one that they allow: a rule that names a port
+    /// or a command line means the service, of which the worker is a part.
+    fn allows(&self, process: &Process, of_a_traced_one: bool) -> bool {
+        match self.rules.decide(process) {
+            Decision::Traced { .. } => true,
+            Decision::NotTraced { reason: Reason::NoRule } => of_a_traced_one && is_worker(process),
+            Decision::NotTraced { .. } => false,
+        }
+    }
+
     /// A traced process executed another program, or listens on another port.
     fn reconsider(
         &mut self,
@@ -237,11 +281,12 @@ impl Selection {
         changed: &mut impl FnMut(Change),
     ) {
         let Ok(process) = self.procfs.inspect(pid) else { return };
+        let allowed = self.allows(&process, true);
         let Some(id) = self.by_pid.get(&pid).copied() else { return };
         let Some(traced) = self.by_id.get_mut(&id) else { return };
         let same_program =
             traced.process.exe == process.exe && traced.process.command == process.command;
-        if let Decision::Traced { .. } = self.rules.decide(&process) {
+        if allowed {
             if !same_program {
                 traced.resource = Arc::new(resource(&self.procfs, &process, &self.agent));
             }
@@ -282,9 +327,21 @@ impl Selection {
         );
         self.by_slot.insert(slot, id);
         self.by_pid.insert(process.pid, id);
-        self.by_id.insert(id, Traced { id, slot, process, resource, gone_ns: None });
+        let known_from_ns = if found_running { u64::MAX } else { 0 };
+        let traced = Traced { id, slot, process, resource, known_from_ns, gone_ns: None };
+        self.by_id.insert(id, traced);
         changed(Change::Traced { id, found_running });
     }
+}
+
+/// A process that its parent started as a part of itself: a Node.js cluster worker or fork, a Python
+/// multiprocessing child by spawn or forkserver.
+fn is_worker(process: &Process) -> bool {
+    process.environment.get("NODE_CHANNEL_FD").is_some()
+        || process.environment.get("NODE_UNIQUE_ID").is_some()
+        || process.command.iter().any(|argument| {
+            argument == "--multiprocessing-fork" || argument.starts_with("from multiprocessing.")
+        })
 }
 
 /// Adds the books of one process to a sum.

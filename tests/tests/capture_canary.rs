@@ -1,10 +1,10 @@
 //! No byte is copied but those that passed: nothing beside a buffer, nothing behind what an operation
 //! returned, and what is copied is what was sent.
 
-#[path = "common/recorder.rs"]
-mod recorder;
 #[path = "common/capture.rs"]
 mod common;
+#[path = "common/recorder.rs"]
+mod recorder;
 
 use common::unique;
 use recorder::Recorder;
@@ -74,7 +74,8 @@ def raw_recv(sock, call, parts):
     return done
 ";
 
-const CONNECT: &str = "listener, place = listen({family}); c = connect(place); s = accept(listener)";
+const CONNECT: &str =
+    "listener, place = listen({family}); c = connect(place); s = accept(listener)";
 
 #[rstest]
 #[case::write_and_read("write", "read", false)]
@@ -95,7 +96,9 @@ fn only_what_passed_is_copied(
         script.run(&CONNECT.replace("{family}", family)).unwrap();
         // Lengths about what is copied at once, in the middle of a page, over a page's end, and up to the
         // last byte that can be read.
-        for (at, length) in [(100, 1), (100, 7), (4000, 200), (700, 99), (700, 101), (16384 - 50, 50), (3, 5000)] {
+        for (at, length) in
+            [(100, 1), (100, 7), (4000, 200), (700, 99), (700, 101), (16384 - 50, 50), (3, 5000)]
+        {
             let data: Vec<u8> = (0..length).map(|index| b'a' + (index % 26) as u8).collect();
             let text = String::from_utf8(data.clone()).unwrap();
             // Sent out of a larger area; with iovecs in pieces that lie apart.
@@ -106,7 +109,11 @@ fn only_what_passed_is_copied(
                 vec![(at, length)]
             };
             // Received into more room than is needed; what is behind `ret` stays a canary.
-            let room = if vectors { "[(8192, 3), (300, 0), (200, 2), (1024, 6000)]" } else { "[(512, 8000)]" };
+            let room = if vectors {
+                "[(8192, 3), (300, 0), (200, 2), (1024, 6000)]"
+            } else {
+                "[(512, 8000)]"
+            };
             let code = format!(
                 "fill(); data = {text:?}.encode(); at = 0\n\
                  for place, length in {pieces:?}:\n  put(place, data[at:at + length]); at += length\n\

@@ -4,7 +4,9 @@
 #[path = "common/capture.rs"]
 mod common;
 
-use common::{Bench, Calls, Exchange, assert_right, both_ends, connect, exchange, span_of, spans_of, unique};
+use common::{
+    Bench, Calls, Exchange, assert_right, both_ends, connect, exchange, span_of, spans_of, unique,
+};
 use rstest::rstest;
 use wirespan_tests::spans::{CLIENT, SERVER};
 
@@ -101,7 +103,12 @@ fn a_connection_that_begins_with_what_cannot_be_read_is_understood_later() {
         connect(&mut client, &mut server, family);
         for number in 0..6 {
             let one = Exchange::new(family, 10 * index + number);
-            exchange(&mut client, &mut server, [if number == 0 { hidden } else { PLAIN }, PLAIN], &one);
+            exchange(
+                &mut client,
+                &mut server,
+                [if number == 0 { hidden } else { PLAIN }, PLAIN],
+                &one,
+            );
             exchanges.push((one, number == 0));
         }
     }
@@ -364,7 +371,8 @@ fn the_end_of_the_stream_ends_a_response_and_is_no_byte(#[case] end: &str) {
     let (mut client, mut server) = (bench.script("client"), bench.script("server"));
     // Read in pieces, and whole: the receive that takes the last byte then takes the FIN as well.
     let cases = FAMILIES.into_iter().flat_map(|family| [(family, 900), (family, 65536)]);
-    let cases: Vec<_> = cases.flat_map(|(family, size)| [(family, size, 0), (family, size, 1)]).collect();
+    let cases: Vec<_> =
+        cases.flat_map(|(family, size)| [(family, size, 0), (family, size, 1)]).collect();
     for (family, size, length) in &cases {
         let place = server.run(&format!("listener, place = listen({family:?}); place")).unwrap();
         client.run(&format!("c = connect({})", common::python(&place))).unwrap();

@@ -87,6 +87,10 @@ pub struct Socket {
     pub active: bool,
     /// Accepted from a listener that was known.
     pub passive: bool,
+    /// A unix socket with an address: an accepted one.
+    pub addressed: bool,
+    /// It was open when the process's sockets were listed: it may have been used before.
+    pub found: bool,
     /// How long the connect took.
     pub connect_ns: Option<u64>,
     /// It listens; it is no connection.
@@ -240,6 +244,8 @@ fn socket(record: &SocketRecord) -> Socket {
         net_namespace: record.net_namespace,
         active: record.flags & socket_flag::ACTIVE != 0,
         passive: record.flags & socket_flag::PASSIVE != 0,
+        addressed: record.flags & socket_flag::ADDRESSED != 0,
+        found: record.flags & socket_flag::FOUND != 0,
         connect_ns: (record.connect_ns != 0).then_some(record.connect_ns),
         listening: family != libc::AF_UNIX && record.state == TCP_LISTEN,
     }
@@ -307,7 +313,7 @@ mod tests {
     proptest! {
         #[test]
         fn takes_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = parse(&bytes);
+            drop(parse(&bytes));
         }
 
         #[test]

@@ -1,5 +1,6 @@
 //! `wirespan run`.
 
+use std::io::IsTerminal;
 use std::num::NonZero;
 use std::path::Path;
 use std::process::ExitCode;
@@ -158,6 +159,9 @@ fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("WIRESPAN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     // A second call, in a test, keeps the first subscriber.
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     drop(subscriber.try_init());
 }

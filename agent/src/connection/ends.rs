@@ -74,6 +74,8 @@ mod tests {
             net_namespace,
             active: false,
             passive: false,
+            addressed: false,
+            found: false,
             connect_ns: None,
             listening: false,
         }

@@ -126,6 +126,7 @@ impl Engine {
         if call.is_live() {
             self.give_up(id, self.now);
             self.books.evicted += 1;
+            self.evicted.push(id);
             if let Some(process) = self.processes.get_mut(&process) {
                 process.blind(self.now.saturating_add(self.config.late_work_ns));
             }

@@ -64,6 +64,7 @@ impl Stages {
             spans: self.spans,
             records_malformed: capture.malformed(),
             operations_unknown: self.operations_unknown,
+            unattributed: KernelBooks::from(self.selection.unattributed()),
             records_dropped: capture.dropped_records(),
             calls_refused: self.exchanges.refused,
             processes_failed: self.selection.failed,

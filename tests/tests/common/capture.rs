@@ -1,5 +1,10 @@
 //! An agent that traces scripts, and what must hold between their own counts, its spans and its books.
-#![allow(dead_code, unreachable_pub, clippy::allow_attributes, reason = "each test file uses a part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::allow_attributes,
+    reason = "each test file uses a part"
+)]
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -167,7 +172,8 @@ pub fn span_of<'a>(spans: &'a [Span], kind: i64, exchange: &Exchange) -> &'a Spa
     let span = found[0];
     assert_right(span, exchange);
     let whole = |key: &str, bytes: usize| {
-        let expected = (bytes > 0 || key.contains("response")).then(|| i64::try_from(bytes).unwrap());
+        let expected =
+            (bytes > 0 || key.contains("response")).then(|| i64::try_from(bytes).unwrap());
         assert_eq!(span.int(key), expected, "{key} of {span:#?}");
     };
     whole("http.request.body.size", exchange.request_bytes);

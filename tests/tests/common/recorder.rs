@@ -1,6 +1,11 @@
 //! The capture stage alone: every operation of traced scripts with the payload that was copied, which the
 //! agent itself never lets out.
-#![allow(dead_code, unreachable_pub, clippy::allow_attributes, reason = "each test file uses a part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::allow_attributes,
+    reason = "each test file uses a part"
+)]
 
 use std::ops::ControlFlow;
 use std::time::Duration;
