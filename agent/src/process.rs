@@ -22,7 +22,7 @@ pub use candidates::table;
 pub use environment::Environment;
 pub use rule::{Allowed, Decision, Reason, Rule, RuleError, Rules};
 pub use runtime::{Runtime, Version};
-pub use service::{AgentInfo, resource};
+pub use service::{AgentInfo, resource, resource_of_child};
 
 use runtime::{Image, Versions};
 
@@ -147,6 +147,15 @@ impl Process {
     /// The identity: stable over the process's life, never given again.
     pub fn id(&self) -> ProcessId {
         ProcessId { pid: self.pid, start_time: self.start_time }
+    }
+
+    /// What its child is until it executes something else. `at_ns`: when it was forked, which stands in for
+    /// the start time.
+    pub fn child(&self, pid: i32, at_ns: u64) -> Self {
+        // A clock tick is 10 ms wherever user space sees one (USER_HZ).
+        let start_time = at_ns / 10_000_000;
+        let namespace_pid = if self.namespace_pid == self.pid { pid } else { 0 };
+        Self { pid, start_time, ppid: self.pid, namespace_pid, ..self.clone() }
     }
 
     /// The command line joined with spaces: what `cmd=` rules match.

@@ -3,14 +3,16 @@
 //! Owns the set of traced processes and their slots. A process found by a scan was running before; one
 //! that came by exec, fork or listen is known from its beginning.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use wirespan_ebpf::ProcessSlot;
 
 use crate::call::ProcessId;
 use crate::capture::{Capture, ProcessEvent, ProcessEventKind, Slot, TraceError};
-use crate::process::{AgentInfo, Decision, InspectError, ProcFs, Process, Reason, Rules, resource};
+use crate::process::{
+    AgentInfo, Decision, InspectError, ProcFs, Process, Reason, Rules, resource, resource_of_child,
+};
 use crate::span::Resource;
 
 /// How long a slot stays its process's after the exit: records in other rings, calls under way.
@@ -60,7 +62,10 @@ pub struct Selection {
     by_id: HashMap<ProcessId, Traced>,
     by_slot: HashMap<Slot, ProcessId>,
     by_pid: HashMap<i32, ProcessId>,
+    /// Slots that are given back when their time comes, each once: an exit may be told after its process
+    /// was let go.
     leaving: VecDeque<(u64, Slot, Option<ProcessId>)>,
+    leaving_slots: HashSet<Slot>,
     next: u64,
     /// Kernel books of processes that are gone, summed up.
     departed: ProcessSlot,
@@ -81,6 +86,7 @@ impl Selection {
             by_slot: HashMap::new(),
             by_pid: HashMap::new(),
             leaving: VecDeque::new(),
+            leaving_slots: HashSet::new(),
             next: 0,
             departed: Capture::NO_BOOKS,
             unattributed: Capture::NO_BOOKS,
@@ -152,11 +158,7 @@ impl Selection {
                 if let Some(slot) = event.slot.filter(|slot| !self.by_slot.contains_key(slot)) {
                     // A child that could not be looked at when it was forked: it begins anew here.
                     capture.untrace(pid, slot);
-                    self.leaving.push_back((
-                        event.at_ns.saturating_add(SLOT_LINGER_NS),
-                        slot,
-                        None,
-                    ));
+                    self.leave(event.at_ns, slot, None);
                 } else if event.slot.is_none() {
                     // A thread other than the leader executed: it became the leader, and the kernel's mark
                     // went with the old one.
@@ -176,9 +178,10 @@ impl Selection {
                     self.failed += 1;
                     return;
                 };
-                // One that is gone already, or not visible here, gives its slot back when it exits.
-                let Some(Ok(process)) = event.pid.map(|pid| self.procfs.inspect(pid)) else {
-                    return;
+                // One that isn't visible here gives its slot back when it exits.
+                let Some(pid) = event.pid else { return };
+                let Ok(process) = self.procfs.inspect(pid) else {
+                    return self.enter_gone(pid, slot, event, changed);
                 };
                 let parent = event.parent_slot.and_then(|slot| self.by_slot(slot));
                 // It may have executed something else by now.
@@ -187,19 +190,17 @@ impl Selection {
                 {
                     self.enter(process, slot, false, changed);
                 } else {
-                    capture.untrace(process.pid, slot);
-                    self.leaving.push_back((
-                        event.at_ns.saturating_add(SLOT_LINGER_NS),
-                        slot,
-                        None,
-                    ));
+                    capture.untrace(pid, slot);
+                    self.leave(event.at_ns, slot, None);
                 }
             }
             ProcessEventKind::Exit(_) => {
                 let Some(slot) = event.slot else { return };
                 let id = self.by_slot.get(&slot).copied();
-                self.leaving.push_back((event.at_ns.saturating_add(SLOT_LINGER_NS), slot, id));
-                if let Some(traced) = id.and_then(|id| self.by_id.get_mut(&id)) {
+                self.leave(event.at_ns, slot, id);
+                let traced = id.and_then(|id| self.by_id.get_mut(&id));
+                // One that was let go before has nothing more to end.
+                if let Some(traced) = traced.filter(|traced| traced.gone_ns.is_none()) {
                     traced.gone_ns = Some(event.at_ns);
                     self.by_pid.remove(&traced.process.pid);
                     tracing::info!(pid = traced.process.pid, "traced process exited");
@@ -221,6 +222,7 @@ impl Selection {
                 return;
             }
             self.leaving.pop_front();
+            self.leaving_slots.remove(&slot);
             let sum = if id.is_some() { &mut self.departed } else { &mut self.unattributed };
             add(sum, &capture.books(slot));
             capture.release(slot);
@@ -305,8 +307,16 @@ impl Selection {
         let Some(id) = self.by_pid.remove(&pid) else { return };
         let Some(traced) = self.by_id.get_mut(&id) else { return };
         traced.gone_ns = Some(at_ns);
-        self.leaving.push_back((at_ns.saturating_add(SLOT_LINGER_NS), traced.slot, Some(id)));
+        let slot = traced.slot;
+        self.leave(at_ns, slot, Some(id));
         changed(Change::Gone { id, at_ns });
+    }
+
+    /// The slot is given back later.
+    fn leave(&mut self, at_ns: u64, slot: Slot, id: Option<ProcessId>) {
+        if self.leaving_slots.insert(slot) {
+            self.leaving.push_back((at_ns.saturating_add(SLOT_LINGER_NS), slot, id));
+        }
     }
 
     fn enter(
@@ -316,9 +326,35 @@ impl Selection {
         found_running: bool,
         changed: &mut impl FnMut(Change),
     ) {
+        let resource = resource(&self.procfs, &process, &self.agent);
+        self.enter_as(process, resource, slot, changed, found_running);
+    }
+
+    /// A child that lived for less time than it takes to look: it was what its parent is.
+    fn enter_gone(
+        &mut self,
+        pid: i32,
+        slot: Slot,
+        event: &ProcessEvent,
+        changed: &mut impl FnMut(Change),
+    ) {
+        let Some(parent) = event.parent_slot.and_then(|slot| self.by_slot(slot)) else { return };
+        let child = parent.process.child(pid, event.at_ns);
+        let resource = resource_of_child(&parent.resource, &parent.process, &child, &self.agent);
+        self.enter_as(child, resource, slot, changed, false);
+    }
+
+    fn enter_as(
+        &mut self,
+        process: Process,
+        resource: Resource,
+        slot: Slot,
+        changed: &mut impl FnMut(Change),
+        found_running: bool,
+    ) {
         self.next += 1;
         let id = ProcessId(self.next);
-        let resource = Arc::new(resource(&self.procfs, &process, &self.agent));
+        let resource = Arc::new(resource);
         tracing::info!(
             pid = process.pid,
             service = resource.text(opentelemetry_semantic_conventions::attribute::SERVICE_NAME),

@@ -104,6 +104,33 @@ pub fn resource(procfs: &ProcFs, process: &Process, agent: &AgentInfo) -> Resour
     Resource { attributes: attributes.0 }
 }
 
+/// The resource of a child that is gone before its files could be read: its parent's, with its own number.
+/// What the operator stated stays.
+pub fn resource_of_child(
+    resource: &Resource,
+    parent: &Process,
+    child: &Process,
+    agent: &AgentInfo,
+) -> Resource {
+    let own: [(&str, Value, Value); 2] = [
+        (key::PROCESS_PID, i64::from(parent.pid).into(), i64::from(child.pid).into()),
+        (
+            key::SERVICE_INSTANCE_ID,
+            instance_id(parent, agent).into(),
+            instance_id(child, agent).into(),
+        ),
+    ];
+    let mut resource = resource.clone();
+    for attribute in &mut resource.attributes {
+        for (key, of_parent, of_child) in &own {
+            if attribute.key == *key && attribute.value == *of_parent {
+                attribute.value = of_child.clone();
+            }
+        }
+    }
+    resource
+}
+
 /// Attributes, of which the first with a key stays: what the operator states comes first.
 #[derive(Default)]
 struct Attributes(Vec<Attribute>);

@@ -62,6 +62,25 @@ fn a_dependencys_package_is_not_the_services() {
 }
 
 #[test]
+fn a_child_that_is_gone_is_its_parent_but_for_its_number() {
+    let parent = python(&["python", "app.py"], &[8000]);
+    let child = parent.child(77, 5_000_000_000);
+    let stated = with(parent.clone(), &[("OTEL_RESOURCE_ATTRIBUTES", "process.pid=7")]);
+    for (process, pid) in [(&parent, 77), (&stated, 7)] {
+        let resource = of(process);
+        let found = resource_of_child(&resource, process, &child, &agent());
+        assert_ne!(found.text(key::SERVICE_INSTANCE_ID), resource.text(key::SERVICE_INSTANCE_ID));
+        for (was, is) in resource.attributes.iter().zip(&found.attributes) {
+            match &*is.key {
+                key::PROCESS_PID if pid == 77 => assert_eq!(is.value, Value::from(77)),
+                key::SERVICE_INSTANCE_ID => {}
+                _ => assert_eq!(was, is),
+            }
+        }
+    }
+}
+
+#[test]
 fn a_worker_is_called_as_its_master() {
     let tree = Tree::new();
     let image = b"a\x003.11.7\0";
