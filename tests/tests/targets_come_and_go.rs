@@ -1,0 +1,236 @@
+//! Processes start, fork, execute something else and die while the agent runs: who is allowed is traced
+//! from its first request, and what those who left did stays in the books.
+
+#[expect(dead_code, reason = "each file uses its own part")]
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use common::lab::{Lab, PATIENCE, Tracing, distinct, gets, load, rule};
+use common::spans::Kind;
+use wirespan_tests::load::{self as loading, Plan};
+use wirespan_tests::workloads::{Service, Spec, Worker};
+use wirespan_tests::{sys, wait};
+
+const SCRIPT: &str = "comes_and_goes.py";
+
+/// Waits until exactly these processes are traced.
+fn traces(tracing: &Tracing, pids: &[u32]) {
+    let wanted: BTreeSet<u32> = distinct(pids.iter().copied());
+    let mut seen = BTreeSet::new();
+    let found = wait::until("exactly those processes are traced", PATIENCE, || {
+        let status = tracing.status();
+        seen = distinct(status.processes.iter().map(|process| process.pid.cast_unsigned()));
+        Ok((seen == wanted).then_some(()))
+    });
+    found.unwrap_or_else(|error| panic!("{error}: {seen:?}, not {wanted:?}"));
+}
+
+fn node(lab: &Lab, name: &str) -> Spec {
+    lab.installed.plain(name).unwrap().env("OTEL_SERVICE_NAME", name)
+}
+
+#[test]
+fn a_killed_service_is_traced_again_when_it_is_back() {
+    let lab = Lab::new();
+    let spec = node(&lab, "node");
+    let mut service = spec.clone().start(lab.path()).unwrap();
+    let tracing = lab.trace(&[&service]);
+    for round in 0..3 {
+        traces(&tracing, &service.pids().unwrap());
+        load(&service, 2, &gets("/prices", 1 + 50 * round, 50));
+        drop(service);
+        traces(&tracing, &[]);
+        service = spec.clone().start(lab.path()).unwrap();
+    }
+    // Health checks of the ones that were started under the agent's eyes are requests like others.
+    let status = tracing.quiet();
+    let forest = common::forest::Forest::new(tracing.spans());
+    let asked: Vec<u64> = forest.spans.iter().filter_map(|span| span.number()).collect();
+    assert_eq!((asked.len(), distinct(asked)), (150, (1..=150).collect()));
+    assert_eq!(forest.spans.len() as u64, status.spans);
+    assert_eq!(status.departed.agent.calls_spans + status_now(&tracing), status.spans);
+    assert!(status.departed.kernel.operations_seen >= 300, "{:?}", status.departed);
+}
+
+/// Spans of the processes that are there.
+fn status_now(tracing: &Tracing) -> u64 {
+    tracing.status().processes.iter().map(|process| process.agent.calls_spans).sum()
+}
+
+/// Workers that a running gunicorn has now, other than `than`.
+fn workers(service: &Service, count: usize, than: Option<u32>) -> Vec<u32> {
+    wait::until("that many workers run", PATIENCE, || {
+        let workers = service.workers()?;
+        Ok((workers.len() == count && !workers.contains(&than.unwrap_or(0))).then_some(workers))
+    })
+    .unwrap()
+}
+
+#[test]
+fn workers_that_are_forked_and_killed_under_load_are_traced_all_along() {
+    let lab = Lab::new();
+    let prices = node(&lab, "prices").start(lab.path()).unwrap();
+    let flask = lab.installed.flask("flask", Worker::Sync, 2).unwrap().upstream(&prices);
+    let flask = flask.env("OTEL_SERVICE_NAME", "flask").start(lab.path()).unwrap();
+    let tracing = lab.trace(&[&flask, &prices]);
+    let stop = AtomicBool::new(false);
+    let requests = gets("/api/orders", 1, 100_000);
+    let report = thread::scope(|scope| {
+        let load = scope.spawn(|| loading::run(&Plan::new(flask.address(), 4), &requests, &stop));
+        // Two more, then one dies and is replaced.
+        for count in 3..=4 {
+            sys::kill(flask.pid(), libc::SIGTTIN).unwrap();
+            workers(&flask, count, None);
+        }
+        let killed = flask.workers().unwrap()[0];
+        sys::kill(killed, libc::SIGKILL).unwrap();
+        workers(&flask, 4, Some(killed));
+        let status = tracing.status();
+        wait::until("the new ones serve", PATIENCE, || {
+            Ok((tracing.status().spans > status.spans + 300).then_some(()))
+        })
+        .unwrap();
+        stop.store(true, Ordering::Relaxed);
+        load.join().unwrap()
+    });
+    assert!(report.failures.len() <= 4, "{:?}", report.failures);
+    let mut pids = flask.pids().unwrap();
+    pids.extend(prices.pids().unwrap());
+    traces(&tracing, &pids);
+
+    let forest = tracing.forest();
+    let mut served: BTreeMap<u64, usize> = BTreeMap::new();
+    for span in forest.of("flask", Kind::Server).filter(|span| span.status() == Some(200)) {
+        *served.entry(span.number().unwrap()).or_default() += 1;
+    }
+    for outcome in &report.outcomes {
+        let number = outcome.id.parse().unwrap();
+        assert_eq!(served.get(&number), Some(&1), "{} (of {served:?})", outcome.path);
+    }
+    // One request at a time in each process: every call has its parent.
+    for span in forest.of("flask", Kind::Client) {
+        assert!(span.parent.is_some(), "{span:?}");
+    }
+    let processes = distinct(
+        forest.of("flask", Kind::Server).map(|span| format!("{:?}", span.resource["process.pid"])),
+    );
+    assert!(processes.len() >= 4, "{processes:?}");
+    eprintln!(
+        "{} answered, {} failed with the killed worker, {} processes served",
+        report.outcomes.len(),
+        report.failures.len(),
+        processes.len()
+    );
+}
+
+#[test]
+fn the_books_of_the_departed_are_kept() {
+    let lab = Lab::new();
+    let service = node(&lab, "node").start(lab.path()).unwrap();
+    let tracing = lab.trace(&[&service]);
+    load(&service, 4, &gets("/prices", 1, 200));
+    tracing.forest_of(200);
+    let before = tracing.quiet();
+    drop(service);
+    traces(&tracing, &[]);
+    let after = tracing.quiet();
+    assert_eq!(after.processes, []);
+    assert_eq!(after.total.kernel, before.total.kernel);
+    assert_eq!(after.departed.kernel, before.total.kernel);
+    assert_eq!(after.departed.agent, before.total.agent);
+}
+
+fn python(lab: &Lab, arguments: &[&str]) -> Spec {
+    let mut all = vec![SCRIPT];
+    all.extend(arguments);
+    lab.installed.python("python", &all).unwrap().env("OTEL_SERVICE_NAME", "python")
+}
+
+#[test]
+fn one_that_executes_another_program_is_looked_at_anew() {
+    let lab = Lab::new();
+    let service = python(&lab, &["serve"]).start(lab.path()).unwrap();
+    let tracing = lab.trace(&[&service]);
+    load_each(&service, "/first", 1, 10);
+    // Itself again: the port is listened on anew.
+    load_each(&service, "/exec/again", 100, 1);
+    wait::until("it listens again", PATIENCE, || {
+        let command = std::fs::read_to_string(format!("/proc/{}/cmdline", service.pid()))?;
+        let listens = std::net::TcpStream::connect(service.address()).is_ok();
+        Ok((command.contains("again") && listens).then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error}: {}", service.output().unwrap()));
+    traces(&tracing, &[service.pid()]);
+    load_each(&service, "/second", 11, 10);
+    load_each(&service, "/exec/sleep", 200, 1);
+    traces(&tracing, &[]);
+    assert!(service.is_running().unwrap(), "it sleeps");
+    let forest = tracing.forest();
+    let numbers = distinct(forest.spans.iter().filter_map(|span| span.number()));
+    let expected: BTreeSet<u64> = (1..=20).chain([100, 200]).collect();
+    assert_eq!(numbers, expected);
+}
+
+/// One connection for each: this server keeps none.
+fn load_each(service: &Service, path: &str, first: usize, count: usize) {
+    let plan = Plan { keep_alive: false, ..Plan::new(service.address(), 1) };
+    let report = loading::run(&plan, &gets(path, first, count), &AtomicBool::new(false));
+    assert_eq!(report.all_ok().unwrap().len(), count);
+}
+
+/// Runs the script to its end as a program of its own.
+fn run(lab: &Lab, sources: &Path, arguments: &[&str]) {
+    let mut command = Command::new(lab.installed.venv_program("python"));
+    command.arg(sources.join(SCRIPT)).args(arguments).env("OTEL_SERVICE_NAME", "python");
+    assert!(command.status().unwrap().success(), "{arguments:?}");
+}
+
+fn sources() -> std::path::PathBuf {
+    wirespan_tests::workloads::root().join("tests/workloads/python")
+}
+
+/// Every number was asked once by a client whose span is its server's parent.
+fn asked_and_served(tracing: &Tracing, count: u64) {
+    let forest = tracing.forest_of(2 * count as usize);
+    for kind in [Kind::Client, Kind::Server] {
+        let service = if kind == Kind::Client { "python" } else { "node" };
+        let numbers = distinct(forest.of(service, kind).map(|span| span.number().unwrap()));
+        assert_eq!(numbers, (1..=count).collect(), "{service}");
+    }
+    for span in forest.of("node", Kind::Server) {
+        assert_eq!(forest.parent(span).unwrap().service, "python", "{span:?}");
+    }
+}
+
+#[test]
+fn programs_that_ask_once_and_exit_are_traced() {
+    let lab = Lab::new();
+    let service = node(&lab, "node").start(lab.path()).unwrap();
+    let url = format!("{}/prices", service.url());
+    let rules = [rule(&service), format!("cmd=*{SCRIPT} ask {url}*")];
+    let tracing = lab.agent("agent", &rules, &[]);
+    for number in 1..=30 {
+        run(&lab, &sources(), &["ask", &url, &number.to_string()]);
+    }
+    asked_and_served(&tracing, 30);
+    traces(&tracing, &service.pids().unwrap());
+    tracing.quiet();
+}
+
+#[test]
+fn children_that_live_for_one_request_are_traced() {
+    let lab = Lab::new();
+    let service = node(&lab, "node").start(lab.path()).unwrap();
+    let url = format!("{}/prices", service.url());
+    let rules = [rule(&service), format!("cmd=*{SCRIPT} fork {url}*")];
+    let tracing = lab.agent("agent", &rules, &[]);
+    run(&lab, &sources(), &["fork", &url, "1", "300"]);
+    asked_and_served(&tracing, 300);
+    traces(&tracing, &service.pids().unwrap());
+    tracing.quiet();
+}
