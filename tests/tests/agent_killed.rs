@@ -2,7 +2,7 @@
 //! one goes on. Told to go, it first delivers what it knows.
 
 #[expect(dead_code, reason = "each file uses its own part")]
-mod common;
+use crate::common;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,10 +1,8 @@
 //! No byte is copied but those that passed: nothing beside a buffer, nothing behind what an operation
 //! returned, and what is copied is what was sent.
 
-#[path = "common/capture.rs"]
-mod common;
-#[path = "common/recorder.rs"]
-mod recorder;
+use crate::common::capture as common;
+use crate::common::recorder;
 
 use common::unique;
 use recorder::Recorder;

@@ -1,8 +1,7 @@
 //! Every system call that moves bytes over a stream socket is seen and counted exactly, and gives spans
 //! wherever its registers tell where the bytes are.
 
-#[path = "common/capture.rs"]
-mod common;
+use crate::common::capture as common;
 
 use common::{
     Bench, Calls, Exchange, assert_right, both_ends, connect, exchange, span_of, spans_of, unique,

@@ -3,9 +3,11 @@
 //!
 //! Asserts nothing about any promise; those are in the files beside it.
 
+pub(crate) mod capture;
 pub(crate) mod forest;
 pub(crate) mod kernel;
 pub(crate) mod lab;
 pub(crate) mod receiver;
+pub(crate) mod recorder;
 pub(crate) mod sockets;
 pub(crate) mod spans;

@@ -2,7 +2,7 @@
 //! right one can't be told it is withheld, said so on the span, and counted.
 
 #[expect(dead_code, reason = "each file uses its own part")]
-mod common;
+use crate::common;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -2,7 +2,7 @@
 //! that it had; and what is not an exchange is none.
 
 #[expect(dead_code, reason = "each file uses its own part")]
-mod common;
+use crate::common;
 
 use std::net::Ipv6Addr;
 

@@ -2,7 +2,7 @@
 //! telemetry never traces itself.
 
 #[expect(dead_code, reason = "each file uses its own part")]
-mod common;
+use crate::common;
 
 use std::collections::BTreeSet;
 use std::process::Command;

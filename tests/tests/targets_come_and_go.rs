@@ -2,7 +2,7 @@
 //! from its first request, and what those who left did stays in the books.
 
 #[expect(dead_code, reason = "each file uses its own part")]
-mod common;
+use crate::common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

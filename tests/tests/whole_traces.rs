@@ -1,7 +1,7 @@
 //! One request is one trace, whole: every service's part, under the right parent, named and timed right.
 
 #[expect(dead_code, reason = "each file uses its own part")]
-mod common;
+use crate::common;
 
 use std::collections::HashMap;
 

@@ -55,7 +55,13 @@ pub struct Recorder {
 
 impl Recorder {
     pub fn load(burst_budget: u32) -> Self {
-        let settings = CaptureSettings { burst_budget, ring_bytes: 16 << 20, rings: 1 };
+        let settings = CaptureSettings {
+            burst_budget,
+            ring_bytes: 16 << 20,
+            rings: 1,
+            measure: false,
+            log: false,
+        };
         Self { capture: Capture::load(&settings).unwrap(), seen: Vec::new() }
     }
 

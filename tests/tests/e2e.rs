@@ -1,0 +1,22 @@
+//! Privileged end-to-end tests: the real agent, real applications, a real kernel.
+//!
+//! A module per promise; each could run beside others, but they share two cores: run them with
+//! `--test-threads=1`. `WIRESPAN_BIN` names the agent.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests: a test panics rather than returning an error"
+)]
+
+mod common;
+
+mod agent_killed;
+mod capture_canary;
+mod capture_system_calls;
+mod concurrent_requests;
+mod http_shapes;
+mod selection;
+mod targets_come_and_go;
+mod whole_traces;
