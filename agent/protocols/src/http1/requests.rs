@@ -3,7 +3,7 @@
 use super::{
     body::{Body, Progress, ends_chunked},
     connection::{Answer, Connection, Exchange, Flow, Out},
-    detect::skip_empty_lines,
+    detect::{Detected, detect, skip_empty_lines},
     event::{End, Event},
     head,
     stream::{Gather, Head, Piece, State},
@@ -56,7 +56,9 @@ impl<M: Clone> Connection<M> {
         self.begin(Direction::Requests, piece);
         // A response whose end can't be seen is over when the next request begins.
         let inferred = matches!(self.responses.state, State::Lost { .. });
-        let begun = matches!(self.requests.state, State::Head(_));
+        // What is no request (an urgent byte, say) is not a client that pipelines.
+        let begun = matches!(self.requests.state, State::Head(_))
+            && matches!(detect(piece.bytes), Detected::Requests | Detected::NeedMore);
         if begun && !inferred && !self.open.is_empty() {
             self.pipelined = true;
             if self.tainted {
