@@ -69,20 +69,19 @@ impl Stream {
         None
     }
 
-    /// A waiting piece whose turn it is.
-    pub(super) fn next(&mut self) -> Option<Piece> {
-        let next = self.next?;
-        let index = self.waiting.iter().position(|piece| piece.offset <= next)?;
-        Some(self.waiting.swap_remove(index))
+    /// Whether it is a waiting piece's turn.
+    pub(super) fn has_next(&self) -> bool {
+        self.next.is_some_and(|next| self.waiting.iter().any(|piece| piece.offset <= next))
     }
 
-    /// The earliest waiting piece, if it has waited for long enough.
-    pub(super) fn overdue(&mut self, now_ns: u64) -> Option<Piece> {
-        let oldest = self.waiting.iter().map(|piece| piece.mark.at_ns).min()?;
-        if now_ns.saturating_sub(oldest) < PATIENCE_NS && self.next().is_none() {
-            return None;
-        }
-        self.earliest()
+    /// Takes all that waits, in no order.
+    pub(super) fn drain(&mut self) -> Vec<Piece> {
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// Whether a piece has waited for long enough.
+    pub(super) fn is_overdue(&self, now_ns: u64) -> bool {
+        self.waiting.iter().any(|piece| now_ns.saturating_sub(piece.mark.at_ns) >= PATIENCE_NS)
     }
 
     /// The waiting piece with the lowest offset.
@@ -97,6 +96,11 @@ impl Stream {
         let hole = self.next.map_or(0, |next| piece.offset.saturating_sub(next));
         self.next = Some(self.next.unwrap_or(0).max(piece.end()));
         hole
+    }
+
+    /// Whether pieces wait for an earlier one.
+    pub(super) fn waits(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// Bytes that wait.
@@ -121,12 +125,14 @@ mod tests {
     }
 
     fn deliver(stream: &mut Stream, piece: Piece, order: &mut Vec<u64>) {
-        if let Some(piece) = stream.accept(piece) {
-            stream.advance(&piece);
-            order.push(piece.offset);
-            while let Some(piece) = stream.next() {
+        let mut pieces = vec![piece];
+        while let Some(piece) = pieces.pop() {
+            if let Some(piece) = stream.accept(piece) {
                 stream.advance(&piece);
                 order.push(piece.offset);
+                if stream.has_next() {
+                    pieces.append(&mut stream.drain());
+                }
             }
         }
     }
@@ -146,8 +152,9 @@ mod tests {
         let (mut stream, mut order) = (Stream::default(), Vec::new());
         deliver(&mut stream, piece(10, b"ab", 0), &mut order);
         deliver(&mut stream, piece(20, b"cd", 1_000), &mut order);
-        assert!(stream.overdue(PATIENCE_NS).is_none());
-        let late = stream.overdue(PATIENCE_NS + 1_000).unwrap();
+        assert!(!stream.is_overdue(PATIENCE_NS));
+        assert!(stream.is_overdue(PATIENCE_NS + 1_000));
+        let late = stream.earliest().unwrap();
         assert_eq!((late.offset, stream.advance(&late)), (20, 8));
     }
 
