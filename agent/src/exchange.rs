@@ -34,7 +34,7 @@ pub struct Exchange {
     pub first: Mark,
     /// When its last bytes passed.
     pub request_last: Option<Mark>,
-    /// Bytes of its content.
+    /// Bytes of its content, where its framing was seen to the end.
     pub request_bytes: Option<u64>,
     /// When the response's first bytes passed.
     pub response_first: Option<Mark>,

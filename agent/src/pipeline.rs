@@ -373,10 +373,10 @@ impl Stages {
             http1::Event::Request { exchange, offset, first, head } => {
                 self.request(cookie, exchange, offset, first, head);
             }
-            http1::Event::RequestEnd { exchange, last, body_bytes } => {
+            http1::Event::RequestEnd { exchange, last, body_bytes, exact } => {
                 if let Some(exchange) = self.exchange(cookie, exchange) {
                     exchange.request_last = Some(last);
-                    exchange.request_bytes = Some(body_bytes);
+                    exchange.request_bytes = exact.then_some(body_bytes);
                 }
             }
             http1::Event::Response { exchange, first, head } => {

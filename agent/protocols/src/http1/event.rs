@@ -28,6 +28,8 @@ pub enum Event<M> {
         last: M,
         /// Bytes of content, without chunk framing; a lower bound where framing was lost.
         body_bytes: u64,
+        /// Framing was not lost.
+        exact: bool,
     },
     /// The head of the final response, of a 101, or of a 2xx to CONNECT. Other 1xx are counted only
     /// ([`Counters::informational`]).

@@ -200,6 +200,8 @@ impl<M: Clone> Connection<M> {
     }
 
     fn finish_request(&mut self, body_bytes: u64, last: M, then: State<M>, out: &mut Out<'_, M>) {
+        // After a request whose framing was lost nobody knows where the next begins.
+        let exact = matches!(then, State::Boundary);
         self.requests.state = then;
         // Only the last one's request can be unfinished; the exchange may be gone already.
         let Some(exchange) = self.open.back_mut().filter(|exchange| !exchange.request_ended) else {
@@ -207,7 +209,7 @@ impl<M: Clone> Connection<M> {
         };
         exchange.request_ended = true;
         let ordinal = exchange.ordinal;
-        out(Event::RequestEnd { exchange: ordinal, last: last.clone(), body_bytes });
+        out(Event::RequestEnd { exchange: ordinal, last: last.clone(), body_bytes, exact });
         if matches!(self.responses.state, State::Ended) {
             let end = End::NoResponse { error: self.responses.end_error };
             self.finish_response(end, last, out);
