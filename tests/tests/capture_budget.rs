@@ -1,7 +1,6 @@
 //! Whatever the payload budget cuts off is counted to the byte, and what spans tell is right.
 
-#[path = "common/capture.rs"]
-mod common;
+use crate::common::capture as common;
 
 use common::{Bench, Exchange, assert_right, both_ends, connect, spans_of, unique};
 use rstest::rstest;
@@ -43,10 +42,13 @@ fn every_byte_over_the_budget_is_counted_and_no_span_is_wrong(
             let mut one = Exchange::new(family, 20 * index + number);
             [one.request_bytes, one.response_bytes] = shape.content;
             let Shape { padding, content, chunk } = shape;
-            let ask = format!("request({:?}, {}, {}, {})", one.path, content[0], padding[0], chunk[0]);
-            let answer = format!("response({}, {}, {}, {})", one.status, content[1], padding[1], chunk[1]);
+            let ask =
+                format!("request({:?}, {}, {}, {})", one.path, content[0], padding[0], chunk[0]);
+            let answer =
+                format!("response({}, {}, {}, {})", one.status, content[1], padding[1], chunk[1]);
             server.begin(&format!("sr.message(); send_all(s, {answer}); len({answer})")).unwrap();
-            let asked = client.run(&format!("send_all(c, {ask}); cr.message(); len({ask})")).unwrap();
+            let asked =
+                client.run(&format!("send_all(c, {ask}); cr.message(); len({ask})")).unwrap();
             let answered = server.finish().unwrap();
             for burst in [asked, answered] {
                 over += burst.as_u64().unwrap().saturating_sub(budget);
@@ -73,7 +75,10 @@ fn every_byte_over_the_budget_is_counted_and_no_span_is_wrong(
         }
     }
     let told = spans.len();
-    println!("budget {budget}: {told} spans of {} calls' ends, {whole} calls had to be whole", 2 * exchanges.len());
+    println!(
+        "budget {budget}: {told} spans of {} calls' ends, {whole} calls had to be whole",
+        2 * exchanges.len()
+    );
     assert!(whole > 0 || budget < 256);
     // Nothing is lost that is not counted.
     let status = bench.settled(0);

@@ -1,12 +1,12 @@
 //! Where the running system call is not the one that moved the bytes, nothing is copied from where its
 //! registers point; bytes that no hook sees show as gaps, and what follows is understood.
 
-#[path = "common/capture.rs"]
-mod common;
-#[path = "common/recorder.rs"]
-mod recorder;
+use crate::common::capture as common;
+use crate::common::recorder;
 
-use common::{Bench, Calls, Exchange, assert_right, both_ends, connect, exchange, spans_of, unique};
+use common::{
+    Bench, Calls, Exchange, assert_right, both_ends, connect, exchange, spans_of, unique,
+};
 use recorder::Recorder;
 use rstest::rstest;
 use wirespan_ebpf::uncaptured;
@@ -53,7 +53,10 @@ fn assert_no_lie(recorder: &Recorder, slot: wirespan::capture::Slot, carried: &[
             "copied {payload:?}, not of {carried:?}"
         );
         let tail = String::from_utf8_lossy(&seen.tail);
-        assert!(carried.iter().any(|text| text.contains(&*tail)) || tail.is_empty(), "copied {tail:?}");
+        assert!(
+            carried.iter().any(|text| text.contains(&*tail)) || tail.is_empty(),
+            "copied {tail:?}"
+        );
     }
 }
 
@@ -240,7 +243,9 @@ fn ordinary_calls_of_a_process_with_a_ring_are_copied() {
     if !has_io_uring(&mut script) {
         return;
     }
-    script.run("ring = uring.Ring(); ring.queue(0, 0); ring.submit(1); ring.completions(1)").unwrap();
+    script
+        .run("ring = uring.Ring(); ring.queue(0, 0); ring.submit(1); ring.completions(1)")
+        .unwrap();
     script.run("send_all(c, b'plain'); recv_once(s, 64); send_all(s, b'too', 'writev'); recv_once(c, 9, 'readv')").unwrap();
     let books = recorder.read(&mut script, slot);
     assert_eq!(books.uncaptured_bytes, [0; uncaptured::REASONS], "{books:?}");
@@ -297,7 +302,10 @@ count('receive', received)
     false
 )]
 #[case::splice_receives_the_request("", true)]
-fn what_bypasses_the_process_is_a_gap_and_the_connection_goes_on(#[case] setup: &str, #[case] unseen: bool) {
+fn what_bypasses_the_process_is_a_gap_and_the_connection_goes_on(
+    #[case] setup: &str,
+    #[case] unseen: bool,
+) {
     let bench = Bench::start(&unique("bypass"), &[]);
     let (mut client, mut server) = (bench.script("client"), bench.script("server"));
     server.run(setup).unwrap();

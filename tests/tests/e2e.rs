@@ -6,14 +6,19 @@
 #![expect(
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::string_slice,
     clippy::unwrap_used,
-    reason = "helpers of tests: a test panics rather than returning an error"
+    reason = "a test panics rather than returning an error, and shows what it measured"
 )]
 
 mod common;
 
 mod agent_killed;
+mod capture_budget;
 mod capture_canary;
+mod capture_registers_lie;
 mod capture_system_calls;
 mod concurrent_requests;
 mod http_shapes;
