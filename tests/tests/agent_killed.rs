@@ -1,7 +1,6 @@
 //! The agent can go at any moment: nothing of it stays in the kernel, no application notices, and the next
 //! one goes on. Told to go, it first delivers what it knows.
 
-#[expect(dead_code, reason = "each file uses its own part")]
 use crate::common;
 
 use std::collections::BTreeSet;

@@ -1,7 +1,6 @@
 //! Requests side by side: every one is traced, and no call is ever put under another's request. Where the
 //! right one can't be told it is withheld, said so on the span, and counted.
 
-#[expect(dead_code, reason = "each file uses its own part")]
 use crate::common;
 
 use std::path::{Path, PathBuf};

@@ -1,7 +1,6 @@
 //! HTTP/1.1 in every shape that real servers and clients give it is one span an exchange, with the status
 //! that it had; and what is not an exchange is none.
 
-#[expect(dead_code, reason = "each file uses its own part")]
 use crate::common;
 
 use std::net::Ipv6Addr;

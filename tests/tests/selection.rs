@@ -1,7 +1,6 @@
 //! Only what is allowed is traced: exactly that, said in rules that the agent itself proposes; and
 //! telemetry never traces itself.
 
-#[expect(dead_code, reason = "each file uses its own part")]
 use crate::common;
 
 use std::collections::BTreeSet;

@@ -1,7 +1,6 @@
 //! Processes start, fork, execute something else and die while the agent runs: who is allowed is traced
 //! from its first request, and what those who left did stays in the books.
 
-#[expect(dead_code, reason = "each file uses its own part")]
 use crate::common;
 
 use std::collections::{BTreeMap, BTreeSet};

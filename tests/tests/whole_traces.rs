@@ -1,6 +1,5 @@
 //! One request is one trace, whole: every service's part, under the right parent, named and timed right.
 
-#[expect(dead_code, reason = "each file uses its own part")]
 use crate::common;
 
 use std::collections::HashMap;
