@@ -5,15 +5,13 @@ use crate::common::capture as common;
 use crate::common::recorder;
 
 use common::{
-    Bench, Calls, Exchange, assert_right, both_ends, connect, exchange, spans_of, unique,
+    Bench, Exchange, PLAIN, assert_right, both_ends, connect, exchange, spans_of, unique,
 };
 use recorder::Recorder;
 use rstest::rstest;
 use wirespan_ebpf::uncaptured;
 use wirespan_tests::script::Script;
 use wirespan_tests::spans::{CLIENT, SERVER};
-
-const PLAIN: Calls = Calls { send: "'sendto'", receive: "65536, 'recvfrom'" };
 
 /// What the lying registers point at. It is never sent.
 const LOG: &str = "a line of a log that is nobody's business";

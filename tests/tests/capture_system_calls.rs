@@ -4,12 +4,12 @@
 use crate::common::capture as common;
 
 use common::{
-    Bench, Calls, Exchange, assert_right, both_ends, connect, exchange, span_of, spans_of, unique,
+    Bench, Calls, Exchange, PLAIN, assert_right, both_ends, connect, exchange, span_of, spans_of,
+    unique,
 };
 use rstest::rstest;
 use wirespan_tests::spans::{CLIENT, SERVER};
 
-const PLAIN: Calls = Calls { send: "'sendto'", receive: "65536, 'recvfrom'" };
 const FAMILIES: [&str; 3] = ["inet", "inet6", "unix"];
 
 #[rstest]

@@ -7,6 +7,7 @@ pub(crate) mod capture;
 pub(crate) mod forest;
 pub(crate) mod kernel;
 pub(crate) mod lab;
+pub(crate) mod namespaces;
 pub(crate) mod receiver;
 pub(crate) mod recorder;
 pub(crate) mod sockets;

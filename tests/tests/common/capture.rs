@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use wirespan::books::{ProcessStatus, Status};
 use wirespan_tests::agent::Agent;
-use wirespan_tests::script::Script;
+pub use wirespan_tests::script::Script;
 use wirespan_tests::spans::{self, CLIENT, SERVER, Span};
 use wirespan_tests::wait;
 
@@ -133,13 +133,12 @@ pub fn line(status: &Status, pid: i32) -> ProcessStatus {
     found.unwrap_or_else(|| panic!("no process {pid} in {status:#?}")).clone()
 }
 
-/// The number that the agent knows the script by: of the group's last process, which is the script itself
-/// where others started it.
+/// The number that the agent knows the script by: that of Python itself where others started it.
 pub fn outer_pid(script: &mut Script) -> i32 {
     let pids = script.pids().unwrap();
     let python = pids.iter().find(|pid| {
-        let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        command.contains("python") && command.contains(script.name())
+        let program = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+        program.to_string_lossy().contains("python")
     });
     i32::try_from(*python.expect("the script runs")).unwrap()
 }
@@ -230,6 +229,9 @@ pub struct Calls {
     pub send: &'static str,
     pub receive: &'static str,
 }
+
+/// One send, and receives of whatever is there.
+pub const PLAIN: Calls = Calls { send: "'sendto'", receive: "65536, 'recvfrom'" };
 
 /// One exchange over the connection of [`connect`].
 pub fn exchange(client: &mut Script, server: &mut Script, calls: [Calls; 2], exchange: &Exchange) {

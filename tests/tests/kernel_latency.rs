@@ -1,0 +1,276 @@
+//! Each of the kernel's figures, against a delay that was put there: the median of fifty at 100 ms within a
+//! tenth.
+
+use crate::common::capture as common;
+use crate::common::namespaces;
+
+use common::{Bench, connect, unique};
+use namespaces::Linked;
+use wirespan::semconv;
+use wirespan_tests::spans::{CLIENT, SERVER, Span};
+
+const TIMES: usize = 50;
+const DELAY_NS: i64 = 100_000_000;
+
+/// The figures of the calls of a series.
+fn figures(spans: &[Span], kind: i64, series: &str, key: &str) -> Vec<i64> {
+    let path = format!("/{series}/");
+    let mine = spans.iter().filter(|span| span.kind == kind && span.path().starts_with(&path));
+    mine.filter_map(|span| span.int(key)).collect()
+}
+
+fn median(mut figures: Vec<i64>) -> i64 {
+    assert_eq!(figures.len(), TIMES, "a figure for each call");
+    figures.sort_unstable();
+    figures[TIMES / 2]
+}
+
+/// The median is `expected` within a tenth.
+fn assert_median(spans: &[Span], kind: i64, series: &str, key: &str, expected: i64) {
+    let found = median(figures(spans, kind, series, key));
+    println!("{key} ({series}): median {found}, put there {expected}");
+    assert!(
+        (found - expected).abs() * 10 <= expected,
+        "{key} of {series}: {found}, not {expected}"
+    );
+}
+
+/// The code of a server and of a client, each run once a call; `i` is the call's number.
+fn calls(
+    bench: &Bench,
+    scripts: [&mut common::Script; 2],
+    series: &str,
+    server: &str,
+    client: &str,
+) -> Vec<Span> {
+    let [ours, theirs] = scripts;
+    theirs.begin(&format!("for i in range({TIMES}):\n  {server}")).unwrap();
+    let client = client.replace("ASK", &format!("request('/{series}/%d' % i)"));
+    ours.run(&format!("for i in range({TIMES}):\n  {client}")).unwrap();
+    theirs.finish().unwrap();
+    bench.agrees(ours, 0);
+    bench.agrees(theirs, 0);
+    bench.spans()
+}
+
+#[test]
+fn queue_time_is_how_long_a_request_lay_unread() {
+    let bench = Bench::start(&unique("queue"), &[]);
+    let (mut client, mut server) = (bench.script("client"), bench.script("server"));
+    for family in ["inet", "unix"] {
+        connect(&mut client, &mut server, family);
+        // An accepted unix socket is known from its first operation on: its first request has no figure.
+        common::exchange(
+            &mut client,
+            &mut server,
+            [common::PLAIN; 2],
+            &common::Exchange::new("known", 0),
+        );
+        let spans = calls(
+            &bench,
+            [&mut client, &mut server],
+            family,
+            "wait_for(s, 1); time.sleep(0.1); sr.message(); send_all(s, response())",
+            "send_all(c, ASK); cr.message()",
+        );
+        assert_median(&spans, SERVER, family, semconv::QUEUE_TIME_NS, DELAY_NS);
+    }
+}
+
+#[test]
+fn queue_time_of_a_stopped_server_is_how_long_it_was_stopped() {
+    let bench = Bench::start(&unique("stopped"), &[]);
+    let (mut client, mut server) = (bench.script("client"), bench.script("server"));
+    connect(&mut client, &mut server, "inet");
+    let pid = server.pid();
+    let spans = calls(
+        &bench,
+        [&mut client, &mut server],
+        "stopped",
+        "sr.message(); send_all(s, response())",
+        &format!(
+            "import signal; os.kill({pid}, signal.SIGSTOP); send_all(c, ASK); time.sleep(0.1); \
+             os.kill({pid}, signal.SIGCONT); cr.message()"
+        ),
+    );
+    assert_median(&spans, SERVER, "stopped", semconv::QUEUE_TIME_NS, DELAY_NS);
+}
+
+#[test]
+fn queue_time_holds_the_wait_in_the_accept_queue() {
+    let bench = Bench::start(&unique("accept"), &[]);
+    let (mut client, mut server) = (bench.script("client"), bench.script("server"));
+    for family in ["inet", "inet6"] {
+        let place = server.run(&format!("listener, place = listen({family:?}); place")).unwrap();
+        client.run(&format!("place = {}", common::python(&place))).unwrap();
+        let spans = calls(
+            &bench,
+            [&mut client, &mut server],
+            family,
+            "wait_for(listener, 1); time.sleep(0.1); s = accept(listener); Reader(s).message(); \
+             send_all(s, response()); s.close()",
+            "c = connect(place); send_all(c, ASK); Reader(c).message(); c.close()",
+        );
+        assert_median(&spans, SERVER, family, semconv::QUEUE_TIME_NS, DELAY_NS);
+    }
+}
+
+#[test]
+fn unread_time_is_how_long_an_answer_lay_unread() {
+    let bench = Bench::start(&unique("unread"), &[]);
+    let (mut client, mut server) = (bench.script("client"), bench.script("server"));
+    for family in ["inet", "unix"] {
+        connect(&mut client, &mut server, family);
+        let spans = calls(
+            &bench,
+            [&mut client, &mut server],
+            family,
+            "sr.message(); send_all(s, response())",
+            "send_all(c, ASK); wait_for(c, 1); time.sleep(0.1); cr.message()",
+        );
+        assert_median(&spans, CLIENT, family, semconv::UNREAD_TIME_NS, DELAY_NS);
+        let first = median(figures(&spans, CLIENT, family, semconv::FIRST_BYTE_TIME_NS));
+        assert!(first * 10 < DELAY_NS, "the answer was there after {first} ns");
+    }
+}
+
+#[test]
+fn time_to_first_byte_is_how_long_the_server_took() {
+    let bench = Bench::start(&unique("first"), &[]);
+    let (mut client, mut server) = (bench.script("client"), bench.script("server"));
+    connect(&mut client, &mut server, "inet");
+    let spans = calls(
+        &bench,
+        [&mut client, &mut server],
+        "first",
+        "sr.message(); time.sleep(0.1); send_all(s, response())",
+        "send_all(c, ASK); cr.message()",
+    );
+    for kind in [CLIENT, SERVER] {
+        assert_median(&spans, kind, "first", semconv::FIRST_BYTE_TIME_NS, DELAY_NS);
+    }
+}
+
+#[test]
+fn connect_time_and_round_trip_time_are_those_of_the_link() {
+    let tag = unique("link");
+    let bench = Bench::start(&tag, &[]);
+    let mut linked = Linked::new(&tag);
+    let mut client = bench.script_in("client", &linked.within(0));
+    let mut server = bench.script_in("server", &linked.within(1));
+    linked.link.run("link.delay = 0.05").unwrap();
+    let place = server.run("listener, place = listen(host='10.77.0.2'); place").unwrap();
+    client.run(&format!("place = {}", common::python(&place))).unwrap();
+    let spans = calls(
+        &bench,
+        [&mut client, &mut server],
+        "link",
+        "s = accept(listener); Reader(s).message(); send_all(s, response()); s.close()",
+        "c = connect(place); send_all(c, ASK); Reader(c).message(); c.close()",
+    );
+    assert_median(&spans, CLIENT, "link", semconv::CONNECT_TIME_NS, DELAY_NS);
+    assert_median(&spans, CLIENT, "link", semconv::SMOOTHED_RTT_US, DELAY_NS / 1000);
+    assert_median(&spans, CLIENT, "link", semconv::FIRST_BYTE_TIME_NS, DELAY_NS);
+    assert!(figures(&spans, CLIENT, "link", semconv::RETRANSMITS).iter().all(|count| *count == 0));
+    // The two ends are in two network namespaces, and are one connection.
+    for client in spans.iter().filter(|span| span.kind == CLIENT) {
+        let server = common::spans_of(&spans, SERVER, client.path())[0];
+        assert_eq!(server.parent_span_id, client.span_id);
+    }
+}
+
+#[test]
+fn retransmissions_are_those_of_the_call() {
+    let tag = unique("loss");
+    let bench = Bench::start(&tag, &[]);
+    let mut linked = Linked::new(&tag);
+    let mut client = bench.script_in("client", &linked.within(0));
+    let mut server = bench.script_in("server", &linked.within(1));
+    let place = server.run("listener, place = listen(host='10.77.0.2'); place").unwrap();
+    client.run(&format!("c = connect({}); cr = Reader(c)", common::python(&place))).unwrap();
+    server.run("s = accept(listener); sr = Reader(s)").unwrap();
+    // `tcpi_total_retrans`: the socket's own word.
+    client.run("def again(): return struct.unpack_from('I', c.getsockopt(socket.IPPROTO_TCP, 11, 104), 100)[0]").unwrap();
+    let mut expected = Vec::new();
+    for (number, drop) in [0, 1, 0, 2, 1, 0].into_iter().enumerate() {
+        linked.link.run(&format!("link.drop = {drop}; link.repeated = 0")).unwrap();
+        server.begin("sr.message(); send_all(s, response())").unwrap();
+        let code = format!(
+            "before = again(); send_all(c, request('/loss/{number}')); cr.message(); again() - before"
+        );
+        let again = client.run(&code).unwrap().as_i64().unwrap();
+        server.finish().unwrap();
+        let seen = linked.link.run("[link.dropped, link.repeated]").unwrap();
+        assert!(again >= drop, "{drop} were dropped, {again} sent again; on the link {seen}");
+        expected.push(again);
+    }
+    bench.agrees(&mut client, 0);
+    bench.agrees(&mut server, 0);
+    let spans = bench.spans();
+    let counts: Vec<i64> = (0..expected.len())
+        .map(|number| {
+            let found = common::spans_of(&spans, CLIENT, &format!("/loss/{number}"));
+            found[0].int(semconv::RETRANSMITS).unwrap()
+        })
+        .collect();
+    println!("retransmissions: told {counts:?}, the socket's own count {expected:?}");
+    assert_eq!(counts, expected);
+}
+
+/// A server's thread that burns 100 ms on a CPU for each request.
+const BURN: &str = "sr.message(); before = schedstat(); spin(0.1); after = schedstat(); \
+                    send_all(s, response()); delays.append(after[1] - before[1])";
+
+const SCHEDSTAT: &str = "delays = []\ndef schedstat(): \
+                         return [int(word) for word in open('/proc/thread-self/schedstat').read().split()]";
+
+#[test]
+fn on_cpu_time_is_what_the_request_burned() {
+    let bench = Bench::start(&unique("burn"), &[]);
+    let (mut client, mut server) = (bench.script("client"), bench.script("server"));
+    connect(&mut client, &mut server, "inet");
+    server.run(SCHEDSTAT).unwrap();
+    let pair = [&mut client, &mut server];
+    let spans = calls(&bench, pair, "burn", BURN, "send_all(c, ASK); cr.message()");
+    assert_median(&spans, SERVER, "burn", semconv::ON_CPU_TIME_NS, DELAY_NS);
+    assert!(figures(&spans, CLIENT, "burn", semconv::ON_CPU_TIME_NS).is_empty());
+}
+
+#[test]
+fn run_delay_is_what_a_request_waited_for_a_cpu() {
+    let bench = Bench::start(&unique("crowd"), &[]);
+    let (mut client, mut server) = (bench.script("client"), bench.script("server"));
+    connect(&mut client, &mut server, "inet");
+    server
+        .run(&format!("{SCHEDSTAT}\nos.sched_setaffinity(0, [max(os.sched_getaffinity(0))])"))
+        .unwrap();
+    let mut crowd = common::Script::start(&unique("crowd-hog")).unwrap();
+    crowd.run("os.sched_setaffinity(0, [max(os.sched_getaffinity(0))])").unwrap();
+    crowd.begin("busy = True\nwhile not os.path.exists('/proc/%d/fd/0' % 0): pass").unwrap();
+    let pair = [&mut client, &mut server];
+    let spans = calls(&bench, pair, "crowd", BURN, "send_all(c, ASK); cr.message()");
+    drop(crowd);
+    // The kernel's own count of the thread's waiting, which two processes on one CPU make about 100 ms.
+    let delays = server.run("delays").unwrap();
+    let delays: Vec<i64> =
+        delays.as_array().unwrap().iter().map(|delay| delay.as_i64().unwrap()).collect();
+    let truth = median(delays);
+    assert!(truth > DELAY_NS / 2, "the hog does not crowd: {truth}");
+    assert_median(&spans, SERVER, "crowd", semconv::RUN_DELAY_NS, truth);
+    assert_median(&spans, SERVER, "crowd", semconv::ON_CPU_TIME_NS, DELAY_NS);
+}
+
+#[test]
+fn an_event_loop_has_neither() {
+    let bench = Bench::start(&unique("loop"), &[]);
+    let (mut client, mut server) = (bench.script("client"), bench.script("server"));
+    connect(&mut client, &mut server, "inet");
+    server.run("s.setblocking(False)").unwrap();
+    let work = "sr.message(); send_all(s, response())";
+    let pair = [&mut client, &mut server];
+    let spans = calls(&bench, pair, "loop", work, "send_all(c, ASK); cr.message()");
+    assert_eq!(figures(&spans, SERVER, "loop", semconv::FIRST_BYTE_TIME_NS).len(), TIMES);
+    for key in [semconv::ON_CPU_TIME_NS, semconv::RUN_DELAY_NS] {
+        assert!(figures(&spans, SERVER, "loop", key).is_empty(), "{key}");
+    }
+}
