@@ -1,4 +1,5 @@
 //! Whatever the payload budget cuts off is counted to the byte, and what spans tell is right.
+#![expect(clippy::print_stdout, reason = "what was measured")]
 
 use crate::common::capture as common;
 

@@ -1,5 +1,11 @@
 //! Each of the kernel's figures, against a delay that was put there: the median of fifty at 100 ms within a
 //! tenth.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "what was measured is said; helpers panic as tests do"
+)]
 
 use crate::common::capture as common;
 use crate::common::namespaces;

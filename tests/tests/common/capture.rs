@@ -1,9 +1,12 @@
 //! An agent that traces scripts, and what must hold between their own counts, its spans and its books.
 #![allow(
+    clippy::allow_attributes,
     dead_code,
     unreachable_pub,
-    clippy::allow_attributes,
-    reason = "each test file uses a part"
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "each test file uses a part, and panics where a test does"
 )]
 
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,9 +1,12 @@
 //! Network namespaces of a test's own, deleted when it ends, and a link between two of them.
 #![allow(
+    clippy::allow_attributes,
     dead_code,
     unreachable_pub,
-    clippy::allow_attributes,
-    reason = "each test file uses a part"
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "each test file uses a part, and panics where a test does"
 )]
 
 use std::process::Command;

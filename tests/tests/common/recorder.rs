@@ -1,10 +1,13 @@
 //! The capture stage alone: every operation of traced scripts with the payload that was copied, which the
 //! agent itself never lets out.
 #![allow(
+    clippy::allow_attributes,
     dead_code,
     unreachable_pub,
-    clippy::allow_attributes,
-    reason = "each test file uses a part"
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "each test file uses a part, and panics where a test does"
 )]
 
 use std::ops::ControlFlow;
