@@ -1,0 +1,195 @@
+//! When records are lost, every one of them is counted, what is left is never put together wrongly, and
+//! once the flood is over everything is traced again.
+
+#[expect(dead_code, reason = "each file uses its own part")]
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use common::forest::Forest;
+use common::lab::{Lab, PATIENCE, Tracing, gets, load, rule};
+use common::spans::{Kind, Span};
+use wirespan::books::Status;
+use wirespan_tests::http::Connection;
+use wirespan_tests::load::{self as loading, Plan, Request};
+use wirespan_tests::workloads::{Service, Worker};
+use wirespan_tests::{sys, wait};
+
+const REQUESTS: usize = 2_000;
+
+/// Status and content's size of what `/KIND/NUMBER` is answered with: neighbours differ, so that an
+/// answer which was put under another request shows.
+const KINDS: [(&str, i64, i64); 4] =
+    [("plain", 200, 5), ("error", 500, 5), ("no-content", 204, 0), ("decoy", 200, 70)];
+
+fn path(number: usize) -> String {
+    format!("/{}/{number}", KINDS[number % KINDS.len()].0)
+}
+
+fn mixed(first: usize, count: usize) -> Vec<Request> {
+    (first..first + count).map(|number| Request::get(number.to_string(), path(number))).collect()
+}
+
+fn answers(service: &Service, connections: usize, requests: &[Request]) {
+    let plan = Plan::new(service.address(), connections);
+    let report = loading::run(&plan, requests, &AtomicBool::new(false));
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    assert_eq!(report.outcomes.len(), requests.len());
+}
+
+struct Services {
+    shapes: Service,
+    front: Service,
+    prices: Service,
+}
+
+impl Services {
+    fn start(lab: &Lab) -> Self {
+        let installed = &lab.installed;
+        let named = |spec: wirespan_tests::workloads::Spec, name: &str| {
+            spec.env("OTEL_SERVICE_NAME", name).start(lab.path()).unwrap()
+        };
+        let prices = named(installed.plain("prices").unwrap(), "prices");
+        let front = installed.flask("front", Worker::Gthread(8), 1).unwrap().upstream(&prices);
+        Self {
+            shapes: named(installed.shapes("shapes").unwrap(), "shapes"),
+            front: named(front, "front"),
+            prices,
+        }
+    }
+
+    fn rules(&self) -> [String; 3] {
+        [&self.shapes, &self.front, &self.prices].map(rule)
+    }
+
+    /// Exchanges that differ from their neighbours, and calls that have parents.
+    fn flood(&self, first: usize) {
+        answers(&self.shapes, 8, &mixed(first, REQUESTS));
+        load(&self.front, 8, &gets("/api/orders", first, REQUESTS / 4));
+    }
+}
+
+/// Waits until nothing is under way but what lost its end. Every column balances then.
+fn settled(tracing: &Tracing) -> Status {
+    let mut last = Status::default();
+    let settled = wait::until("nothing moves and the books balance", PATIENCE, || {
+        let (before, now) = (std::mem::take(&mut last), tracing.status());
+        let queued: u64 = now.exporters.iter().map(|exporter| exporter.queued).sum();
+        let still = before.total == now.total && before.spans == now.spans;
+        let quiet = still && now.calls.waiting == 0 && queued == 0 && now.check().is_empty();
+        last = now;
+        Ok(quiet.then(|| last.clone()))
+    });
+    settled.unwrap_or_else(|error| panic!("{error}: {:#?}\n{last:#?}", last.check()))
+}
+
+/// No span says anything that did not happen, and none exists twice.
+fn never_wrong(forest: &Forest) {
+    let broken = forest.broken();
+    assert!(broken.is_empty(), "{} spans are wrong: {}", broken.len(), broken[0]);
+    let mut seen: BTreeMap<(String, Kind, String), usize> = BTreeMap::new();
+    for span in &forest.spans {
+        let key = (span.service.clone(), span.kind, span.path().to_owned());
+        *seen.entry(key).or_default() += 1;
+        if span.service == "shapes" {
+            assert!(is_right(span), "{span:?}");
+        } else if let Some(status) = span.status() {
+            assert_eq!(status, 200, "{span:?}");
+        }
+    }
+    let twice: Vec<_> = seen.iter().filter(|(_, count)| **count > 1).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+}
+
+/// Says nothing, or what the application answered.
+fn is_right(span: &Span) -> bool {
+    let number = span.number().unwrap() as usize;
+    let (_, status, size) = KINDS[number % KINDS.len()];
+    let size_is_right = span.int("http.response.body.size").is_none_or(|found| found == size);
+    span.path() == path(number)
+        && span.status().is_none_or(|found| found == status)
+        && size_is_right
+}
+
+fn told(status: &Status, forest: &Forest) {
+    let (kernel, agent) = (&status.total.kernel, &status.total.agent);
+    eprintln!(
+        "{} operations seen, {} dropped; {} other records dropped; {} calls begun, {} spans, {} \
+         abandoned, {} open; {} bytes of {} skipped",
+        kernel.operations_seen,
+        kernel.operations_dropped,
+        kernel.records_dropped,
+        agent.calls,
+        forest.spans.len(),
+        agent.calls_abandoned,
+        status.calls.open,
+        agent.bytes_skipped,
+        agent.bytes,
+    );
+}
+
+#[test]
+fn a_ring_that_is_far_too_small_loses_only_what_is_counted() {
+    let lab = Lab::new();
+    let services = Services::start(&lab);
+    let tracing = lab.agent("agent", &services.rules(), &["--ring-bytes=4096"]);
+    services.flood(1);
+    let status = settled(&tracing);
+    let forest = Forest::new(tracing.spans());
+    told(&status, &forest);
+    assert!(status.total.kernel.operations_dropped > 0, "{:?}", status.total);
+    assert_eq!(forest.spans.len() as u64, status.spans);
+    never_wrong(&forest);
+}
+
+#[test]
+fn an_agent_that_was_stopped_for_a_while_goes_on_where_it_can() {
+    let lab = Lab::new();
+    let services = Services::start(&lab);
+    let tracing = lab.agent("agent", &services.rules(), &["--ring-bytes=262144"]);
+    // A connection from before the flood to after it.
+    let mut long = Connection::open(services.shapes.address(), Duration::from_secs(30)).unwrap();
+    let mut ask = |number: usize| {
+        let request = format!("GET {} HTTP/1.1\r\nHost: shapes\r\n\r\n", path(number));
+        long.send(request.as_bytes()).unwrap();
+        let (answer, _) = long.receive("GET").unwrap();
+        assert_eq!(i64::from(answer.status), KINDS[number % KINDS.len()].1);
+    };
+    (1..=20).for_each(&mut ask);
+    tracing.forest_of(20);
+
+    sys::kill(tracing.agent.pid(), libc::SIGSTOP).unwrap();
+    services.flood(1_000);
+    (21..=40).for_each(&mut ask);
+    services.flood(20_000);
+    sys::kill(tracing.agent.pid(), libc::SIGCONT).unwrap();
+
+    let status = settled(&tracing);
+    let forest = Forest::new(tracing.spans());
+    told(&status, &forest);
+    assert!(status.total.kernel.operations_dropped > 1_000, "{:?}", status.total);
+    never_wrong(&forest);
+
+    // From here on nothing is lost: all is traced, on new connections and on the old one.
+    (41..=60).for_each(&mut ask);
+    answers(&services.shapes, 2, &mixed(40_000, 200));
+    load(&services.front, 1, &gets("/api/orders", 40_000, 50));
+    let after = settled(&tracing);
+    assert_eq!(after.total.kernel.operations_dropped, status.total.kernel.operations_dropped);
+    let forest = Forest::new(tracing.spans());
+    told(&after, &forest);
+    never_wrong(&forest);
+    let of = |service: &str, kind: Kind, from: u64, to: u64| {
+        let numbers = forest.of(service, kind).filter_map(|span| span.number());
+        numbers.filter(|number| (from..to).contains(number)).count()
+    };
+    assert_eq!(of("shapes", Kind::Server, 40_000, 40_200), 200, "on new connections");
+    assert_eq!(of("front", Kind::Server, 40_000, 40_050), 50);
+    assert_eq!(of("front", Kind::Client, 40_000, 40_050), 50);
+    assert_eq!(of("prices", Kind::Server, 40_000, 40_050), 50);
+    // The first may be the one that shows where messages begin again.
+    let on_the_old = of("shapes", Kind::Server, 41, 61);
+    assert!(on_the_old >= 19, "{on_the_old} of 20 on the old connection");
+}
