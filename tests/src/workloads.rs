@@ -51,7 +51,8 @@ pub fn install() -> Result<Installed> {
     let lock = File::create(installed.target.join(".lock"))?;
     lock.lock().context("lock target/workloads")?;
     installed.node_modules().context("install the Node.js workloads")?;
-    installed.venv().context("install the Python workloads")?;
+    let requirements = installed.sources().join("requirements.txt");
+    installed.venv("venv", &requirements).context("install the Python workloads")?;
     Ok(installed)
 }
 
@@ -101,12 +102,27 @@ impl Installed {
         fs::write(stamp, wanted).context("note what was installed")
     }
 
-    fn venv(&self) -> Result<()> {
-        let requirements = self.sources().join("requirements.txt");
+    /// Installs rotel, an OpenTelemetry collector of somebody else's, if it is missing, and returns its
+    /// program.
+    ///
+    /// # Errors
+    /// A failing pip, with what it printed.
+    pub fn rotel(&self) -> Result<PathBuf> {
+        let lock = File::create(self.target.join(".lock"))?;
+        lock.lock().context("lock target/workloads")?;
+        let requirements = self.sources().join("requirements-rotel.txt");
+        self.venv("rotel", &requirements).context("install rotel")?;
+        let mut python = Command::new(self.target.join("rotel/bin/python"));
+        let found = output(python.args(["-c", "import rotel; print(rotel.__path__[0])"]))?;
+        Ok(Path::new(found.trim()).join("rotel-agent"))
+    }
+
+    /// A virtual environment with these packages.
+    fn venv(&self, name: &str, requirements: &Path) -> Result<()> {
         let script = "import sys; print(sys.version_info[0], sys.version_info[1], sys.executable)";
         let found = output(Command::new("python3").args(["-c", script]))?;
-        let wanted = found.clone() + &fs::read_to_string(&requirements)?;
-        let venv = self.target.join("venv");
+        let wanted = found.clone() + &fs::read_to_string(requirements)?;
+        let venv = self.target.join(name);
         let stamp = venv.join(".installed");
         if is(&stamp, &wanted) {
             return Ok(());
@@ -120,7 +136,7 @@ impl Installed {
         );
         output(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))
             .context("create a virtual environment (Debian has this in python3-venv)")?;
-        let mut pip = Command::new(self.venv_program("python"));
+        let mut pip = Command::new(venv.join("bin/python"));
         pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]);
         output(pip.arg(requirements))?;
         fs::write(stamp, wanted).context("note what was installed")
