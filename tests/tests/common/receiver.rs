@@ -17,16 +17,20 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 use super::spans::{self, Span};
+use wirespan_tests::sys;
 
 /// Listens until dropped.
 pub(crate) struct Receiver {
     address: SocketAddr,
-    kept: Arc<Mutex<Vec<Span>>>,
+    kept: Kept,
     runtime: Option<Runtime>,
 }
 
+/// Spans with the wall time at which they arrived.
+type Kept = Arc<Mutex<Vec<(Span, u64)>>>;
+
 #[derive(Clone)]
-struct Keep(Arc<Mutex<Vec<Span>>>);
+struct Keep(Kept);
 
 #[tonic::async_trait]
 impl TraceService for Keep {
@@ -34,7 +38,9 @@ impl TraceService for Keep {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        self.0.lock().expect("nobody panics with it").extend(spans::of(request.get_ref()));
+        let now = sys::realtime_ns();
+        let spans = spans::of(request.get_ref()).into_iter().map(|span| (span, now));
+        self.0.lock().expect("nobody panics with it").extend(spans);
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }
@@ -66,7 +72,17 @@ impl Receiver {
 
     /// What has arrived so far.
     pub(crate) fn spans(&self) -> Vec<Span> {
-        self.kept.lock().expect("nobody panics with it").clone()
+        let kept = self.kept.lock().expect("nobody panics with it");
+        kept.iter().map(|(span, _)| span.clone()).collect()
+    }
+
+    /// How long after its end each span arrived, ascending, in nanoseconds.
+    pub(crate) fn delays_ns(&self) -> Vec<u64> {
+        let kept = self.kept.lock().expect("nobody panics with it");
+        let delays = kept.iter().map(|(span, at)| at.saturating_sub(span.end_ns));
+        let mut delays: Vec<u64> = delays.collect();
+        delays.sort_unstable();
+        delays
     }
 }
 
