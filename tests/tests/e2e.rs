@@ -24,6 +24,8 @@ mod capture_system_calls;
 mod concurrent_requests;
 mod http_shapes;
 mod kernel_latency;
+mod loss_is_counted;
+mod otlp_receivers;
 mod selection;
 mod targets_come_and_go;
 mod whole_traces;

@@ -1,16 +1,13 @@
 //! When records are lost, every one of them is counted, what is left is never put together wrongly, and
 //! once the flood is over everything is traced again.
 
-#[expect(dead_code, reason = "each file uses its own part")]
-mod common;
-
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use common::forest::Forest;
-use common::lab::{Lab, PATIENCE, Tracing, gets, load, rule};
-use common::spans::{Kind, Span};
+use crate::common::forest::Forest;
+use crate::common::lab::{Lab, PATIENCE, Tracing, gets, load, rule};
+use crate::common::spans::{Kind, Span};
 use wirespan::books::Status;
 use wirespan_tests::http::Connection;
 use wirespan_tests::load::{self as loading, Plan, Request};

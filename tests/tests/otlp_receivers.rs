@@ -1,14 +1,11 @@
 //! A collector that others wrote understands what is exported, all of it.
 
-#[expect(dead_code, reason = "each file uses its own part")]
-mod common;
-
 use std::fs::File;
 use std::process::Command;
 
-use common::lab::{Lab, PATIENCE, gets, load, rule};
-use common::receiver::Receiver;
-use common::spans::Span;
+use crate::common::lab::{Lab, PATIENCE, gets, load, rule};
+use crate::common::receiver::Receiver;
+use crate::common::spans::Span;
 use wirespan_tests::process::Group;
 use wirespan_tests::wait;
 use wirespan_tests::workloads::{System, ports};
