@@ -115,6 +115,8 @@ kernel_fields! {
     task_storage = "task_struct" "bpf_storage";
     /// Thread group id.
     task_tgid = "task_struct" "tgid";
+    /// `PF_...` flags.
+    task_flags = "task_struct" "flags";
     /// Thread id.
     task_pid = "task_struct" "pid";
     /// Thread's `struct pid`.

@@ -42,6 +42,11 @@ mod call {
 /// `TS_COMPAT` (arch/x86/include/asm/thread_info.h): a 32-bit system call is running.
 const TS_COMPAT: u32 = 0x2;
 
+/// `PF_IO_WORKER` and `PF_KTHREAD` (include/linux/sched.h): a thread that makes no system calls. One that works
+/// for an io_uring belongs to the process, has no ring of its own, and keeps the registers of the call in
+/// which it was made.
+const PF_KERNEL: u32 = 0x10 | 0x0020_0000;
+
 /// Iovecs that are looked at; what lies in further ones counts as not captured. Node's writev of a head,
 /// a chunk's size, data and end has five, libpq and hiredis-like clients fewer.
 const MAX_IOVECS: u64 = 16;
@@ -106,7 +111,8 @@ fn shape(number: u64, direction: Direction) -> Shape {
 #[inline(always)]
 pub(crate) fn locate(task: Object, sk: Object, direction: Direction) -> Result<Source, u8> {
     let kernel_socket: u8 = field!(sk, sock_kern_sock);
-    if u32::from(kernel_socket) & setting!(kern_sock_mask) != 0 {
+    let flags: u32 = field!(task, task_flags);
+    if u32::from(kernel_socket) & setting!(kern_sock_mask) != 0 || flags & PF_KERNEL != 0 {
         return Err(uncaptured::SYSCALL);
     }
     if offset!(task_status) != KernelFields::ABSENT {
