@@ -157,6 +157,9 @@ fn record(
         retransmits = field!(tcp, tcp_total_retrans);
     }
 
+    // SAFETY: `state` is a map value.
+    let lost = unsafe { (*state).lost };
+    bits |= lost;
     let budget = setting!(burst_budget);
     let mut queue_ns = 0;
     // SAFETY: `state` is a map value of this socket.
@@ -259,6 +262,15 @@ fn record(
     unsafe { (*scratch).record = header };
     let size = size_of::<OperationRecord>() + captured as usize;
     let written = ring::output(header.cookie, scratch, size);
+    if !written {
+        let way_lost =
+            if direction == Direction::SEND { flag::LOST_SENT } else { flag::LOST_RECEIVED };
+        // SAFETY: `state` is a map value. Two threads at once may tell one loss twice, or only the later.
+        unsafe { (*state).lost = lost | way_lost };
+    } else if lost != 0 {
+        // SAFETY: as above.
+        unsafe { (*state).lost = 0 };
+    }
     if length > 0 {
         account(process, way, u64::from(length), captured, reason, written);
     } else if !written {

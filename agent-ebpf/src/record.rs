@@ -46,6 +46,11 @@ pub mod flag {
     pub const QUEUE_TIME: u8 = 1 << 3;
     /// The last `tail_length` bytes of the operation are in `tail`.
     pub const TAIL: u8 = 1 << 4;
+    /// Records of receives on this socket were lost since the last one that was written.
+    pub const LOST_RECEIVED: u8 = 1 << 5;
+    /// The same of sends. Both are told by a record of either direction: TCP's sequence shows what a
+    /// direction misses only with its own next piece, and that may be an exchange too late.
+    pub const LOST_SENT: u8 = 1 << 6;
 }
 
 /// Why bytes of an operation were not captured: [`OperationRecord::uncaptured`], and the index of the

@@ -51,6 +51,7 @@ pub(crate) fn own(sk: Object) -> Option<*mut SocketState> {
             (*state).slot = NO_SLOT;
             (*state).burst_left = 0;
             (*state).burst_direction = NO_BURST;
+            (*state).lost = 0;
         }
     }
     Some(state)

@@ -44,8 +44,10 @@ pub struct SocketState {
     pub connected: u8,
     /// The last receive could have blocked: the thread serves one request at a time.
     pub blocking: u8,
+    /// [`crate::flag::LOST_RECEIVED`] and [`crate::flag::LOST_SENT`], for the next record.
+    pub lost: u8,
     /// Reserved.
-    pub reserved: [u8; 4],
+    pub reserved: [u8; 3],
 }
 const _: () = assert!(size_of::<SocketState>() == 64);
 

@@ -6,6 +6,8 @@
 
 mod ends;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use wirespan_protocols::http1::{self, Detected, EndError};
 
@@ -334,6 +336,11 @@ impl Connection {
             }
             out(Message::Http(event));
         };
+        if piece.other_lost {
+            // Else what was answered would seem open, and a client that pipelines can't be followed.
+            http.on_gap(self::direction(role, !piece.sent), &mut out);
+            self.lost = true;
+        }
         let offset = piece.offset.wrapping_sub(base);
         http.on_bytes(direction, offset, &piece.bytes, piece.missing, &piece.mark, &mut out);
         if !piece.tail.is_empty() {

@@ -52,6 +52,10 @@ pub struct Operation<'a> {
     pub end_of_stream: bool,
     /// errno of a failed operation; 0: none.
     pub error: u16,
+    /// Records of receives were lost since the socket's last record.
+    pub lost_received: bool,
+    /// Records of sends were lost since the socket's last record.
+    pub lost_sent: bool,
     /// The descriptor is in blocking mode (receives only).
     pub blocking: bool,
     /// How long received data had been readable.
@@ -210,6 +214,8 @@ fn operation(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
         payload,
         tail,
         end_of_stream: has(flag::END_OF_STREAM),
+        lost_received: has(flag::LOST_RECEIVED),
+        lost_sent: has(flag::LOST_SENT),
         error: if has(flag::FAILED) { record.error.max(1) } else { 0 },
         blocking: has(flag::BLOCKING),
         queue_ns: has(flag::QUEUE_TIME).then_some(record.queue_ns),

@@ -25,6 +25,8 @@ pub(super) struct Piece {
     /// The operation's last bytes, behind the missing ones.
     pub(super) tail: Box<[u8]>,
     pub(super) mark: Mark,
+    /// Something of the other direction was lost just before.
+    pub(super) other_lost: bool,
 }
 
 impl Piece {
@@ -37,6 +39,7 @@ impl Piece {
             missing: u64::from(operation.length).saturating_sub(captured),
             tail: operation.tail.into(),
             mark,
+            other_lost: if operation.sent { operation.lost_received } else { operation.lost_sent },
         }
     }
 
@@ -121,6 +124,7 @@ mod tests {
             missing: 0,
             tail: Box::default(),
             mark: Mark { at_ns, ..Mark::default() },
+            other_lost: false,
         }
     }
 

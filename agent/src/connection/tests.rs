@@ -1,0 +1,137 @@
+//! Two directions put back together from records that come late, or never.
+
+use super::*;
+use crate::capture::Slot;
+
+const MS: u64 = 1_000_000;
+
+/// A server's connection that is asked `/0`, `/1`, ... one after the other, a millisecond each; without the
+/// records for which `lost` holds.
+struct Session {
+    connection: Connection,
+    offsets: [u64; 2],
+    at_ns: u64,
+    answered: Vec<u16>,
+    begun: usize,
+    lost: [bool; 2],
+}
+
+impl Session {
+    fn new() -> Self {
+        let socket = Socket {
+            cookie: 1,
+            slot: Slot(1),
+            at_ns: 0,
+            addresses: None,
+            unix_ends: None,
+            net_namespace: 0,
+            active: false,
+            passive: true,
+            connect_ns: None,
+            listening: false,
+            addressed: true,
+            found: false,
+        };
+        let connection = Connection::new(ProcessId(1), Some(socket), true);
+        Self {
+            connection,
+            offsets: [0; 2],
+            at_ns: 0,
+            answered: Vec::new(),
+            begun: 0,
+            lost: [false; 2],
+        }
+    }
+
+    fn hear(&mut self, work: impl FnOnce(&mut Connection, &mut dyn FnMut(Message))) {
+        let (begun, answered) = (&mut self.begun, &mut self.answered);
+        work(&mut self.connection, &mut |message| match message {
+            Message::Http(http1::Event::Request { .. }) => *begun += 1,
+            Message::Http(http1::Event::Response { head, .. }) => answered.push(head.status),
+            _ => {}
+        });
+    }
+
+    fn pass(&mut self, sent: bool, text: &str, lost: bool) {
+        let way = usize::from(sent);
+        let offset = self.offsets[way];
+        self.offsets[way] += text.len() as u64;
+        self.at_ns += MS / 2;
+        if lost {
+            self.lost[way] = true;
+            return;
+        }
+        let operation = Operation {
+            cookie: 1,
+            slot: Slot(1),
+            tid: 1,
+            sent,
+            at_ns: self.at_ns,
+            offset,
+            length: text.len() as u32,
+            payload: text.as_bytes(),
+            tail: &[],
+            end_of_stream: false,
+            error: 0,
+            lost_received: self.lost[0],
+            lost_sent: self.lost[1],
+            blocking: false,
+            queue_ns: None,
+            context: 0,
+            srtt_us: 0,
+            retransmits: 0,
+            run_delay_ns: 0,
+            exec_ns: 0,
+        };
+        self.lost = [false; 2];
+        self.hear(|connection, out| connection.operation(&operation, out));
+    }
+
+    fn exchange(&mut self, status: u16, lost: bool) {
+        self.pass(false, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", lost);
+        self.pass(true, &format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n"), lost);
+    }
+
+    fn wait(&mut self, ns: u64) {
+        self.at_ns += ns;
+        let now = self.at_ns;
+        self.hear(|connection, out| connection.tick(now, u64::MAX, out));
+    }
+
+    fn balanced(&self) {
+        let bytes = self.connection.bytes();
+        assert_eq!(bytes.received, bytes.parsed + bytes.not_understood + bytes.waiting);
+    }
+}
+
+#[test]
+fn exchanges_after_a_loss_stay_paired_however_fast_they_follow() {
+    let mut session = Session::new();
+    (0..3).for_each(|_| session.exchange(200, false));
+    (0..10).for_each(|_| session.exchange(201, true));
+    // Many before the hole is taken for real.
+    (0..15).for_each(|_| session.exchange(202, false));
+    session.wait(25 * MS);
+    (0..5).for_each(|_| session.exchange(203, false));
+    session.wait(25 * MS);
+    session.balanced();
+    let count = |status: u16| session.answered.iter().filter(|found| **found == status).count();
+    assert_eq!((count(200), count(201), count(203)), (3, 0, 5), "{:?}", session.answered);
+    assert!(count(202) >= 14, "the first shows where messages begin: {:?}", session.answered);
+    assert!(session.begun <= session.answered.len() + 1, "{}", session.begun);
+}
+
+#[test]
+fn a_lost_record_of_one_direction_spoils_no_later_exchange() {
+    for sent in [false, true] {
+        let mut session = Session::new();
+        session.exchange(200, false);
+        session.pass(false, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", !sent);
+        session.pass(true, "HTTP/1.1 201 x\r\nContent-Length: 0\r\n\r\n", sent);
+        (0..60).for_each(|_| session.exchange(202, false));
+        session.wait(25 * MS);
+        session.balanced();
+        let count = session.answered.iter().filter(|status| **status == 202).count();
+        assert!(count >= 58, "lost sent {sent}: {:?}", session.answered);
+    }
+}
