@@ -9,7 +9,7 @@
     clippy::print_stderr,
     clippy::string_slice,
     clippy::unwrap_used,
-    reason = "a test panics rather than returning an error, and shows what it measured"
+    reason = "tests: one panics rather than returning an error, and prints the figures it found"
 )]
 
 mod common;

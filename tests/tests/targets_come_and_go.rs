@@ -159,9 +159,7 @@ fn one_that_executes_another_program_is_looked_at_anew() {
     // Itself again: the port is listened on anew.
     load_each(&service, "/exec/again", 100, 1);
     wait::until("it listens again", PATIENCE, || {
-        let command = std::fs::read_to_string(format!("/proc/{}/cmdline", service.pid()))?;
-        let listens = std::net::TcpStream::connect(service.address()).is_ok();
-        Ok((command.contains("again") && listens).then_some(()))
+        Ok(service.output()?.contains("listening again").then_some(()))
     })
     .unwrap_or_else(|error| panic!("{error}: {}", service.output().unwrap()));
     traces(&tracing, &[service.pid()]);
@@ -179,7 +177,9 @@ fn one_that_executes_another_program_is_looked_at_anew() {
 fn load_each(service: &Service, path: &str, first: usize, count: usize) {
     let plan = Plan { keep_alive: false, ..Plan::new(service.address(), 1) };
     let report = loading::run(&plan, &gets(path, first, count), &AtomicBool::new(false));
-    assert_eq!(report.all_ok().unwrap().len(), count);
+    let answered = report.all_ok();
+    let answered = answered.unwrap_or_else(|e| panic!("{e:#}: {}", service.output().unwrap()));
+    assert_eq!(answered.len(), count);
 }
 
 /// Runs the script to its end as a program of its own.

@@ -1,6 +1,7 @@
 """A server that becomes another program, and a parent of children that live for one request.
 
-    serve [WORD]        answers on PORT; /exec/again replaces it by itself, /exec/sleep by another program
+    serve [WORD]        answers on PORT, after it has printed that it listens;
+                        /exec/again replaces it by itself, /exec/sleep by another program
     fork URL FIRST N    forks N children, one after the other, each of which asks URL/NUMBER and exits
     ask URL NUMBER      asks once and exits
 """
@@ -36,6 +37,7 @@ def fork(url, first, count):
 
 def serve():
     listener = socket.create_server(("127.0.0.1", int(os.environ["PORT"])), backlog=100)
+    print("listening", *sys.argv[2:], flush=True)
     while True:
         connection, _ = listener.accept()
         request = connection.makefile("rb")
