@@ -75,6 +75,8 @@ impl Exchange {
 /// bytes, and the server was done before the client had read the last of them.
 pub fn reconcile(client: &mut Exchange, server: &mut Exchange) {
     client.begun_by_ns = Some(server.start_ns());
+    // One distance to wall time for both: two samples differ by what the clock was slewed between them.
+    server.wall = client.wall;
     if matches!(client.end, Some((_, End::Complete { .. } | End::Closed { .. } | End::Upgraded))) {
         server.over_by_ns = Some(client.end_ns());
     }
