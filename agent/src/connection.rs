@@ -20,9 +20,6 @@ use stream::{Piece, Stream};
 /// Times that a connection which was met in its middle is given to show a message's beginning.
 const MAX_TRIES: u8 = 32;
 
-/// Pieces that wait at most for a hole in the other direction: beyond, the hole is taken for real at once.
-const MAX_BEHIND: usize = 64;
-
 /// Bytes kept of an undecided beginning.
 const MAX_UNDECIDED: usize = 1024;
 
@@ -156,9 +153,6 @@ pub struct Connection {
     streams: Ways<Stream>,
     /// Offset of each direction's first byte: TCP begins anywhere, parsers at 0.
     base: Ways<Option<u64>>,
-    /// Pieces that came while the other direction waits for an earlier one. Handed on before it, an answer
-    /// would come before its question, and nothing could be paired any more.
-    behind: Vec<Piece>,
     /// Pieces of a connection whose protocol isn't decided yet, in order.
     undecided: Vec<Piece>,
     from_start: bool,
@@ -179,7 +173,6 @@ impl Connection {
             protocol: Protocol::Undecided { tries: 0 },
             streams: Ways::default(),
             base: Ways::default(),
-            behind: Vec::new(),
             undecided: Vec::new(),
             from_start,
             bytes: Bytes::default(),
@@ -200,7 +193,7 @@ impl Connection {
         let mut bytes = self.bytes;
         bytes.waiting = self.streams.received.waiting_bytes()
             + self.streams.sent.waiting_bytes()
-            + self.behind.iter().chain(&self.undecided).map(Piece::length).sum::<u64>();
+            + self.undecided.iter().map(Piece::length).sum::<u64>();
         if let Protocol::Http1(http) = &self.protocol {
             for direction in [http1::Direction::Requests, http1::Direction::Responses] {
                 let counters = http.counters(direction);
@@ -258,11 +251,7 @@ impl Connection {
     /// Time passes: pieces that waited for an earlier one too long go on without it, and a connection that
     /// has been quiet for long enough ends what only silence can end.
     pub fn tick(&mut self, now_ns: u64, quiet_ns: u64, out: &mut dyn FnMut(Message)) {
-        for sent in [false, true] {
-            while self.streams.of(sent).is_overdue(now_ns) {
-                self.take_hole(sent, out);
-            }
-        }
+        self.deliver_waiting(now_ns, out);
         if now_ns.saturating_sub(self.last_ns) >= quiet_ns
             && let Protocol::Http1(http) = &mut self.protocol
         {
@@ -270,46 +259,40 @@ impl Connection {
         }
     }
 
+    /// While one direction waits for an earlier record, so does the other: a request that came after an
+    /// answer stays behind it, and a client that asks one after the other never seems to pipeline.
     fn accept(&mut self, sent: bool, piece: Piece, out: &mut dyn FnMut(Message)) {
-        if self.streams.of(!sent).waits() {
-            if self.behind.len() < MAX_BEHIND {
-                self.behind.push(piece);
-                return;
-            }
-            self.take_hole(!sent, out);
-        }
-        if let Some(piece) = self.streams.of(sent).accept(piece) {
+        let now_ns = piece.mark.at_ns;
+        let hold = self.streams.of(!sent).oldest_ns().is_some();
+        if let Some(piece) = self.streams.of(sent).accept(piece, hold) {
             self.deliver(sent, piece, out);
-            if self.streams.of(sent).has_next() {
-                let waiting = self.streams.of(sent).drain();
-                self.again(waiting, out);
-            }
+        }
+        self.deliver_waiting(now_ns, out);
+    }
+
+    /// Delivers what waits, in the order of time, up to a hole that may still be filled.
+    fn deliver_waiting(&mut self, now_ns: u64, out: &mut dyn FnMut(Message)) {
+        while let Some(sent) = self.older() {
+            let full = self.streams.received.is_full() || self.streams.sent.is_full();
+            let stream = self.streams.of(sent);
+            let overdue = full || stream.is_overdue(now_ns);
+            let next = stream.next();
+            let Some(piece) = next.or_else(|| overdue.then(|| stream.earliest()).flatten()) else {
+                return;
+            };
+            self.deliver(sent, piece, out);
         }
     }
 
-    /// Goes on without what belongs before the first piece that waits.
-    fn take_hole(&mut self, sent: bool, out: &mut dyn FnMut(Message)) {
-        let Some(first) = self.streams.of(sent).earliest() else { return };
-        self.deliver(sent, first, out);
-        let waiting = self.streams.of(sent).drain();
-        self.again(waiting, out);
-    }
-
-    /// Hands on what waited in one direction and what came behind it in the other, as they happened.
-    fn again(&mut self, mut pieces: Vec<Piece>, out: &mut dyn FnMut(Message)) {
-        pieces.append(&mut self.behind);
-        pieces.sort_by_key(|piece| piece.mark.at_ns);
-        for piece in pieces {
-            self.accept(piece.sent, piece, out);
-        }
+    /// Whether the oldest piece that waits was sent.
+    fn older(&mut self) -> Option<bool> {
+        let mut oldest = |sent: bool| self.streams.of(sent).oldest_ns().map(|at| (at, sent));
+        let (received, sent) = (oldest(false), oldest(true));
+        received.into_iter().chain(sent).min().map(|(_, sent)| sent)
     }
 
     fn flush_late(&mut self, out: &mut dyn FnMut(Message)) {
-        // Each round hands on one piece at least.
-        while let Some(sent) = [false, true].into_iter().find(|sent| self.streams.of(*sent).waits())
-        {
-            self.take_hole(sent, out);
-        }
+        self.deliver_waiting(u64::MAX, out);
     }
 
     /// One piece, in order. A hole before it shows by its offset, which the parser sees as well.

@@ -11,8 +11,8 @@ use crate::connection::Mark;
 /// below 5 ms with stolen CPU time.
 const PATIENCE_NS: u64 = 20_000_000;
 
-/// Pieces that wait at most: beyond, the hole is taken for real at once.
-const MAX_WAITING: usize = 16;
+/// Pieces of a direction that wait at most: beyond, the hole is taken for real at once.
+const MAX_WAITING: usize = 64;
 
 /// Bytes of one operation.
 #[derive(Clone, Debug)]
@@ -62,36 +62,49 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// Gives the piece back if it is next (or behind, which the parser sees); else keeps it.
-    pub(super) fn accept(&mut self, piece: Piece) -> Option<Piece> {
+    /// Gives the piece back if it is next (or behind, which the parser sees) and needn't wait for the other
+    /// direction either; else keeps it.
+    pub(super) fn accept(&mut self, piece: Piece, hold: bool) -> Option<Piece> {
         let ahead = self.next.is_some_and(|next| piece.offset > next);
-        if !ahead || self.waiting.len() >= MAX_WAITING {
+        if !ahead && !hold && self.waiting.is_empty() {
             return Some(piece);
         }
         self.waiting.push(piece);
         None
     }
 
-    /// Whether it is a waiting piece's turn.
-    pub(super) fn has_next(&self) -> bool {
-        self.next.is_some_and(|next| self.waiting.iter().any(|piece| piece.offset <= next))
+    /// When the oldest waiting piece passed.
+    pub(super) fn oldest_ns(&self) -> Option<u64> {
+        self.waiting.iter().map(|piece| piece.mark.at_ns).min()
     }
 
-    /// Takes all that waits, in no order.
-    pub(super) fn drain(&mut self) -> Vec<Piece> {
-        std::mem::take(&mut self.waiting)
-    }
-
-    /// Whether a piece has waited for long enough.
+    /// Whether the hole before what waits is to be taken for real.
     pub(super) fn is_overdue(&self, now_ns: u64) -> bool {
-        self.waiting.iter().any(|piece| now_ns.saturating_sub(piece.mark.at_ns) >= PATIENCE_NS)
+        self.oldest_ns().is_some_and(|at| now_ns.saturating_sub(at) >= PATIENCE_NS)
+    }
+
+    /// Whether more waits than may.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() > MAX_WAITING
+    }
+
+    /// A waiting piece whose turn it is.
+    pub(super) fn next(&mut self) -> Option<Piece> {
+        let index = match self.next {
+            Some(next) => self.waiting.iter().position(|piece| piece.offset <= next)?,
+            None => self.first()?,
+        };
+        Some(self.waiting.swap_remove(index))
     }
 
     /// The waiting piece with the lowest offset.
     pub(super) fn earliest(&mut self) -> Option<Piece> {
-        let index = (0..self.waiting.len())
-            .min_by_key(|index| self.waiting.get(*index).map(|p| p.offset))?;
+        let index = self.first()?;
         Some(self.waiting.swap_remove(index))
+    }
+
+    fn first(&self) -> Option<usize> {
+        (0..self.waiting.len()).min_by_key(|index| self.waiting.get(*index).map(|p| p.offset))
     }
 
     /// Moves past a piece that is being delivered. Returns the bytes of the hole before it.
@@ -99,11 +112,6 @@ impl Stream {
         let hole = self.next.map_or(0, |next| piece.offset.saturating_sub(next));
         self.next = Some(self.next.unwrap_or(0).max(piece.end()));
         hole
-    }
-
-    /// Whether pieces wait for an earlier one.
-    pub(super) fn waits(&self) -> bool {
-        !self.waiting.is_empty()
     }
 
     /// Bytes that wait.
@@ -129,15 +137,11 @@ mod tests {
     }
 
     fn deliver(stream: &mut Stream, piece: Piece, order: &mut Vec<u64>) {
-        let mut pieces = vec![piece];
-        while let Some(piece) = pieces.pop() {
-            if let Some(piece) = stream.accept(piece) {
-                stream.advance(&piece);
-                order.push(piece.offset);
-                if stream.has_next() {
-                    pieces.append(&mut stream.drain());
-                }
-            }
+        let mut piece = stream.accept(piece, false).or_else(|| stream.next());
+        while let Some(next) = piece {
+            stream.advance(&next);
+            order.push(next.offset);
+            piece = stream.next();
         }
     }
 
@@ -156,19 +160,20 @@ mod tests {
         let (mut stream, mut order) = (Stream::default(), Vec::new());
         deliver(&mut stream, piece(10, b"ab", 0), &mut order);
         deliver(&mut stream, piece(20, b"cd", 1_000), &mut order);
-        assert!(!stream.is_overdue(PATIENCE_NS));
+        assert!(!stream.is_overdue(PATIENCE_NS) && stream.next().is_none());
         assert!(stream.is_overdue(PATIENCE_NS + 1_000));
         let late = stream.earliest().unwrap();
         assert_eq!((late.offset, stream.advance(&late)), (20, 8));
     }
 
     #[test]
-    fn waiting_is_bounded() {
+    fn too_many_do_not_wait() {
         let (mut stream, mut order) = (Stream::default(), Vec::new());
         deliver(&mut stream, piece(0, b"a", 0), &mut order);
-        for index in 0..100 {
+        for index in 0..=MAX_WAITING as u64 {
+            assert!(!stream.is_full());
             deliver(&mut stream, piece(10 + index, b"a", 0), &mut order);
         }
-        assert!(stream.waiting.len() <= MAX_WAITING);
+        assert!(stream.is_full());
     }
 }
