@@ -81,7 +81,15 @@ impl Forest {
         }
     }
 
-    /// What no trace may break: a parent that this agent gives exists, is in the same trace, is of the
+    /// Spans whose parent this agent gave and did not deliver. None, where nothing is lost.
+    pub(crate) fn orphans(&self) -> Vec<&Span> {
+        let has_none = |span: &&Span| {
+            span.parent.is_some() && !span.parent_is_remote && self.parent(span).is_none()
+        };
+        self.spans.iter().filter(has_none).collect()
+    }
+
+    /// What no trace may break: a parent that this agent gives is in the same trace, is of the
     /// other kind (a server's a client's and the reverse) and concerns the same request; a client's parent
     /// is its own process's; times nest. Returns the spans that do, with why.
     pub(crate) fn broken(&self) -> Vec<String> {
@@ -89,10 +97,7 @@ impl Forest {
     }
 
     fn wrong(&self, span: &Span) -> Option<String> {
-        span.parent.as_ref()?;
-        let Some(parent) = self.parent(span) else {
-            return (!span.parent_is_remote).then(|| format!("no such parent: {span:?}"));
-        };
+        let parent = self.parent(span)?;
         let mut wrong = Vec::new();
         if parent.trace != span.trace {
             wrong.push("another trace");

@@ -98,6 +98,7 @@ impl Tracing {
         assert_eq!(forest.spans.len() as u64, status.spans, "spans made and spans delivered");
         let broken = forest.broken();
         assert!(broken.is_empty(), "{} spans are wrong: {}", broken.len(), broken[0]);
+        assert!(forest.orphans().is_empty(), "no such parent: {:?}", forest.orphans());
         let withheld = forest.spans.iter().filter(|span| span.withheld().is_some()).count();
         let counted = status.total.agent.parents_withheld;
         assert_eq!(withheld as u64, counted, "withheld parents marked and counted");
