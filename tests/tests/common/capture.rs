@@ -1,13 +1,4 @@
 //! An agent that traces scripts, and what must hold between their own counts, its spans and its books.
-#![allow(
-    clippy::allow_attributes,
-    dead_code,
-    unreachable_pub,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "each test file uses a part, and panics where a test does"
-)]
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -16,28 +7,28 @@ use serde_json::Value;
 use tempfile::TempDir;
 use wirespan::books::{ProcessStatus, Status};
 use wirespan_tests::agent::Agent;
-pub use wirespan_tests::script::Script;
+pub(crate) use wirespan_tests::script::Script;
 use wirespan_tests::spans::{self, CLIENT, SERVER, Span};
 use wirespan_tests::wait;
 
-pub const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// A name that no other test uses, in this process or another.
-pub fn unique(what: &str) -> String {
+pub(crate) fn unique(what: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("{what}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A running agent with a directory of its own.
-pub struct Bench {
-    pub agent: Agent,
+pub(crate) struct Bench {
+    pub(crate) agent: Agent,
     directory: TempDir,
     tag: String,
 }
 
 impl Bench {
     /// Starts an agent that traces the scripts whose name begins with `tag`.
-    pub fn start(tag: &str, arguments: &[&str]) -> Self {
+    pub(crate) fn start(tag: &str, arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = format!("file:{}", directory.path().join("spans.jsonl").display());
         let rule = format!("cmd=*sockets.py {tag}*");
@@ -48,12 +39,12 @@ impl Bench {
     }
 
     /// Starts a script and waits until it is traced.
-    pub fn script(&self, name: &str) -> Script {
+    pub(crate) fn script(&self, name: &str) -> Script {
         self.script_in(name, &[])
     }
 
     /// As [`Self::script`], behind a program that starts another.
-    pub fn script_in(&self, name: &str, before: &[&str]) -> Script {
+    pub(crate) fn script_in(&self, name: &str, before: &[&str]) -> Script {
         let mut script = Script::start_in(&format!("{}-{name}", self.tag), before).unwrap();
         let pid = outer_pid(&mut script);
         self.until("the script is traced", |status| {
@@ -63,7 +54,7 @@ impl Bench {
     }
 
     /// Waits until the agent's status satisfies the condition.
-    pub fn until(&self, what: &str, condition: impl Fn(&Status) -> bool) -> Status {
+    pub(crate) fn until(&self, what: &str, condition: impl Fn(&Status) -> bool) -> Status {
         let mut last = Status::default();
         let found = wait::until(what, LIMIT, || {
             last = serde_json::from_value(self.agent.status()?)?;
@@ -76,7 +67,7 @@ impl Bench {
 
     /// The books once nothing moves any more: all balances, every call that is over is placed and every
     /// span is exported, and a second look shows the same. `open`: calls that stay open.
-    pub fn settled(&self, open: u64) -> Status {
+    pub(crate) fn settled(&self, open: u64) -> Status {
         let quiet = |status: &Status| {
             status.check().is_empty()
                 && status.calls.open == open
@@ -93,17 +84,12 @@ impl Bench {
     }
 
     /// The spans of these scripts so far.
-    pub fn spans(&self) -> Vec<Span> {
+    pub(crate) fn spans(&self) -> Vec<Span> {
         spans::read(&self.directory.path().join("spans.jsonl")).unwrap()
     }
 
-    /// The line of a script's first process.
-    pub fn line(&self, status: &Status, script: &mut Script) -> ProcessStatus {
-        line(status, outer_pid(script))
-    }
-
     /// Waits until the books are those of what the script itself counted, exactly.
-    pub fn agrees(&self, script: &mut Script, open: u64) -> ProcessStatus {
+    pub(crate) fn agrees(&self, script: &mut Script, open: u64) -> ProcessStatus {
         let counts = script.run("COUNTS").unwrap();
         let number = |way: &str, what: &str| counts[way][what].as_u64().unwrap();
         let operations = number("receive", "operations") + number("send", "operations");
@@ -131,13 +117,13 @@ fn same(first: &Status, second: &Status) -> bool {
 }
 
 /// The line of a process.
-pub fn line(status: &Status, pid: i32) -> ProcessStatus {
+pub(crate) fn line(status: &Status, pid: i32) -> ProcessStatus {
     let found = status.processes.iter().find(|process| process.pid == pid);
     found.unwrap_or_else(|| panic!("no process {pid} in {status:#?}")).clone()
 }
 
 /// The number that the agent knows the script by: that of Python itself where others started it.
-pub fn outer_pid(script: &mut Script) -> i32 {
+pub(crate) fn outer_pid(script: &mut Script) -> i32 {
     let pids = script.pids().unwrap();
     let python = pids.iter().find(|pid| {
         let program = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
@@ -148,16 +134,16 @@ pub fn outer_pid(script: &mut Script) -> i32 {
 
 /// One request with its response, as the scripts make it.
 #[derive(Clone, Debug)]
-pub struct Exchange {
-    pub path: String,
-    pub status: u16,
-    pub request_bytes: usize,
-    pub response_bytes: usize,
+pub(crate) struct Exchange {
+    pub(crate) path: String,
+    pub(crate) status: u16,
+    pub(crate) request_bytes: usize,
+    pub(crate) response_bytes: usize,
 }
 
 impl Exchange {
     /// The `number`th of a series: no two are alike in anything that a span shows. (204 has no content.)
-    pub fn new(series: &str, number: usize) -> Self {
+    pub(crate) fn new(series: &str, number: usize) -> Self {
         Self {
             path: format!("/{series}/{number}"),
             status: u16::try_from(210 + number % 80).unwrap(),
@@ -168,7 +154,7 @@ impl Exchange {
 }
 
 /// Exactly one span of this kind for the exchange, and it tells what the exchange was.
-pub fn span_of<'a>(spans: &'a [Span], kind: i64, exchange: &Exchange) -> &'a Span {
+pub(crate) fn span_of<'a>(spans: &'a [Span], kind: i64, exchange: &Exchange) -> &'a Span {
     let found = spans_of(spans, kind, &exchange.path);
     assert_eq!(found.len(), 1, "spans of kind {kind} for {exchange:?}: {found:#?}");
     let span = found[0];
@@ -185,7 +171,7 @@ pub fn span_of<'a>(spans: &'a [Span], kind: i64, exchange: &Exchange) -> &'a Spa
 }
 
 /// Nothing that the span tells contradicts the exchange.
-pub fn assert_right(span: &Span, exchange: &Exchange) {
+pub(crate) fn assert_right(span: &Span, exchange: &Exchange) {
     let says = |key: &str, truth: i64| {
         let told = span.int(key).unwrap_or(truth);
         assert_eq!(told, truth, "{key} of {span:#?} against {exchange:?}");
@@ -198,12 +184,12 @@ pub fn assert_right(span: &Span, exchange: &Exchange) {
 }
 
 /// The spans of a kind for a path.
-pub fn spans_of<'a>(spans: &'a [Span], kind: i64, path: &str) -> Vec<&'a Span> {
+pub(crate) fn spans_of<'a>(spans: &'a [Span], kind: i64, path: &str) -> Vec<&'a Span> {
     spans.iter().filter(|span| span.kind == kind && span.path() == path).collect()
 }
 
 /// Both ends' spans, the server's under the client's and within it.
-pub fn both_ends<'a>(spans: &'a [Span], exchange: &Exchange) -> (&'a Span, &'a Span) {
+pub(crate) fn both_ends<'a>(spans: &'a [Span], exchange: &Exchange) -> (&'a Span, &'a Span) {
     let (client, server) = joined(spans, exchange);
     assert!(client.start_ns <= server.start_ns, "{client:#?} {server:#?}");
     assert!(client.end_ns >= server.end_ns, "{client:#?} {server:#?}");
@@ -212,7 +198,7 @@ pub fn both_ends<'a>(spans: &'a [Span], exchange: &Exchange) -> (&'a Span, &'a S
 
 /// Both ends' spans, the server's under the client's. Where lost bytes delayed one of them, the other has
 /// left before the two could correct each other's times.
-pub fn joined<'a>(spans: &'a [Span], exchange: &Exchange) -> (&'a Span, &'a Span) {
+pub(crate) fn joined<'a>(spans: &'a [Span], exchange: &Exchange) -> (&'a Span, &'a Span) {
     let client = span_of(spans, CLIENT, exchange);
     let server = span_of(spans, SERVER, exchange);
     assert_eq!(server.trace_id, client.trace_id, "{exchange:?}: {client:#?} {server:#?}");
@@ -222,29 +208,34 @@ pub fn joined<'a>(spans: &'a [Span], exchange: &Exchange) -> (&'a Span, &'a Span
 
 /// Connects two scripts over `family`; the sockets are `c` with its reader `cr` in the client and `s` with
 /// `sr` in the server, the listener `listener`.
-pub fn connect(client: &mut Script, server: &mut Script, family: &str) {
+pub(crate) fn connect(client: &mut Script, server: &mut Script, family: &str) {
     let place = server.run(&format!("listener, place = listen({family:?}); place")).unwrap();
     client.run(&format!("c = connect({}); cr = Reader(c)", python(&place))).unwrap();
     server.run("s = accept(listener); sr = Reader(s)").unwrap();
 }
 
 /// A JSON value as Python writes it.
-pub fn python(value: &Value) -> String {
+pub(crate) fn python(value: &Value) -> String {
     format!("json.loads({:?})", value.to_string())
 }
 
 /// How one end sends and receives: arguments of `send_all` and of `Reader.message` after the first.
 #[derive(Clone, Copy, Debug)]
-pub struct Calls {
-    pub send: &'static str,
-    pub receive: &'static str,
+pub(crate) struct Calls {
+    pub(crate) send: &'static str,
+    pub(crate) receive: &'static str,
 }
 
 /// One send, and receives of whatever is there.
-pub const PLAIN: Calls = Calls { send: "'sendto'", receive: "65536, 'recvfrom'" };
+pub(crate) const PLAIN: Calls = Calls { send: "'sendto'", receive: "65536, 'recvfrom'" };
 
 /// One exchange over the connection of [`connect`].
-pub fn exchange(client: &mut Script, server: &mut Script, calls: [Calls; 2], exchange: &Exchange) {
+pub(crate) fn exchange(
+    client: &mut Script,
+    server: &mut Script,
+    calls: [Calls; 2],
+    exchange: &Exchange,
+) {
     let [ours, theirs] = calls;
     let Exchange { path, status, request_bytes, response_bytes } = exchange;
     server

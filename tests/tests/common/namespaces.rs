@@ -1,27 +1,18 @@
 //! Network namespaces of a test's own, deleted when it ends, and a link between two of them.
-#![allow(
-    clippy::allow_attributes,
-    dead_code,
-    unreachable_pub,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "each test file uses a part, and panics where a test does"
-)]
 
 use std::process::Command;
 
 use wirespan_tests::script::Script;
 
 /// Two network namespaces with a link: 10.77.0.1 in the first, 10.77.0.2 in the second.
-pub struct Linked {
+pub(crate) struct Linked {
     /// The link's process; `link` in it is a `tun.Link`.
-    pub link: Script,
+    pub(crate) link: Script,
     names: [String; 2],
 }
 
 impl Linked {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let names = ["a", "b"].map(|end| format!("{name}-{end}"));
         for name in &names {
             ip(&["netns", "add", name]);
@@ -35,7 +26,7 @@ impl Linked {
     }
 
     /// What starts a program in the namespace.
-    pub fn within(&self, end: usize) -> [&str; 4] {
+    pub(crate) fn within(&self, end: usize) -> [&str; 4] {
         ["ip", "netns", "exec", &self.names[end]]
     }
 }

@@ -1,14 +1,5 @@
 //! The capture stage alone: every operation of traced scripts with the payload that was copied, which the
 //! agent itself never lets out.
-#![allow(
-    clippy::allow_attributes,
-    dead_code,
-    unreachable_pub,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "each test file uses a part, and panics where a test does"
-)]
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -20,44 +11,36 @@ use wirespan_tests::wait;
 
 /// One operation.
 #[derive(Clone, Debug)]
-pub struct Seen {
-    pub cookie: u64,
-    pub slot: Slot,
-    pub tid: u32,
-    pub sent: bool,
-    pub offset: u64,
-    pub length: u32,
-    pub payload: Vec<u8>,
-    pub tail: Vec<u8>,
-    pub end_of_stream: bool,
-    pub queue_ns: Option<u64>,
+pub(crate) struct Seen {
+    pub(crate) slot: Slot,
+    pub(crate) tid: u32,
+    pub(crate) sent: bool,
+    pub(crate) length: u32,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) tail: Vec<u8>,
 }
 
 impl Seen {
     fn of(operation: &Operation<'_>) -> Self {
         Self {
-            cookie: operation.cookie,
             slot: operation.slot,
             tid: operation.tid,
             sent: operation.sent,
-            offset: operation.offset,
             length: operation.length,
             payload: operation.payload.to_vec(),
             tail: operation.tail.to_vec(),
-            end_of_stream: operation.end_of_stream,
-            queue_ns: operation.queue_ns,
         }
     }
 }
 
 /// Loaded programs, and what they have told so far.
-pub struct Recorder {
+pub(crate) struct Recorder {
     capture: Capture,
-    pub seen: Vec<Seen>,
+    pub(crate) seen: Vec<Seen>,
 }
 
 impl Recorder {
-    pub fn load(burst_budget: u32) -> Self {
+    pub(crate) fn load(burst_budget: u32) -> Self {
         let settings = CaptureSettings {
             burst_budget,
             ring_bytes: 16 << 20,
@@ -69,14 +52,14 @@ impl Recorder {
     }
 
     /// Starts a script and traces it.
-    pub fn script(&mut self, name: &str) -> (Script, Slot) {
+    pub(crate) fn script(&mut self, name: &str) -> (Script, Slot) {
         let script = Script::start(name).unwrap();
         let slot = self.capture.trace(i32::try_from(script.pid()).unwrap()).unwrap();
         (script, slot)
     }
 
     /// Reads what there is until the script's own counts are reached; then the books are exactly those.
-    pub fn read(&mut self, script: &mut Script, slot: Slot) -> ProcessSlot {
+    pub(crate) fn read(&mut self, script: &mut Script, slot: Slot) -> ProcessSlot {
         let counts = script.run("COUNTS").unwrap();
         let number = |way: &str, what: &str| counts[way][what].as_u64().unwrap();
         let operations = [number("receive", "operations"), number("send", "operations")];
@@ -100,7 +83,7 @@ impl Recorder {
     }
 
     /// The operations of a process.
-    pub fn of(&self, slot: Slot) -> impl Iterator<Item = &Seen> {
+    pub(crate) fn of(&self, slot: Slot) -> impl Iterator<Item = &Seen> {
         self.seen.iter().filter(move |seen| seen.slot == slot)
     }
 
