@@ -7,4 +7,5 @@
 pub mod exchange;
 pub mod http1;
 pub mod limits;
+pub mod redis;
 pub mod w3c;

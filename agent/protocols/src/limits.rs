@@ -38,3 +38,45 @@ pub const TRACESTATE_BYTES: usize = 512;
 
 /// List-members longer than this go first when a `tracestate` is too long (same section).
 pub const TRACESTATE_LONG_MEMBER_BYTES: usize = 128;
+
+/// Longest Redis command name kept (the longest of Redis itself have 20 letters).
+pub const REDIS_NAME_BYTES: usize = 32;
+
+/// Most bytes of one Redis key or channel kept.
+pub const REDIS_KEY_BYTES: usize = 128;
+
+/// Most bytes of a Redis command's text kept; what follows shows as ` ...`.
+pub const REDIS_TEXT_BYTES: usize = 1024;
+
+/// Longest length or number line of RESP (`$`, `*`, `:`, ...), line end included.
+pub const REDIS_NUMBER_BYTES: usize = 32;
+
+/// Most bytes kept of a RESP simple string, error or number.
+pub const REDIS_LINE_KEPT_BYTES: usize = 256;
+
+/// Longest RESP simple string, error or number, and longest inline command (Redis' own limit).
+pub const REDIS_LINE_BYTES: usize = 64 * 1024;
+
+/// Most bytes of an inline command that are read.
+pub const REDIS_INLINE_KEPT_BYTES: usize = 1024;
+
+/// Most arguments of a Redis command (Redis' own limit before 7.0; a multiple of any real one).
+pub const REDIS_ARGUMENTS: i64 = 1024 * 1024;
+
+/// Longest bulk string of RESP. Redis' default is 512 MiB and configurable.
+pub const REDIS_BULK_BYTES: i64 = 1 << 40;
+
+/// Deepest nesting of a Redis reply.
+pub const REDIS_DEPTH: usize = 32;
+
+/// Most commands of one connection that wait for their reply and are told; those beyond are only counted.
+pub const REDIS_OPEN_EXCHANGES: usize = 1024;
+
+/// Most commands of one connection that wait for their reply at all.
+pub const REDIS_OPEN_COMMANDS: usize = 8 * 1024;
+
+/// Most captured bytes of replies held while their commands' records are awaited.
+pub const REDIS_HELD_BYTES: usize = 64 * 1024;
+
+/// Most pieces of replies held.
+pub const REDIS_HELD_PIECES: usize = 256;

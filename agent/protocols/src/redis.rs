@@ -1,0 +1,36 @@
+//! Redis as a passive observer sees it: two captured byte streams in, commands with their replies out.
+//!
+//! By the specification of RESP2 and RESP3
+//! (<https://redis.io/docs/latest/develop/reference/protocol-spec/>): arrays of bulk strings and inline
+//! commands one way, every reply type the other. Replies pair with commands by order alone, and clients
+//! pipeline as a matter of course: where the order could be wrong, nothing is paired (`connection` has
+//! the rule). Values never leave this module, keys do.
+//!
+//! Left out: what `MONITOR`, `SYNC` and `PSYNC` send; the elements of replies; RESP over a cluster's bus;
+//! an inline command longer than is kept is known by its beginning.
+
+mod command;
+mod connection;
+mod detect;
+mod error;
+mod event;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+mod inline;
+mod reply;
+mod request;
+mod requests;
+mod responses;
+mod session;
+mod stream;
+mod table;
+
+pub use crate::exchange::{Abandon, Counters, Direction, EndError, Skip};
+pub use command::Command;
+pub use connection::Connection;
+pub use detect::{Detected, detect};
+pub use event::{End, Event, Fact, PushKind};
+pub use reply::Reply;
+
+#[cfg(test)]
+mod tests;

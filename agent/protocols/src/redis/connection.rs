@@ -1,0 +1,420 @@
+//! Both directions of one Redis connection: which commands are open, and what is certain of them.
+//!
+//! Replies pair with commands by order alone, and a client may have any number of them under way at any
+//! time, so nothing in the streams themselves shows how many replies are still owed after a loss. Hence:
+//!
+//! - Lost request bytes leave the commands before them certain: their replies come first, and pair. Then
+//!   nothing does.
+//! - Lost reply bytes (other than within a string of known length) leave nothing certain. If the reply at
+//!   hand was the only one awaited, it is still told, as inferred.
+//! - Pairing begins anew when nothing can be owed. Of a client that never sends before it has read all
+//!   that it waits for (redis-py says its name; the caller may know), that is so whenever it sends after
+//!   it received. Of any other it takes a trial between two quiet moments: from the first one on commands
+//!   and replies are counted against each other, but not told; if they are even at the next one, and
+//!   never were more replies than commands, none was owed. That errs only if a command that doesn't
+//!   block stayed unanswered through both, for the whole of what the caller calls quiet. A connection met
+//!   in the middle begins so too.
+//!
+//! What each direction does with its bytes is in `requests` and `responses`.
+
+use std::collections::VecDeque;
+
+use super::{
+    event::{Event, Fact},
+    reply, request,
+    session::{Answers, Kind, Session},
+    stream::{Piece, Stream},
+    table::Shape,
+};
+use crate::exchange::{Abandon, Counters, Direction, EndError, Skip};
+
+/// Where events go.
+pub(super) type Out<'a, M> = dyn FnMut(Event<M>) + 'a;
+
+/// Whether a direction took all of a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    Taken,
+    /// The rest has to wait for the other direction.
+    Hold,
+}
+
+/// How certain the pairing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tracking {
+    Certain,
+    /// Counted, not told. `paired`: at least one reply since.
+    Trial {
+        paired: bool,
+    },
+    /// Commands were lost behind those that are open.
+    Draining,
+    /// Nobody knows what is owed.
+    Lost,
+    /// As `Lost`, for good.
+    Silent,
+    /// No longer commands and replies.
+    Opaque,
+}
+
+/// A command that waits for its reply.
+#[derive(Debug)]
+pub(super) struct Entry<M> {
+    /// `None`: not told.
+    pub(super) ordinal: Option<u64>,
+    pub(super) kind: Kind,
+    pub(super) shape: Shape,
+    pub(super) answers: Answers,
+    pub(super) queued: bool,
+    pub(super) blocking: bool,
+    pub(super) doubtful: bool,
+    /// Confirmations so far.
+    pub(super) confirmed: Option<Box<Confirmed<M>>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Confirmed<M> {
+    pub(super) first: M,
+    pub(super) bytes: u64,
+    pub(super) count: u64,
+}
+
+/// The reply that was being read when its framing was lost.
+#[derive(Debug)]
+pub(super) struct LostReply<M> {
+    pub(super) ordinal: u64,
+    pub(super) first: M,
+    pub(super) last: M,
+    pub(super) reply: Option<reply::Reply>,
+    pub(super) bytes: u64,
+}
+
+/// What was sent since the server was last heard, while nothing is certain.
+#[derive(Debug)]
+pub(super) enum Parked<M> {
+    None,
+    /// One command that may keep the client waiting: silence behind it is no riddle.
+    Blocking(Entry<M>),
+    Unknown,
+}
+
+/// A Redis connection seen from beside it.
+///
+/// `M` is the caller's mark (a time, a thread), cloned from the pieces into the events. Offsets count
+/// from the first byte of each stream, which is 0 for a connection seen from its start. Pieces of one
+/// direction come in the order of their offsets; between the directions order may be slightly off: a
+/// reply that comes before its command is held for it.
+///
+/// A connection whose lost bytes can't be placed in a direction needs [`Self::on_gap`] for both.
+#[derive(Debug)]
+pub struct Connection<M> {
+    pub(super) requests: Stream<M>,
+    pub(super) responses: Stream<M>,
+    pub(super) request: Option<Box<request::Parser<M>>>,
+    pub(super) reply: Option<Box<reply::Parser<M>>>,
+    pub(super) lost_reply: Option<Box<LostReply<M>>>,
+    pub(super) open: VecDeque<Entry<M>>,
+    pub(super) open_told: usize,
+    pub(super) tracking: Tracking,
+    pub(super) parked: Parked<M>,
+    /// The client takes turns: it never sends before it has read all that it waits for.
+    pub(super) turns: bool,
+    /// Something was received since something was last sent.
+    pub(super) answered: bool,
+    pub(super) session: Session,
+    told: (Option<u32>, Option<u8>),
+    pub(super) next_exchange: u64,
+}
+
+impl<M: Clone> Connection<M> {
+    /// A connection seen `from_start`, or met in the middle.
+    ///
+    /// Met in the middle, each direction's first piece sets its offset: what is lost between the meeting
+    /// and that piece can't be noticed.
+    #[must_use]
+    pub fn new(from_start: bool) -> Self {
+        let session = Session::new(from_start);
+        Self {
+            requests: Stream::new(from_start),
+            responses: Stream::new(from_start),
+            request: None,
+            reply: None,
+            lost_reply: None,
+            open: VecDeque::new(),
+            open_told: 0,
+            tracking: if from_start { Tracking::Certain } else { Tracking::Lost },
+            parked: Parked::None,
+            turns: false,
+            answered: false,
+            told: (session.database, session.protocol),
+            session,
+            next_exchange: 0,
+        }
+    }
+
+    /// Says that this client never sends before it has read all that it waits for, as redis-py does
+    /// (where it names itself with `CLIENT SETINFO` that is found out). Of a client that does otherwise
+    /// this would make wrong pairs.
+    pub fn takes_turns(&mut self) {
+        self.turns = true;
+    }
+
+    /// Takes a piece: `bytes` begin at stream offset `offset`, and `missing` further bytes followed them
+    /// on the wire but were not captured. An offset beyond the expected one makes a hole, which is
+    /// the same as missing bytes; what lies before the expected one has passed already and is skipped.
+    pub fn on_bytes(
+        &mut self,
+        direction: Direction,
+        offset: u64,
+        bytes: &[u8],
+        missing: u64,
+        mark: &M,
+        out: &mut impl FnMut(Event<M>),
+    ) {
+        let mut piece = Piece { offset, bytes, missing, mark, start: true };
+        let placed = self.stream_mut(direction).place(&mut piece);
+        if placed.overlap > 0 {
+            self.skip(direction, placed.overlap, Skip::Overlap, out);
+        }
+        if placed.hole > 0 {
+            let hole = Piece {
+                offset: offset.saturating_sub(placed.hole),
+                bytes: &[],
+                missing: placed.hole,
+                mark,
+                start: true,
+            };
+            self.feed(direction, hole, out);
+        }
+        self.feed(direction, piece, out);
+    }
+
+    /// Bytes of a direction were lost and how they lie is unknown.
+    ///
+    /// Offsets still count: if they show a hole at the direction's next piece, that is another loss, for
+    /// nobody can tell whether it is the same.
+    pub fn on_gap(&mut self, direction: Direction, out: &mut impl FnMut(Event<M>)) {
+        if self.stream(direction).has_ended() {
+            return;
+        }
+        match direction {
+            Direction::Requests => self.lose_requests(out),
+            Direction::Responses => self.lose_responses(out),
+        }
+        self.release(out);
+    }
+
+    /// A direction ended, orderly (`None`) or not. Ends what can't be answered any more; once both
+    /// directions have ended every exchange is over.
+    pub fn on_end(
+        &mut self,
+        direction: Direction,
+        error: Option<EndError>,
+        mark: &M,
+        out: &mut impl FnMut(Event<M>),
+    ) {
+        let stream = self.stream_mut(direction);
+        if stream.has_ended() {
+            return;
+        }
+        stream.ending = Some((error, mark.clone()));
+        if direction == Direction::Requests {
+            self.finish_cut(out);
+        }
+        self.release(out);
+        if self.requests.has_ended() {
+            // Nothing will come that they could wait for.
+            let held = self.responses.held.clear();
+            self.skip(Direction::Responses, held, Skip::UnpairedResponse, out);
+        }
+        self.settle(out);
+    }
+
+    /// The connection has been quiet for a while, longer than any but a blocking command takes: replies
+    /// whose end can only be inferred end now, held bytes are dropped, and pairing may begin anew.
+    pub fn on_idle(&mut self, out: &mut impl FnMut(Event<M>)) {
+        self.end_inferred(out);
+        if !self.responses.held.is_empty() {
+            return self.give_up(Tracking::Lost, Abandon::Gap, Skip::HeldTooLong, out);
+        }
+        match (self.tracking, &self.parked) {
+            (Tracking::Lost, Parked::None | Parked::Blocking(_)) => {
+                self.tracking = Tracking::Trial { paired: false };
+                if let Parked::Blocking(entry) = std::mem::replace(&mut self.parked, Parked::None) {
+                    self.open.push_back(entry);
+                }
+            }
+            (Tracking::Trial { paired: true }, _)
+                if self.request.is_none() && self.reply.is_none() && self.only_blocked() =>
+            {
+                self.tracking = Tracking::Certain;
+                self.tell_facts(out);
+            }
+            _ => {}
+        }
+    }
+
+    /// What became of a direction's bytes so far.
+    #[must_use]
+    pub fn counters(&self, direction: Direction) -> Counters {
+        let unfinished = match direction {
+            Direction::Requests => self.request.as_ref().map_or(0, |request| request.bytes),
+            Direction::Responses => self.reply.as_ref().map_or(0, |reply| reply.bytes),
+        };
+        self.stream(direction).counters(unfinished)
+    }
+
+    /// How many exchanges are neither over nor abandoned.
+    #[must_use]
+    pub fn open_exchanges(&self) -> usize {
+        self.open_told + usize::from(self.lost_reply.is_some())
+    }
+
+    pub(super) fn stream(&self, direction: Direction) -> &Stream<M> {
+        match direction {
+            Direction::Requests => &self.requests,
+            Direction::Responses => &self.responses,
+        }
+    }
+
+    pub(super) fn stream_mut(&mut self, direction: Direction) -> &mut Stream<M> {
+        match direction {
+            Direction::Requests => &mut self.requests,
+            Direction::Responses => &mut self.responses,
+        }
+    }
+
+    fn feed(&mut self, direction: Direction, mut piece: Piece<'_, M>, out: &mut Out<'_, M>) {
+        if piece.is_empty() {
+            return;
+        }
+        if direction == Direction::Requests {
+            self.advance_requests(&mut piece, out);
+        } else {
+            let behind = !self.responses.held.is_empty();
+            if (behind || self.advance_responses(&mut piece, out) == Flow::Hold)
+                && !self.responses.held.push(&piece)
+            {
+                self.skip(direction, piece.len(), Skip::HeldTooLong, out);
+                self.give_up(Tracking::Lost, Abandon::Gap, Skip::HeldTooLong, out);
+            }
+        }
+        self.release(out);
+        self.settle(out);
+    }
+
+    /// Hands on what was held and needn't be any more.
+    fn release(&mut self, out: &mut Out<'_, M>) {
+        while let Some(held) = self.responses.held.pop() {
+            let mut piece = held.piece();
+            let before = piece.len();
+            if self.advance_responses(&mut piece, out) == Flow::Hold {
+                let taken = before - piece.len();
+                self.responses.held.put_back(held, taken);
+                return;
+            }
+        }
+    }
+
+    /// Ends a direction that has ended, once nothing of it is held.
+    fn settle(&mut self, out: &mut Out<'_, M>) {
+        if let Some((error, _)) = self.requests.ending.take() {
+            self.requests.ended = Some(error);
+        }
+        if self.responses.held.is_empty()
+            && let Some((error, mark)) = self.responses.ending.take()
+        {
+            self.responses.ended = Some(error);
+            self.end_responses(error, &mark, out);
+        }
+    }
+
+    pub(super) fn skip(
+        &mut self,
+        direction: Direction,
+        bytes: u64,
+        reason: Skip,
+        out: &mut Out<'_, M>,
+    ) {
+        if bytes > 0 {
+            self.stream_mut(direction).count_skipped(bytes);
+            out(Event::Skipped { direction, bytes, reason });
+        }
+    }
+
+    /// Whether what is open can be so through any silence.
+    fn only_blocked(&self) -> bool {
+        match (self.open.front(), self.open.len()) {
+            (None, _) => true,
+            (Some(entry), 1) => entry.blocking,
+            _ => false,
+        }
+    }
+
+    pub(super) fn push_open(&mut self, entry: Entry<M>) {
+        self.open_told += usize::from(entry.ordinal.is_some());
+        self.open.push_back(entry);
+    }
+
+    pub(super) fn pop_open(&mut self) -> Option<Entry<M>> {
+        let entry = self.open.pop_front()?;
+        self.open_told -= usize::from(entry.ordinal.is_some());
+        Some(entry)
+    }
+
+    /// Gives up what is open: what follows pairs only once pairing has begun anew, if `to` allows.
+    pub(super) fn give_up(
+        &mut self,
+        to: Tracking,
+        reason: Abandon,
+        held: Skip,
+        out: &mut Out<'_, M>,
+    ) {
+        self.end_inferred(out);
+        while let Some(entry) = self.pop_open() {
+            if let Some(exchange) = entry.ordinal {
+                out(Event::Abandoned { exchange, reason });
+            }
+        }
+        if let Some(request) = self.request.take() {
+            self.skip(Direction::Requests, request.bytes, Skip::Resync, out);
+        }
+        if let Some(reply) = self.reply.take() {
+            self.skip(Direction::Responses, reply.bytes, Skip::Resync, out);
+        }
+        let held_bytes = self.responses.held.clear();
+        self.skip(Direction::Responses, held_bytes, held, out);
+        self.parked = Parked::Unknown;
+        self.tracking = to;
+        self.session = Session::new(false);
+        self.tell_facts(out);
+    }
+
+    /// The streams don't fit together, or can't be followed.
+    pub(super) fn desync(&mut self, reason: Abandon, out: &mut Out<'_, M>) {
+        self.give_up(Tracking::Lost, reason, Skip::UnpairedResponse, out);
+    }
+
+    /// Ends the reply whose framing was lost: it is over, whatever its length was.
+    pub(super) fn end_inferred(&mut self, out: &mut Out<'_, M>) {
+        if let Some(lost) = self.lost_reply.take() {
+            let LostReply { ordinal: exchange, first, last, reply, bytes } = *lost;
+            out(Event::Response { exchange, first });
+            out(Event::End { exchange, last, end: super::End::Inferred { reply, bytes } });
+        }
+    }
+
+    /// Tells facts that changed; while nothing is certain none is known.
+    pub(super) fn tell_facts(&mut self, out: &mut Out<'_, M>) {
+        let known = matches!(self.tracking, Tracking::Certain | Tracking::Draining);
+        let facts =
+            if known { (self.session.database, self.session.protocol) } else { (None, None) };
+        let told = std::mem::replace(&mut self.told, facts);
+        if told.0 != facts.0 {
+            out(Event::Session(Fact::Database(facts.0)));
+        }
+        if told.1 != facts.1 {
+            out(Event::Session(Fact::Protocol(facts.1)));
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What a Redis connection reports: one type at the parser's far boundary.
+
+use super::{command::Command, reply::Reply};
+use crate::exchange::{Abandon, Direction, EndError, Skip};
+
+/// What happened on a connection. `M` is the caller's mark of a piece, as it was handed in.
+///
+/// Of one exchange, in this order: `Request`, then `RequestEnd` (or not, where its end was not seen),
+/// then `Response` (or not), then exactly one of `End` and `Abandoned`. `Response` is told together with
+/// what ends the exchange.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event<M> {
+    /// A command is complete, or is known to be cut.
+    Request {
+        /// Ordinal of the exchange on this connection, from 0 in the order of the commands.
+        exchange: u64,
+        /// Stream offset of the command's first byte.
+        offset: u64,
+        /// Mark of the piece with that byte.
+        first: M,
+        /// What the command says.
+        request: Command,
+    },
+    /// The command's last byte passed.
+    RequestEnd {
+        /// The exchange.
+        exchange: u64,
+        /// Mark of the piece with the last byte.
+        last: M,
+        /// Bytes of the command, as sent.
+        bytes: u64,
+    },
+    /// The reply began. Where there is one confirmation per channel, the first of them.
+    Response {
+        /// The exchange.
+        exchange: u64,
+        /// Mark of the piece with the reply's first byte.
+        first: M,
+    },
+    /// The exchange is over.
+    End {
+        /// The exchange.
+        exchange: u64,
+        /// Mark of the piece with the reply's last byte, or of the event that ended the exchange.
+        last: M,
+        /// How it ended.
+        end: End,
+    },
+    /// The exchange will never be known in full: no span from it.
+    Abandoned {
+        /// The exchange.
+        exchange: u64,
+        /// Why.
+        reason: Abandon,
+    },
+    /// What the server sent without being asked by the command at hand: a published message, a
+    /// confirmation that no command waits for, an invalidation.
+    Push {
+        /// Mark of the piece with the first byte.
+        first: M,
+        /// Mark of the piece with the last byte.
+        last: M,
+        /// What it is.
+        kind: PushKind,
+        /// A message's channel, as far as it is kept ([`crate::limits::REDIS_KEY_BYTES`]).
+        channel: Option<Box<str>>,
+        /// Bytes of it, framing among them.
+        bytes: u64,
+    },
+    /// Something about the connection has become known, or unknown again. Facts come in the order of the
+    /// replies: an exchange ran under the facts told before its `End`; the fact that a command causes
+    /// comes right after its own.
+    Session(Fact),
+    /// Bytes that made no message, for the books.
+    Skipped {
+        /// Where they were.
+        direction: Direction,
+        /// How many, uncaptured ones among them.
+        bytes: u64,
+        /// Why.
+        reason: Skip,
+    },
+}
+
+/// A fact about a connection. A connection seen from its start begins with database 0 and RESP2, one met
+/// in the middle with neither known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// The selected database; `None`: no longer known.
+    Database(Option<u32>),
+    /// The version of RESP; `None`: no longer known.
+    Protocol(Option<u8>),
+}
+
+/// What was pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushKind {
+    /// A published message (`message`, `pmessage`, `smessage`).
+    Message,
+    /// A subscription begins or ends, and no command waits for the word.
+    Confirmation,
+    /// Anything else that RESP3 pushes, such as `invalidate`.
+    Other,
+}
+
+/// How an exchange ended. `bytes` is the reply as sent, framing among them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The reply ended.
+    Complete {
+        /// What it was.
+        reply: Reply,
+        /// Bytes of it.
+        bytes: u64,
+    },
+    /// Capture cut the reply where its length could not be known; the next command, silence or the
+    /// stream's end told that it was over.
+    Inferred {
+        /// What it was; `None`: that much was not captured. Sizes are lower bounds.
+        reply: Option<Reply>,
+        /// Bytes known to be its.
+        bytes: u64,
+    },
+    /// None is to come: the client asked for none (`CLIENT REPLY`), or there are as many confirmations as
+    /// subscriptions (`UNSUBSCRIBE` of all), which is not waited for.
+    NoReply,
+    /// A reset or a timeout cut the reply.
+    Reset {
+        /// Bytes up to then.
+        bytes: u64,
+        /// Which.
+        error: EndError,
+    },
+    /// The server's FIN came in the middle of the reply.
+    Truncated {
+        /// Bytes up to then.
+        bytes: u64,
+    },
+    /// The connection ended before any reply.
+    NoResponse {
+        /// `None`: by an orderly FIN.
+        error: Option<EndError>,
+    },
+}

@@ -1,0 +1,372 @@
+//! The response direction of a Redis connection: each reply answers the first open command, unless it is
+//! none.
+
+use super::{
+    connection::{Confirmed, Connection, Entry, Flow, LostReply, Out, Parked, Tracking},
+    event::{End, Event, PushKind},
+    reply::{Elements, Parser, Progress, Reply},
+    session::{Answers, Channels, Kind},
+    stream::Piece,
+    table::Shape,
+};
+use crate::exchange::{Abandon, Direction, EndError, Skip};
+
+/// What an array or push is, by its first element.
+enum Sort {
+    Message {
+        channel: Option<Box<str>>,
+    },
+    Confirmation {
+        subscribe: bool,
+        of: Channels,
+    },
+    Pong,
+    Other,
+    /// That was not captured.
+    Unclear,
+}
+
+impl<M: Clone> Connection<M> {
+    pub(super) fn advance_responses(
+        &mut self,
+        piece: &mut Piece<'_, M>,
+        out: &mut Out<'_, M>,
+    ) -> Flow {
+        while !piece.is_empty() {
+            match self.tracking {
+                _ if self.responses.ended.is_some() => {
+                    self.skip_responses(piece, Skip::Resync, out);
+                }
+                Tracking::Certain | Tracking::Trial { .. } | Tracking::Draining => {
+                    if self.reply.is_none() && self.begin_reply(piece, out) == Flow::Hold {
+                        return Flow::Hold;
+                    }
+                    self.continue_reply(piece, out);
+                }
+                Tracking::Lost => {
+                    self.parked = Parked::None;
+                    self.answered = true;
+                    match &mut self.lost_reply {
+                        Some(lost) => {
+                            lost.last = piece.mark.clone();
+                            let bytes = piece.drain();
+                            lost.bytes = lost.bytes.saturating_add(bytes);
+                            self.responses.count_message(bytes);
+                        }
+                        None => self.skip_responses(piece, Skip::UnpairedResponse, out),
+                    }
+                }
+                Tracking::Silent => self.skip_responses(piece, Skip::UnpairedResponse, out),
+                Tracking::Opaque => self.skip_responses(piece, Skip::AfterUpgrade, out),
+            }
+        }
+        Flow::Taken
+    }
+
+    fn skip_responses(&mut self, piece: &mut Piece<'_, M>, reason: Skip, out: &mut Out<'_, M>) {
+        self.skip(Direction::Responses, piece.drain(), reason, out);
+    }
+
+    /// Begins a reply, if something was asked or needn't be. Changes state when neither is so.
+    fn begin_reply(&mut self, piece: &Piece<'_, M>, out: &mut Out<'_, M>) -> Flow {
+        let first = piece.bytes.first().copied();
+        let in_array = first == Some(b'*') && (self.session.is_subscriber() || self.session.strays);
+        if self.open.is_empty() && first != Some(b'>') && !in_array {
+            if self.session.doubt {
+                // A command that asked not to be answered was, so nothing is as it seems.
+                self.give_up(Tracking::Silent, Abandon::Unpaired, Skip::UnpairedResponse, out);
+            } else if self.tracking == Tracking::Certain && !self.requests.has_ended() {
+                return Flow::Hold;
+            } else {
+                self.desync(Abandon::Unpaired, out);
+            }
+            return Flow::Taken;
+        }
+        if first.is_none() {
+            // Whole replies may have been in what was lost.
+            self.lose_responses(out);
+            return Flow::Taken;
+        }
+        let of_front = self.open.front().is_some_and(|entry| {
+            matches!(entry.answers, Answers::Confirmations { .. }) || entry.kind == Kind::Ping
+        });
+        self.reply = Some(Box::new(Parser::new(piece.mark.clone(), in_array || of_front)));
+        Flow::Taken
+    }
+
+    fn continue_reply(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {
+        let Some(mut parser) = self.reply.take() else { return };
+        self.answered = true;
+        match parser.feed(piece) {
+            Progress::More => self.reply = Some(parser),
+            Progress::Done => self.reply_over(&parser, piece.mark, out),
+            Progress::Lost => {
+                self.reply = Some(parser);
+                self.lose_responses(out);
+            }
+            Progress::Broken => {
+                self.skip(Direction::Responses, parser.bytes, Skip::NotHttp, out);
+                self.desync(Abandon::Broken, out);
+            }
+        }
+    }
+
+    fn reply_over(&mut self, parser: &Parser<M>, last: &M, out: &mut Out<'_, M>) {
+        let Some(reply) = parser.reply() else { return self.misfit(parser, out) };
+        if !parser.push && !parser.is_watched_array() {
+            return self.pair(parser, reply, false, last, out);
+        }
+        let confirming = self
+            .open
+            .front()
+            .is_some_and(|entry| matches!(entry.answers, Answers::Confirmations { .. }));
+        let listening = confirming || self.session.is_subscriber() || self.session.strays;
+        match sort(&parser.elements) {
+            Sort::Message { channel } if parser.push || listening => {
+                self.pushed(parser, PushKind::Message, channel, last, out);
+            }
+            Sort::Confirmation { subscribe, of } if parser.push || listening => {
+                self.confirmation(parser, subscribe, of, last, out);
+            }
+            Sort::Unclear if listening => self.misfit(parser, out),
+            _ if parser.push => self.pushed(parser, PushKind::Other, None, last, out),
+            Sort::Pong => self.pair(parser, reply, true, last, out),
+            // To a subscriber RESP2 answers nothing else in an array.
+            _ if self.session.is_subscriber() => self.misfit(parser, out),
+            _ => self.pair(parser, reply, false, last, out),
+        }
+    }
+
+    /// This is not the reply that had to come.
+    fn misfit(&mut self, parser: &Parser<M>, out: &mut Out<'_, M>) {
+        self.skip(Direction::Responses, parser.bytes, Skip::UnpairedResponse, out);
+        self.desync(Abandon::Unpaired, out);
+    }
+
+    fn pushed(
+        &mut self,
+        parser: &Parser<M>,
+        kind: PushKind,
+        channel: Option<Box<str>>,
+        last: &M,
+        out: &mut Out<'_, M>,
+    ) {
+        self.responses.count_message(parser.bytes);
+        let (first, last, bytes) = (parser.first.clone(), last.clone(), parser.bytes);
+        out(Event::Push { first, last, kind, channel, bytes });
+    }
+
+    fn confirmation(
+        &mut self,
+        parser: &Parser<M>,
+        subscribe: bool,
+        of: Channels,
+        last: &M,
+        out: &mut Out<'_, M>,
+    ) {
+        let Some(count) = parser.elements.count else { return self.misfit(parser, out) };
+        self.session.confirmed(of, count, !parser.push);
+        let Some(entry) = self.open.front_mut() else {
+            return self.pushed(parser, PushKind::Confirmation, None, last, out);
+        };
+        let left = match &mut entry.answers {
+            Answers::Confirmations { subscribe: wanted, of: channels, left }
+                if *wanted == subscribe && *channels == of =>
+            {
+                *left = left.saturating_sub(1);
+                *left
+            }
+            _ => return self.pushed(parser, PushKind::Confirmation, None, last, out),
+        };
+        let confirmed = entry.confirmed.get_or_insert_with(|| {
+            Box::new(Confirmed { first: parser.first.clone(), bytes: 0, count: 0 })
+        });
+        confirmed.bytes = confirmed.bytes.saturating_add(parser.bytes);
+        confirmed.count += 1;
+        let (first, bytes, items) = (confirmed.first.clone(), confirmed.bytes, confirmed.count);
+        if entry.ordinal.is_some() {
+            self.responses.count_message(parser.bytes);
+        } else {
+            self.skip(Direction::Responses, parser.bytes, Skip::UnpairedResponse, out);
+        }
+        if left == 0
+            && let Some(entry) = self.pop_open()
+        {
+            self.finish(&entry, first, last, Reply::Array { items }, bytes, out);
+        }
+    }
+
+    /// A reply to the first open command.
+    fn pair(
+        &mut self,
+        parser: &Parser<M>,
+        reply: Reply,
+        pong: bool,
+        last: &M,
+        out: &mut Out<'_, M>,
+    ) {
+        let Some(entry) = self.open.front() else { return self.misfit(parser, out) };
+        let failed = matches!(reply, Reply::Error { .. });
+        if entry.doubtful && failed {
+            // It may be a command's that asked not to be answered.
+            self.skip(Direction::Responses, parser.bytes, Skip::UnpairedResponse, out);
+            let reason = Abandon::Unpaired;
+            return self.give_up(Tracking::Silent, reason, Skip::UnpairedResponse, out);
+        }
+        if !fits(entry, &reply, pong) {
+            return self.misfit(parser, out);
+        }
+        let Some(entry) = self.pop_open() else { return };
+        if entry.ordinal.is_some() {
+            self.responses.count_message(parser.bytes);
+        } else {
+            self.skip(Direction::Responses, parser.bytes, Skip::UnpairedResponse, out);
+        }
+        if !failed && reply != Reply::Nil {
+            self.session.answered(entry.kind, entry.queued);
+        }
+        let monitors = entry.kind == Kind::Monitor && reply == Reply::Ok;
+        self.finish(&entry, parser.first.clone(), last, reply, parser.bytes, out);
+        if monitors {
+            self.give_up(Tracking::Opaque, Abandon::Upgraded, Skip::AfterUpgrade, out);
+        }
+    }
+
+    fn finish(
+        &mut self,
+        entry: &Entry<M>,
+        first: M,
+        last: &M,
+        reply: Reply,
+        bytes: u64,
+        out: &mut Out<'_, M>,
+    ) {
+        if let Some(exchange) = entry.ordinal {
+            out(Event::Response { exchange, first });
+            let (last, end) = (last.clone(), End::Complete { reply, bytes });
+            out(Event::End { exchange, last, end });
+        }
+        if let Tracking::Trial { paired } = &mut self.tracking {
+            *paired = true;
+        }
+        if self.tracking == Tracking::Draining && self.open.is_empty() {
+            return self.desync(Abandon::Gap, out);
+        }
+        self.tell_facts(out);
+    }
+
+    /// Replies may have been lost.
+    pub(super) fn lose_responses(&mut self, out: &mut Out<'_, M>) {
+        match self.tracking {
+            Tracking::Certain | Tracking::Trial { .. } | Tracking::Draining => {}
+            Tracking::Lost | Tracking::Silent | Tracking::Opaque => return,
+        }
+        let mut lost_reply = None;
+        if let Some(parser) = self.reply.take() {
+            let ambiguous = parser.push || parser.is_watched_array();
+            let reply = parser.reply();
+            let fits = self.open.front().is_some_and(|entry| {
+                !matches!(entry.answers, Answers::Confirmations { .. })
+                    && !entry.doubtful
+                    && reply.as_ref().is_none_or(|reply| fits(entry, reply, false))
+            });
+            let exchange = self.open.front().and_then(|entry| entry.ordinal);
+            if let Some(ordinal) = exchange.filter(|_| fits && !ambiguous) {
+                self.pop_open();
+                self.responses.count_message(parser.bytes);
+                let Parser { first, last, bytes, .. } = *parser;
+                lost_reply = Some(LostReply { ordinal, first, last, reply, bytes });
+            } else {
+                self.skip(Direction::Responses, parser.bytes, Skip::Resync, out);
+            }
+        }
+        let alone = self.open.is_empty();
+        self.desync(Abandon::Gap, out);
+        self.lost_reply = lost_reply.map(Box::new);
+        if !alone {
+            self.end_inferred(out);
+        }
+    }
+
+    /// The stream of replies is over.
+    pub(super) fn end_responses(
+        &mut self,
+        error: Option<EndError>,
+        mark: &M,
+        out: &mut Out<'_, M>,
+    ) {
+        let cut = |bytes| match error {
+            Some(error) => End::Reset { bytes, error },
+            None => End::Truncated { bytes },
+        };
+        match self.lost_reply.take() {
+            Some(lost) if error.is_some() => {
+                let LostReply { ordinal: exchange, first, bytes, .. } = *lost;
+                out(Event::Response { exchange, first });
+                out(Event::End { exchange, last: mark.clone(), end: cut(bytes) });
+            }
+            lost => {
+                self.lost_reply = lost;
+                self.end_inferred(out);
+            }
+        }
+        if let Some(parser) = self.reply.take() {
+            let told = self.open.front().and_then(|entry| entry.ordinal);
+            if let Some(exchange) = told.filter(|_| !parser.push && !parser.is_watched_array()) {
+                self.pop_open();
+                self.responses.count_message(parser.bytes);
+                out(Event::Response { exchange, first: parser.first.clone() });
+                out(Event::End { exchange, last: mark.clone(), end: cut(parser.bytes) });
+            } else {
+                self.skip(Direction::Responses, parser.bytes, Skip::UnpairedResponse, out);
+            }
+        }
+        while let Some(entry) = self.pop_open() {
+            if let Some(exchange) = entry.ordinal {
+                out(Event::End { exchange, last: mark.clone(), end: End::NoResponse { error } });
+            }
+        }
+    }
+}
+
+/// Whether this can be the command's reply.
+fn fits<M>(entry: &Entry<M>, reply: &Reply, pong: bool) -> bool {
+    if matches!(reply, Reply::Error { .. }) {
+        return true;
+    }
+    if matches!(entry.answers, Answers::Confirmations { .. }) {
+        return false;
+    }
+    // While a transaction gathers commands it says so; where it was refused, they run.
+    if matches!(reply, Reply::Nil | Reply::Queued) {
+        return true;
+    }
+    if entry.kind == Kind::Ping {
+        return pong || matches!(reply, Reply::Simple | Reply::Bulk { .. });
+    }
+    match entry.shape {
+        Shape::Any => true,
+        Shape::Status => matches!(reply, Reply::Ok | Reply::Simple),
+        Shape::Integer => matches!(reply, Reply::Integer),
+        Shape::Bulk => matches!(reply, Reply::Bulk { .. } | Reply::Double),
+        Shape::Array => matches!(reply, Reply::Array { .. } | Reply::Map { .. }),
+    }
+}
+
+fn sort(elements: &Elements) -> Sort {
+    let [Some(first), second, third] = &elements.strings else { return Sort::Unclear };
+    let confirmation = |subscribe, of| Sort::Confirmation { subscribe, of };
+    let channel = |name: &Option<Vec<u8>>| name.as_deref().map(super::command::show_key);
+    match first.as_slice() {
+        b"message" | b"smessage" => Sort::Message { channel: channel(second) },
+        b"pmessage" => Sort::Message { channel: channel(third) },
+        b"subscribe" => confirmation(true, Channels::Plain),
+        b"psubscribe" => confirmation(true, Channels::Pattern),
+        b"ssubscribe" => confirmation(true, Channels::Shard),
+        b"unsubscribe" => confirmation(false, Channels::Plain),
+        b"punsubscribe" => confirmation(false, Channels::Pattern),
+        b"sunsubscribe" => confirmation(false, Channels::Shard),
+        b"pong" => Sort::Pong,
+        _ => Sort::Other,
+    }
+}

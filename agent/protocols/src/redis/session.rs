@@ -1,0 +1,272 @@
+//! What commands do to their connection: transactions, subscriptions, the database, whether they are
+//! answered at all.
+//!
+//! Follows the commands in the order in which they were sent, and the replies in theirs; pairing itself
+//! is `connection`'s.
+
+/// What a command does to the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Nothing: one reply.
+    Plain,
+    /// That was not captured: anything.
+    Unclear,
+    Ping,
+    Multi,
+    Exec,
+    Discard,
+    /// Answered at once even within a transaction.
+    Watch,
+    Quit,
+    Reset,
+    Select(Option<u32>),
+    Hello(Option<u8>),
+    /// One confirmation for each channel.
+    Subscribe {
+        of: Channels,
+        count: u32,
+    },
+    /// As `Subscribe`; without channels one for each subscription, or one that there is none.
+    Unsubscribe {
+        of: Channels,
+        count: u32,
+    },
+    /// What follows its reply answers nothing.
+    Monitor,
+    /// What follows is replication.
+    Replicate,
+    /// `CLIENT REPLY`, its mode not seen yet.
+    ReplyMode,
+    ReplyOn,
+    ReplyOff,
+    ReplySkip,
+    /// `CLIENT SETINFO`; `turns`: of a library that never sends before it has read what it waits for.
+    Library {
+        named: bool,
+        turns: bool,
+    },
+}
+
+/// The kinds of channels, which are confirmed and counted apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Channels {
+    Plain,
+    Pattern,
+    Shard,
+}
+
+impl Kind {
+    pub(super) fn of(name: &str) -> Self {
+        let (plain, pattern, shard) = (Channels::Plain, Channels::Pattern, Channels::Shard);
+        match name {
+            // Their subcommand decides.
+            "CLIENT" => Self::Plain,
+            "CLIENT REPLY" => Self::ReplyMode,
+            "CLIENT SETINFO" => Self::Library { named: false, turns: false },
+            "PING" => Self::Ping,
+            "MULTI" => Self::Multi,
+            "EXEC" => Self::Exec,
+            "DISCARD" => Self::Discard,
+            "WATCH" => Self::Watch,
+            "QUIT" => Self::Quit,
+            "RESET" => Self::Reset,
+            "SELECT" => Self::Select(None),
+            "HELLO" => Self::Hello(None),
+            "SUBSCRIBE" => Self::Subscribe { of: plain, count: 0 },
+            "PSUBSCRIBE" => Self::Subscribe { of: pattern, count: 0 },
+            "SSUBSCRIBE" => Self::Subscribe { of: shard, count: 0 },
+            "UNSUBSCRIBE" => Self::Unsubscribe { of: plain, count: 0 },
+            "PUNSUBSCRIBE" => Self::Unsubscribe { of: pattern, count: 0 },
+            "SUNSUBSCRIBE" => Self::Unsubscribe { of: shard, count: 0 },
+            "MONITOR" => Self::Monitor,
+            "SYNC" | "PSYNC" => Self::Replicate,
+            _ => Self::Plain,
+        }
+    }
+
+    /// Whether arguments that were not captured leave open what the command does.
+    pub(super) fn depends_on_arguments(self) -> bool {
+        matches!(self, Self::ReplyMode | Self::Unclear)
+    }
+
+    pub(super) fn with_arguments(self, count: u32) -> Self {
+        match self {
+            Self::Subscribe { of, .. } => Self::Subscribe { of, count },
+            Self::Unsubscribe { of, .. } => Self::Unsubscribe { of, count },
+            // Refused for want of an argument.
+            Self::ReplyMode => Self::Plain,
+            kind => kind,
+        }
+    }
+
+    /// Whether it is answered at once, not queued, within a transaction.
+    fn is_never_queued(self) -> bool {
+        matches!(
+            self,
+            Self::Multi | Self::Exec | Self::Discard | Self::Watch | Self::Quit | Self::Reset
+        )
+    }
+
+    /// Whether nobody can tell what its being queued does to the connection.
+    fn is_dangerous_queued(self) -> bool {
+        !matches!(
+            self,
+            Self::Plain | Self::Ping | Self::Select(_) | Self::Hello(_) | Self::Library { .. }
+        )
+    }
+}
+
+/// How a command will be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answers {
+    One,
+    /// So many confirmations, or one error.
+    Confirmations {
+        subscribe: bool,
+        of: Channels,
+        left: u32,
+    },
+    /// None, or none that is waited for.
+    None,
+    /// The connection is no longer one of commands and replies.
+    Replication,
+    /// Nobody can tell.
+    Unknown,
+}
+
+/// A command's place in the session.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    pub(super) answers: Answers,
+    pub(super) queued: bool,
+    /// The first to be answered after some that weren't to be: were they answered after all (with an
+    /// error), then its reply is not its own.
+    pub(super) doubtful: bool,
+}
+
+/// The session, as far as it is known.
+#[derive(Debug)]
+pub(super) struct Session {
+    in_transaction: bool,
+    /// A `SELECT` waits for its `EXEC`.
+    selects_at_exec: bool,
+    reply: Reply,
+    /// Commands passed that have no reply, and none with one since.
+    pub(super) doubt: bool,
+    /// Confirmations may come that no exchange waits for.
+    pub(super) strays: bool,
+    /// Subscriptions confirmed, by channels and patterns, and by shard channels.
+    subscriptions: i64,
+    shard_subscriptions: i64,
+    pub(super) database: Option<u32>,
+    pub(super) protocol: Option<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reply {
+    On,
+    Off,
+    SkipNext,
+}
+
+impl Session {
+    pub(super) fn new(from_start: bool) -> Self {
+        Self {
+            in_transaction: false,
+            selects_at_exec: false,
+            reply: Reply::On,
+            doubt: false,
+            strays: false,
+            subscriptions: 0,
+            shard_subscriptions: 0,
+            database: from_start.then_some(0),
+            protocol: from_start.then_some(2),
+        }
+    }
+
+    /// Whether RESP2's arrays may be messages. (RESP3 has a type of its own for them.)
+    pub(super) fn is_subscriber(&self) -> bool {
+        self.subscriptions > 0 || self.shard_subscriptions > 0
+    }
+
+    /// Takes a command, in the order of sending.
+    pub(super) fn sent(&mut self, kind: Kind) -> Sent {
+        let queued = self.in_transaction && !kind.is_never_queued();
+        let mut answers = self.answers(kind, queued);
+        match kind {
+            Kind::Multi => self.in_transaction = true,
+            Kind::Exec | Kind::Discard | Kind::Reset => self.in_transaction = false,
+            Kind::Select(_) if queued => self.selects_at_exec = true,
+            _ => {}
+        }
+        if self.reply != Reply::On && kind != Kind::ReplyOn && kind != Kind::Reset {
+            if !matches!(answers, Answers::One | Answers::None) {
+                answers = Answers::Unknown;
+            } else {
+                answers = Answers::None;
+            }
+        }
+        match (kind, self.reply) {
+            (Kind::ReplyOn | Kind::Reset, _) => self.reply = Reply::On,
+            (Kind::ReplyOff, _) => self.reply = Reply::Off,
+            (Kind::ReplySkip, Reply::On | Reply::SkipNext) => self.reply = Reply::SkipNext,
+            (_, Reply::SkipNext) => self.reply = Reply::On,
+            _ => {}
+        }
+        let doubtful = match answers {
+            Answers::None => {
+                self.doubt = true;
+                false
+            }
+            _ => std::mem::take(&mut self.doubt),
+        };
+        Sent { answers, queued, doubtful }
+    }
+
+    fn answers(&mut self, kind: Kind, queued: bool) -> Answers {
+        match kind {
+            Kind::Unclear | Kind::ReplyMode => Answers::Unknown,
+            _ if queued && kind.is_dangerous_queued() => Answers::Unknown,
+            Kind::Replicate => Answers::Replication,
+            Kind::ReplyOff | Kind::ReplySkip => Answers::None,
+            Kind::Subscribe { of, count } if count > 0 => {
+                Answers::Confirmations { subscribe: true, of, left: count }
+            }
+            Kind::Unsubscribe { of, count } if count > 0 && !self.strays => {
+                Answers::Confirmations { subscribe: false, of, left: count }
+            }
+            Kind::Unsubscribe { .. } => {
+                self.strays = true;
+                Answers::None
+            }
+            _ => Answers::One,
+        }
+    }
+
+    /// A confirmation says how many subscriptions there are now; `resp2`: in an array.
+    pub(super) fn confirmed(&mut self, of: Channels, count: i64, resp2: bool) {
+        let subscriptions = match of {
+            Channels::Shard => &mut self.shard_subscriptions,
+            Channels::Plain | Channels::Pattern => &mut self.subscriptions,
+        };
+        *subscriptions = if resp2 { count } else { 0 };
+        self.strays &= count > 0;
+    }
+
+    /// A command was answered, and not by an error.
+    pub(super) fn answered(&mut self, kind: Kind, queued: bool) {
+        match kind {
+            Kind::Select(database) if !queued => self.database = database,
+            Kind::Hello(Some(protocol)) if !queued => self.protocol = Some(protocol),
+            Kind::Exec if std::mem::take(&mut self.selects_at_exec) => self.database = None,
+            Kind::Discard => self.selects_at_exec = false,
+            Kind::Reset => {
+                self.selects_at_exec = false;
+                self.strays = false;
+                (self.subscriptions, self.shard_subscriptions) = (0, 0);
+                (self.database, self.protocol) = (Some(0), Some(2));
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Tests of the Redis parser: what they share. Events of a run, told in one line per exchange.
+
+mod captures;
+
+use std::collections::BTreeMap;
+
+use super::{
+    fuzz::{Books, fuzz_redis},
+    *,
+};
+use Direction::{Requests, Responses};
+
+/// A connection with its marks counted up, its offsets kept, and its promises checked at every step.
+struct Run {
+    connection: Connection<u32>,
+    books: Books,
+    events: Vec<Event<u32>>,
+    offsets: [u64; 2],
+    mark: u32,
+}
+
+impl Run {
+    fn new(from_start: bool) -> Self {
+        Self {
+            connection: Connection::new(from_start),
+            books: Books::default(),
+            events: Vec::new(),
+            offsets: [0; 2],
+            mark: 0,
+        }
+    }
+
+    fn step(&mut self, step: impl FnOnce(&mut Connection<u32>, &u32, &mut dyn FnMut(Event<u32>))) {
+        self.mark += 1;
+        let (books, events) = (&mut self.books, &mut self.events);
+        step(&mut self.connection, &self.mark, &mut |event: Event<u32>| {
+            books.take(event.clone());
+            events.push(event);
+        });
+        self.books.check(&self.connection);
+    }
+
+    fn piece(&mut self, direction: Direction, bytes: &[u8], missing: u64) -> &mut Self {
+        let offset = self.offsets[direction as usize];
+        self.offsets[direction as usize] += bytes.len() as u64 + missing;
+        self.step(|connection, mark, mut out| {
+            connection.on_bytes(direction, offset, bytes, missing, mark, &mut out);
+        });
+        self
+    }
+
+    fn requests(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.piece(Requests, bytes.as_ref(), 0)
+    }
+
+    fn responses(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.piece(Responses, bytes.as_ref(), 0)
+    }
+
+    /// The next piece of this direction comes after bytes that never did.
+    fn hole(&mut self, direction: Direction, bytes: u64) -> &mut Self {
+        self.offsets[direction as usize] += bytes;
+        self
+    }
+
+    fn gap(&mut self, direction: Direction) -> &mut Self {
+        self.step(|connection, _, mut out| connection.on_gap(direction, &mut out));
+        self
+    }
+
+    fn idle(&mut self) -> &mut Self {
+        self.step(|connection, _, mut out| connection.on_idle(&mut out));
+        self
+    }
+
+    fn end(&mut self, direction: Direction, error: Option<EndError>) -> &mut Self {
+        self.step(|connection, mark, mut out| connection.on_end(direction, error, mark, &mut out));
+        self
+    }
+
+    /// Ends both directions, and holds that nothing is left open.
+    fn close(&mut self) -> &mut Self {
+        self.end(Requests, None).end(Responses, None);
+        self.books.check_over(&self.connection);
+        self
+    }
+
+    fn told(&self) -> Vec<String> {
+        exchanges(&self.events).iter().map(Exchange::tell).collect()
+    }
+
+    fn facts(&self) -> Vec<Fact> {
+        let fact = |event: &Event<u32>| match event {
+            Event::Session(fact) => Some(*fact),
+            _ => None,
+        };
+        self.events.iter().filter_map(fact).collect()
+    }
+
+    fn pushes(&self) -> Vec<(PushKind, Option<&str>)> {
+        fn push(event: &Event<u32>) -> Option<(PushKind, Option<&str>)> {
+            match event {
+                Event::Push { kind, channel, .. } => Some((*kind, channel.as_deref())),
+                _ => None,
+            }
+        }
+        self.events.iter().filter_map(push).collect()
+    }
+
+    fn skipped(&self, reason: Skip) -> u64 {
+        let bytes = |event: &Event<u32>| match event {
+            Event::Skipped { bytes, reason: why, .. } if *why == reason => *bytes,
+            _ => 0,
+        };
+        self.events.iter().map(bytes).sum()
+    }
+
+    fn skipped_nothing(&self) -> bool {
+        !self.events.iter().any(|event| matches!(event, Event::Skipped { .. }))
+    }
+}
+
+/// What the events say of one exchange.
+#[derive(Clone, Debug, PartialEq)]
+struct Exchange {
+    request: Command,
+    request_bytes: Option<u64>,
+    answered: bool,
+    end: Option<Result<End, Abandon>>,
+}
+
+impl Exchange {
+    /// `text > reply`, with `~` for what was cut.
+    fn tell(&self) -> String {
+        let cut = if self.request.cut { "~" } else { "" };
+        let queued = if self.request.queued { "(queued) " } else { "" };
+        let end = match &self.end {
+            None => "open".to_owned(),
+            Some(Ok(End::Complete { reply, .. })) => tell_reply(reply),
+            Some(Ok(End::Inferred { reply, .. })) => {
+                format!("~{}", reply.as_ref().map_or("?".to_owned(), tell_reply))
+            }
+            Some(Ok(end)) => format!("{end:?}"),
+            Some(Err(reason)) => format!("abandoned: {reason:?}"),
+        };
+        format!("{queued}{}{cut} > {end}", self.request.text)
+    }
+
+    /// Keys tell what belongs to them: `s:5` a string of 5 bytes, `l:5` a list of 5 items, `h:5` a hash of
+    /// 5 fields.
+    fn assert_paired_right(&self, context: &dyn Fn() -> String) {
+        let Some(Ok(End::Complete { reply, .. })) = &self.end else { return };
+        if self.request.queued || self.request.cut {
+            return;
+        }
+        let Some((kind, size)) = self.request.key.as_deref().and_then(|key| key.split_once(':'))
+        else {
+            return;
+        };
+        let Ok(size) = size.parse::<u64>() else { return };
+        let fits = match (&*self.request.name, kind, reply) {
+            ("GET", "s", Reply::Bulk { bytes }) => *bytes == size,
+            ("LRANGE", "l", Reply::Array { items }) => *items == size,
+            ("HGETALL", "h", Reply::Array { items }) => *items == 2 * size,
+            ("HGETALL", "h", Reply::Map { entries }) => *entries == size,
+            _ => true,
+        };
+        assert!(fits, "a wrong pair: {}, {}", self.tell(), context());
+    }
+}
+
+fn tell_reply(reply: &Reply) -> String {
+    match reply {
+        Reply::Bulk { bytes } => format!("${bytes}"),
+        Reply::Array { items } => format!("*{items}"),
+        Reply::Map { entries } => format!("%{entries}"),
+        Reply::Error { code, message } => format!("-{code} {message}"),
+        reply => format!("{reply:?}"),
+    }
+}
+
+fn exchanges(events: &[Event<u32>]) -> Vec<Exchange> {
+    let mut exchanges = BTreeMap::new();
+    for event in events.iter().cloned() {
+        match event {
+            Event::Request { exchange, request, .. } => {
+                let fresh = Exchange { request, request_bytes: None, answered: false, end: None };
+                exchanges.insert(exchange, fresh);
+            }
+            Event::RequestEnd { exchange, bytes, .. } => {
+                exchanges.get_mut(&exchange).unwrap().request_bytes = Some(bytes);
+            }
+            Event::Response { exchange, .. } => {
+                exchanges.get_mut(&exchange).unwrap().answered = true;
+            }
+            Event::End { exchange, end, .. } => {
+                exchanges.get_mut(&exchange).unwrap().end = Some(Ok(end));
+            }
+            Event::Abandoned { exchange, reason } => {
+                exchanges.get_mut(&exchange).unwrap().end = Some(Err(reason));
+            }
+            Event::Push { .. } | Event::Session(_) | Event::Skipped { .. } => {}
+        }
+    }
+    exchanges.into_values().collect()
+}
+
+/// A command as clients send it.
+fn command(words: &[&str]) -> Vec<u8> {
+    let mut wire = format!("*{}\r\n", words.len());
+    for word in words {
+        wire += &format!("${}\r\n{word}\r\n", word.len());
+    }
+    wire.into_bytes()
+}
+
+/// The commands of some lines; words are parted by spaces.
+fn commands(lines: &[&str]) -> Vec<u8> {
+    lines.iter().flat_map(|line| command(&line.split(' ').collect::<Vec<_>>())).collect()
+}
