@@ -20,6 +20,7 @@ mod inline;
 mod reply;
 mod request;
 mod requests;
+mod resp;
 mod responses;
 mod session;
 mod stream;

@@ -37,7 +37,8 @@ pub struct Command {
     pub queued: bool,
     /// An inline command.
     pub inline: bool,
-    /// Not all of name, keys and words was captured or is kept, or the command never ended.
+    /// Not all of what is told here (name, keys, words, numbers) was captured or is kept, or the command
+    /// never ended.
     pub cut: bool,
 }
 
@@ -237,12 +238,14 @@ impl Builder {
         let number = || if whole { super::reply::integer(bytes) } else { None };
         match (&self.kind, index) {
             (Kind::Select(_), 1) => {
+                self.cut |= !whole;
                 self.database = number().and_then(|number| u32::try_from(number).ok());
                 self.kind = Kind::Select(self.database);
             }
-            (Kind::Hello(_), 1) => {
+            (Kind::Hello { .. }, 1) => {
+                self.cut |= !whole;
                 self.protocol = number().and_then(|number| u8::try_from(number).ok());
-                self.kind = Kind::Hello(self.protocol);
+                self.kind = Kind::Hello { asked: true, protocol: self.protocol };
             }
             (Kind::ReplyMode, 2) => {
                 self.kind = match bytes.to_ascii_uppercase().as_slice() {

@@ -21,7 +21,8 @@ use std::collections::VecDeque;
 
 use super::{
     event::{Event, Fact},
-    reply, request,
+    reply::Reply,
+    request, resp,
     session::{Answers, Kind, Session},
     stream::{Piece, Stream},
     table::Shape,
@@ -85,7 +86,7 @@ pub(super) struct LostReply<M> {
     pub(super) ordinal: u64,
     pub(super) first: M,
     pub(super) last: M,
-    pub(super) reply: Option<reply::Reply>,
+    pub(super) reply: Option<Reply>,
     pub(super) bytes: u64,
 }
 
@@ -111,7 +112,7 @@ pub struct Connection<M> {
     pub(super) requests: Stream<M>,
     pub(super) responses: Stream<M>,
     pub(super) request: Option<Box<request::Parser<M>>>,
-    pub(super) reply: Option<Box<reply::Parser<M>>>,
+    pub(super) reply: Option<Box<resp::Parser<M>>>,
     pub(super) lost_reply: Option<Box<LostReply<M>>>,
     pub(super) open: VecDeque<Entry<M>>,
     pub(super) open_told: usize,

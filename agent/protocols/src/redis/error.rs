@@ -3,6 +3,8 @@
 //! Redis quotes arguments in its errors, and scripts make up errors of their own. So a message keeps only
 //! words that Redis' own messages are made of; whatever else is in it becomes a `?`.
 
+use std::{collections::HashSet, sync::LazyLock};
+
 /// The first word of an error, and its message with values removed.
 pub(super) fn read(line: &[u8]) -> (Box<str>, Box<str>) {
     let end = line.iter().position(|&byte| byte == b' ').unwrap_or(line.len());
@@ -36,8 +38,7 @@ fn mask(message: &[u8]) -> String {
         quote = if long_enough && bare.last().copied() == closing { None } else { closing };
         let plain: &[u8] = bare.strip_prefix(b"(").unwrap_or(bare);
         let plain = plain.strip_suffix(b")").unwrap_or(plain);
-        let known = !inside
-            && WORDS.split_ascii_whitespace().any(|it| it.as_bytes().eq_ignore_ascii_case(plain));
+        let known = !inside && is_known(plain);
         let token = if known { str::from_utf8(word).unwrap_or("?") } else { "?" };
         if token == "?" && (masked == "?" || masked.ends_with(" ?")) {
             continue;
@@ -50,6 +51,16 @@ fn mask(message: &[u8]) -> String {
     masked
 }
 
+/// Whether Redis' own messages have this word, in whatever case.
+fn is_known(word: &[u8]) -> bool {
+    static KNOWN: LazyLock<HashSet<&[u8]>> =
+        LazyLock::new(|| WORDS.split_ascii_whitespace().map(str::as_bytes).collect());
+    word.len() <= MAX_WORD_BYTES && KNOWN.contains(&*word.to_ascii_lowercase())
+}
+
+/// No word of Redis' is longer.
+const MAX_WORD_BYTES: usize = 24;
+
 /// Codes of Redis' own errors. What a script or a module made up is told as `ERR`.
 const CODES: &str = "ASK AUTH BUSY BUSYGROUP BUSYKEY CLUSTERDOWN CROSSSLOT DENIED EXECABORT INPROG \
     INVALIDOBJ IOERR LOADING MASTERDOWN MISCONF MOVED NOAUTH NOGOODSLAVE NOGROUP NOKEY NOMASTERLINK \
@@ -57,7 +68,7 @@ const CODES: &str = "ASK AUTH BUSY BUSYGROUP BUSYKEY CLUSTERDOWN CROSSSLOT DENIE
     STALE SYNTAX TRYAGAIN UNBLOCKED UNKILLABLE UNSTABLE VERSIONMISMATCH WRONGPASS WRONGTYPE";
 
 /// Words of Redis' own messages.
-const WORDS: &str = "a able abort aborted above accept access accessed according ACL active address after \
+const WORDS: &str = "a able abort aborted above accept access accessed according acl active address after \
     against aggregate all allowed already also amount an and another any are argument arguments args as \
     asking at attempt auth authenticate authenticated authentication available background be because been \
     before beginning being below bigger bit bitmap bits block blocked both bounds bulk busy but by bytes call \

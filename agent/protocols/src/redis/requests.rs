@@ -178,6 +178,8 @@ impl<M: Clone> Connection<M> {
     /// Commands may have been lost, or what one does to the connection is unknown.
     pub(super) fn lose_requests(&mut self, out: &mut Out<'_, M>) {
         self.finish_cut(out);
+        // What was lost is itself waiting for replies.
+        self.answered = false;
         match self.tracking {
             // The commands before are answered first.
             Tracking::Certain if !self.open.is_empty() => self.tracking = Tracking::Draining,

@@ -4,7 +4,8 @@
 use super::{
     connection::{Confirmed, Connection, Entry, Flow, LostReply, Out, Parked, Tracking},
     event::{End, Event, PushKind},
-    reply::{Elements, Parser, Progress, Reply},
+    reply::Reply,
+    resp::{Elements, Parser, Progress},
     session::{Answers, Channels, Kind},
     stream::Piece,
     table::Shape,
@@ -250,7 +251,10 @@ impl<M: Clone> Connection<M> {
             *paired = true;
         }
         if self.tracking == Tracking::Draining && self.open.is_empty() {
-            return self.desync(Abandon::Gap, out);
+            self.desync(Abandon::Gap, out);
+            // The server was heard just now.
+            self.parked = Parked::None;
+            return;
         }
         self.tell_facts(out);
     }

@@ -20,7 +20,11 @@ pub(super) enum Kind {
     Quit,
     Reset,
     Select(Option<u32>),
-    Hello(Option<u8>),
+    /// `asked`: it names a version, or one was not captured.
+    Hello {
+        asked: bool,
+        protocol: Option<u8>,
+    },
     /// One confirmation for each channel.
     Subscribe {
         of: Channels,
@@ -71,7 +75,7 @@ impl Kind {
             "QUIT" => Self::Quit,
             "RESET" => Self::Reset,
             "SELECT" => Self::Select(None),
-            "HELLO" => Self::Hello(None),
+            "HELLO" => Self::Hello { asked: false, protocol: None },
             "SUBSCRIBE" => Self::Subscribe { of: plain, count: 0 },
             "PSUBSCRIBE" => Self::Subscribe { of: pattern, count: 0 },
             "SSUBSCRIBE" => Self::Subscribe { of: shard, count: 0 },
@@ -111,7 +115,7 @@ impl Kind {
     fn is_dangerous_queued(self) -> bool {
         !matches!(
             self,
-            Self::Plain | Self::Ping | Self::Select(_) | Self::Hello(_) | Self::Library { .. }
+            Self::Plain | Self::Ping | Self::Select(_) | Self::Hello { .. } | Self::Library { .. }
         )
     }
 }
@@ -257,7 +261,7 @@ impl Session {
     pub(super) fn answered(&mut self, kind: Kind, queued: bool) {
         match kind {
             Kind::Select(database) if !queued => self.database = database,
-            Kind::Hello(Some(protocol)) if !queued => self.protocol = Some(protocol),
+            Kind::Hello { asked: true, protocol } if !queued => self.protocol = protocol,
             Kind::Exec if std::mem::take(&mut self.selects_at_exec) => self.database = None,
             Kind::Discard => self.selects_at_exec = false,
             Kind::Reset => {

@@ -1,4 +1,4 @@
-//! The commands of Redis: where their keys are, which words are part of their structure, what they answer.
+//! The commands of Redis, a long table: where their keys are, which words are part of their structure, what they answer.
 //!
 //! Arity and key positions are those of `COMMAND INFO` of Redis 7.0 (and the documentation of what came later), but
 //! that a channel counts as a key, and that `MIGRATE` tells none. Words are matched against this list and

@@ -1,6 +1,9 @@
 //! Tests of the Redis parser: what they share. Events of a run, told in one line per exchange.
 
 mod captures;
+mod hostile;
+mod semantics;
+mod simulation;
 
 use std::collections::BTreeMap;
 

@@ -1,1 +1,337 @@
-//! stub
+//! What commands and replies mean for each other: one rule a test, on hand-written bytes.
+
+use rstest::rstest;
+
+use super::*;
+
+#[rstest]
+#[case("SET user:1 secret EX 60 nx", "SET user:1 ? EX ? NX")]
+#[case("set user:1 EX", "SET user:1 ?")]
+#[case("MSET a 1 b 2", "MSET a ? b ?")]
+#[case("BLPOP a b 5", "BLPOP a b ?")]
+#[case("EVALSHA abc 2 k1 k2 v1 v2", "EVALSHA ? ? k1 k2 ? ?")]
+#[case("EVAL script 9 k1 k2", "EVAL ? ? k1 k2")]
+#[case("EVAL script x k1", "EVAL ? ? ?")]
+#[case("ZUNIONSTORE to 2 a b WEIGHTS 1 2", "ZUNIONSTORE to ? a b WEIGHTS ? ?")]
+#[case("XREAD COUNT 2 BLOCK 5 STREAMS s t 0 $", "XREAD COUNT ? BLOCK ? STREAMS s t ? $")]
+#[case("XREADGROUP GROUP block me STREAMS s >", "XREADGROUP GROUP ? ? STREAMS s >")]
+#[case("XGROUP CREATE s g $ MKSTREAM", "XGROUP CREATE s ? $ MKSTREAM")]
+#[case("OBJECT encoding k", "OBJECT ENCODING k")]
+#[case("CONFIG SET requirepass secret", "CONFIG SET ? ?")]
+#[case("ACL SETUSER me on >secret", "ACL SETUSER ? ? ?")]
+#[case("AUTH me secret", "AUTH ? ?")]
+#[case("HELLO 3 AUTH me secret SETNAME x", "HELLO ? AUTH ? ? SETNAME ?")]
+#[case("MIGRATE host 6379 key 0 5 AUTH secret", "MIGRATE ? ? ? ? ? ? ?")]
+#[case("PUBLISH news secret", "PUBLISH news ?")]
+#[case("CLIENT secret", "CLIENT ?")]
+#[case("ft.search idx secret", "FT.SEARCH ? ?")]
+#[case("s\u{e9}cret value", "? ?")]
+#[case("DEL k\u{1}\u{e9}", "DEL k\\x01\u{e9}")]
+#[case("GET ?", "GET \"?\"")]
+fn the_text_has_keys_and_words_and_no_values(#[case] line: &str, #[case] text: &str) {
+    let mut run = Run::new(true);
+    run.requests(commands(&[line]));
+    assert_eq!(&*exchanges(&run.events)[0].request.text, text);
+}
+
+#[test]
+fn keys_with_blanks_are_quoted_and_binary_ones_escaped() {
+    let mut run = Run::new(true);
+    run.requests(command(&["GET", "a \"b\""]));
+    run.requests(b"*2\r\n$3\r\nGET\r\n$3\r\n\xff\x00a\r\n");
+    run.requests("get 'it is' \"a\\\"b\"\r\n");
+    let told = exchanges(&run.events);
+    assert_eq!(&*told[0].request.text, "GET \"a \\\"b\\\"\"");
+    assert_eq!(&*told[1].request.text, "GET \\xff\\x00a");
+    assert_eq!(told[1].request.key.as_deref(), Some("\\xff\\x00a"));
+    assert_eq!(&*told[2].request.text, "GET \"it is\" ?");
+    assert!(told[2].request.inline && !told[0].request.inline);
+}
+
+#[rstest]
+#[case("BRPOP q 0", true, true)]
+#[case("XREAD BLOCK 0 STREAMS s $", true, true)]
+#[case("XREAD STREAMS s BLOCK", false, true)]
+#[case("XREADGROUP GROUP g c BLOCK 5 STREAMS s >", true, true)]
+#[case("WAIT 1 0", true, false)]
+#[case("ZPOPMAX z", false, true)]
+#[case("GET BLOCK", false, false)]
+fn blocking_and_polling_commands_are_known(
+    #[case] line: &str,
+    #[case] blocking: bool,
+    #[case] poll: bool,
+) {
+    let mut run = Run::new(true);
+    run.requests(commands(&[line]));
+    let request = &exchanges(&run.events)[0].request;
+    assert_eq!((request.blocking, request.poll), (blocking, poll));
+}
+
+#[test]
+fn a_value_that_is_not_captured_leaves_the_command_whole() {
+    let mut run = Run::new(true);
+    run.piece(Requests, b"*5\r\n$3\r\nSET\r\n$3\r\ns:1\r\n$9000\r\nabc", 8997 + 2);
+    run.requests("$2\r\nEX\r\n$2\r\n60\r\n").requests(command(&["GET", "s:1"]));
+    run.responses("+OK\r\n$1\r\nx\r\n");
+    assert_eq!(run.told(), ["SET s:1 ? EX ? > Ok", "GET s:1 > $1"]);
+    assert!(run.skipped_nothing());
+}
+
+#[test]
+fn a_cut_command_keeps_its_name_and_keys_and_is_answered() {
+    let mut run = Run::new(true);
+    run.piece(Requests, b"*4\r\n$4\r\nHSET\r\n$3\r\nh:1\r\n$5\r\nfield\r\n$9", 1000);
+    run.responses(":1\r\n");
+    assert_eq!(run.told(), ["HSET h:1 ? ?~ > Integer"]);
+    // Commands may have been in what was not captured.
+    run.requests(command(&["GET", "s:1"])).responses("$1\r\nx\r\n").close();
+    assert_eq!(run.told().len(), 1);
+    assert_eq!(run.facts(), [Fact::Database(None), Fact::Protocol(None)]);
+}
+
+#[test]
+fn a_cut_pipeline_pairs_as_far_as_it_was_seen() {
+    let mut run = Run::new(true);
+    let pipeline = commands(&["GET s:1", "GET s:2", "GET s:3", "GET s:4"]);
+    run.piece(Requests, &pipeline[..50], pipeline.len() as u64 - 50);
+    run.responses("$1\r\nx\r\n$2\r\nxx\r\n$3\r\nxxx\r\n$4\r\nxxxx\r\n").close();
+    assert_eq!(run.told(), ["GET s:1 > $1", "GET s:2 > $2"]);
+}
+
+#[test]
+fn a_cut_reply_is_inferred_where_it_was_the_only_one() {
+    let mut run = Run::new(true);
+    run.requests(command(&["HGETALL", "h:50"])).piece(
+        Responses,
+        b"*100\r\n$5\r\nfield\r\n$1",
+        5000,
+    );
+    run.responses("more");
+    assert_eq!(run.told(), ["HGETALL h:50 > open"]);
+    run.idle();
+    assert_eq!(run.told(), ["HGETALL h:50 > ~*100"]);
+    let Some(Event::End { last, end: End::Inferred { bytes, .. }, .. }) =
+        run.events.iter().find(|event| matches!(event, Event::End { .. }))
+    else {
+        panic!("inferred");
+    };
+    assert_eq!((*last, *bytes), (3, 19 + 5000 + 4));
+
+    let mut run = Run::new(true);
+    run.requests(commands(&["HGETALL h:50", "GET s:1"]));
+    run.piece(Responses, b"*100\r\n$5\r\nfield\r\n$1", 5000).responses("$1\r\nx\r\n");
+    assert_eq!(run.told(), ["HGETALL h:50 > ~*100", "GET s:1 > abandoned: Gap"]);
+}
+
+#[test]
+fn a_long_string_reply_that_is_not_captured_is_crossed() {
+    let mut run = Run::new(true);
+    run.requests(commands(&["LRANGE l:2 0 1", "GET s:1"]));
+    run.piece(Responses, b"*2\r\n$9000\r\nabc", 8997 + 2).responses("$1\r\na\r\n$1\r\nx\r\n");
+    assert_eq!(run.told(), ["LRANGE l:2 ? ? > *2", "GET s:1 > $1"]);
+}
+
+#[test]
+fn redis_py_is_known_by_its_name_and_needs_no_quiet() {
+    let mut run = Run::new(true);
+    run.requests(commands(&["CLIENT SETINFO LIB-NAME redis-py"])).responses("+OK\r\n");
+    run.requests(command(&["GET", "s:1"])).gap(Responses).responses("$1\r\nx\r\n");
+    run.requests(command(&["GET", "s:2"])).responses("$2\r\nxx\r\n");
+    assert_eq!(run.told()[1..], ["GET s:1 > abandoned: Gap", "GET s:2 > $2"]);
+    // Another client, alike.
+    let mut run = Run::new(true);
+    run.requests(commands(&["CLIENT SETINFO LIB-NAME ioredis"])).responses("+OK\r\n");
+    run.requests(command(&["GET", "s:1"])).gap(Responses).responses("$1\r\nx\r\n");
+    run.requests(command(&["GET", "s:2"])).responses("$2\r\nxx\r\n");
+    assert_eq!(run.told()[1..], ["GET s:1 > abandoned: Gap"]);
+}
+
+#[test]
+fn a_worker_met_while_it_waits_is_told_after_a_trial() {
+    let mut run = Run::new(false);
+    let block = command(&["BRPOP", "q", "5"]);
+    run.idle().responses("*-1\r\n");
+    for _ in 0..4 {
+        run.requests(&block).idle().responses("*-1\r\n");
+    }
+    assert_eq!(run.told(), ["BRPOP q ? > Nil"; 2]);
+}
+
+#[test]
+fn a_slow_reply_across_a_quiet_moment_makes_no_wrong_pair() {
+    let mut run = Run::new(false);
+    // Met while a command of which nothing was seen is still running.
+    run.responses("$1\r\nx\r\n").idle();
+    for size in 1..20 {
+        run.requests(command(&["GET", &format!("s:{size}")]));
+        let owed = size - 1;
+        run.responses(format!("${owed}\r\n{}\r\n", "x".repeat(owed)));
+    }
+    run.responses(format!("$19\r\n{}\r\n", "x".repeat(19))).idle().close();
+    assert_eq!(run.told(), [""; 0]);
+}
+
+#[test]
+fn a_reply_of_the_wrong_kind_ends_all_certainty() {
+    let mut run = Run::new(true);
+    run.requests(commands(&["INCR n", "GET s:1"])).responses("$1\r\nx\r\n:1\r\n").close();
+    assert_eq!(run.told(), ["INCR n > abandoned: Unpaired", "GET s:1 > abandoned: Unpaired"]);
+}
+
+#[test]
+fn messages_to_a_subscriber_pair_with_nothing() {
+    let mut run = Run::new(true);
+    run.requests(command(&["SUBSCRIBE", "a"]))
+        .responses("*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n");
+    let message = "*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$6\r\nsecret\r\n";
+    run.responses(message).requests(command(&["PING"]));
+    run.responses(message).responses("*2\r\n$4\r\npong\r\n$0\r\n\r\n");
+    // Its payload is not captured.
+    run.piece(Responses, b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$600\r\nsec", 597 + 2);
+    run.requests(command(&["UNSUBSCRIBE", "a"]));
+    run.responses("*3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:0\r\n");
+    // No longer a subscriber: an array is a reply, whatever is in it.
+    run.requests(command(&["LRANGE", "l:3", "0", "2"])).responses(message);
+    assert_eq!(
+        run.told(),
+        ["SUBSCRIBE a > *1", "PING > *2", "UNSUBSCRIBE a > *1", "LRANGE l:3 ? ? > *3"]
+    );
+    assert_eq!(run.pushes(), [(PushKind::Message, Some("a")); 3]);
+}
+
+#[test]
+fn a_refused_subscription_changes_nothing() {
+    let mut run = Run::new(true);
+    run.requests(commands(&["SUBSCRIBE a b", "GET s:1"]));
+    run.responses("-NOPERM No permissions to access a channel\r\n$1\r\nx\r\n");
+    assert_eq!(
+        run.told(),
+        ["SUBSCRIBE a b > -NOPERM No permissions to access a channel", "GET s:1 > $1"]
+    );
+}
+
+#[test]
+fn pushes_between_replies_pair_with_nothing() {
+    let mut run = Run::new(true);
+    run.requests(commands(&["GET s:1", "GET s:2"]));
+    run.responses("$1\r\nx\r\n>2\r\n+invalidate\r\n*1\r\n$3\r\ns:1\r\n$2\r\nxx\r\n");
+    run.responses(">2\r\n+invalidate\r\n_\r\n");
+    assert_eq!(run.told(), ["GET s:1 > $1", "GET s:2 > $2"]);
+    assert_eq!(run.pushes(), [(PushKind::Other, None); 2]);
+    assert!(run.skipped_nothing());
+}
+
+#[rstest]
+#[case("$?\r\n;4\r\nHell\r\n;1\r\no\r\n;0\r\n", "$5")]
+#[case("*?\r\n:1\r\n*2\r\n:1\r\n:2\r\n+a\r\n.\r\n", "*3")]
+#[case("%?\r\n+a\r\n:1\r\n+b\r\n:2\r\n.\r\n", "%2")]
+#[case("|1\r\n+ttl\r\n:3600\r\n$1\r\nx\r\n", "$1")]
+#[case("*2\r\n|1\r\n+a\r\n*1\r\n:1\r\n:1\r\n:2\r\n", "*2")]
+#[case("|0\r\n+OK\r\n", "Ok")]
+#[case("~2\r\n+a\r\n+b\r\n", "*2")]
+#[case("=8\r\ntxt:abcd\r\n", "$8")]
+#[case("!21\r\nSYNTAX invalid syntax\r\n", "-SYNTAX invalid syntax")]
+#[case("(3492890328409238509324850943850943825024385\r\n", "Integer")]
+#[case(",inf\r\n", "Double")]
+#[case("#f\r\n", "Boolean")]
+#[case("_\r\n", "Nil")]
+#[case("*-1\r\n", "Nil")]
+#[case("*0\r\n", "*0")]
+#[case("%0\r\n", "%0")]
+#[case("*2\r\n*0\r\n*1\r\n$-1\r\n", "*2")]
+#[case("-MOVED 3999 127.0.0.1:6381\r\n", "-MOVED ?")]
+fn every_type_ends_where_it_should(
+    #[case] reply: &str,
+    #[case] told: &str,
+    #[values(1, 3, 1000)] step: usize,
+) {
+    let mut run = Run::new(true);
+    run.requests(commands(&["EVAL script 0", "GET s:1"]));
+    for piece in (reply.to_owned() + "$1\r\nx\r\n").as_bytes().chunks(step) {
+        run.responses(piece);
+    }
+    assert_eq!(run.told(), [format!("EVAL ? ? > {told}"), "GET s:1 > $1".to_owned()]);
+    assert!(run.skipped_nothing());
+}
+
+#[test]
+fn commands_that_ask_for_no_reply_get_none() {
+    let mut run = Run::new(true);
+    run.requests(commands(&["CLIENT REPLY SKIP", "SET s:1 x", "GET s:1"]));
+    // Refused after all: whose error it is can't be known.
+    run.responses("-NOPERM No permissions\r\n+OK\r\n$1\r\nx\r\n");
+    run.requests(command(&["GET", "s:1"])).responses("$1\r\nx\r\n").close();
+    assert_eq!(
+        run.told(),
+        ["CLIENT REPLY SKIP > NoReply", "SET s:1 ? > NoReply", "GET s:1 > abandoned: Unpaired"]
+    );
+}
+
+#[test]
+fn replication_is_left_alone() {
+    let mut run = Run::new(true);
+    run.requests(commands(&["REPLCONF capa psync2", "PSYNC ? -1"]));
+    run.responses("+OK\r\n+FULLRESYNC 0 0\r\n")
+        .requests(command(&["REPLCONF", "ACK", "1"]))
+        .close();
+    assert_eq!(
+        run.told(),
+        ["REPLCONF ? ? > abandoned: Upgraded", "PSYNC ? ? > abandoned: Upgraded"]
+    );
+    assert!(run.skipped(Skip::AfterUpgrade) > 0);
+}
+
+#[test]
+fn facts_come_in_the_order_of_replies() {
+    let mut run = Run::new(true);
+    run.requests(commands(&["SELECT 3", "GET s:1", "SELECT 99"]));
+    run.responses("+OK\r\n$1\r\nx\r\n-ERR DB index is out of range\r\n");
+    let at = |wanted: &dyn Fn(&Event<u32>) -> bool| run.events.iter().position(wanted).unwrap();
+    let fact = at(&|event| *event == Event::Session(Fact::Database(Some(3))));
+    assert!(at(&|event| matches!(event, Event::End { exchange: 0, .. })) < fact);
+    assert!(fact < at(&|event| matches!(event, Event::End { exchange: 1, .. })));
+    assert_eq!(run.facts().len(), 1);
+    assert_eq!(exchanges(&run.events)[2].request.database, Some(99));
+    // A transaction's choice is its own affair.
+    run.requests(commands(&["MULTI", "SELECT 4", "EXEC"]));
+    run.responses("+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n");
+    assert_eq!(run.facts()[1..], [Fact::Database(None)]);
+}
+
+#[test]
+fn what_ends_with_the_connection_says_how() {
+    let mut run = Run::new(true);
+    run.requests(commands(&["GET s:9", "GET s:1"])).responses("$9\r\nabc");
+    run.end(Responses, Some(EndError::Reset)).end(Requests, Some(EndError::Reset));
+    assert_eq!(
+        run.told(),
+        [
+            "GET s:9 > Reset { bytes: 7, error: Reset }",
+            "GET s:1 > NoResponse { error: Some(Reset) }"
+        ]
+    );
+    let mut run = Run::new(true);
+    run.requests(command(&["GET", "s:9"])).responses("$9\r\nabc");
+    run.requests("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1000\r\nabc").close();
+    assert_eq!(
+        run.told(),
+        ["GET s:9 > Truncated { bytes: 7 }", "SET k ?~ > NoResponse { error: None }"]
+    );
+}
+
+#[test]
+fn held_replies_are_given_up_when_it_is_quiet() {
+    let mut run = Run::new(true);
+    run.responses("$1\r\nx\r\n").idle();
+    assert_eq!(run.skipped(Skip::HeldTooLong), 7);
+    run.requests(command(&["GET", "s:2"])).responses("$2\r\nxx\r\n").close();
+    assert_eq!(run.told(), [""; 0]);
+}
+
+#[test]
+fn empty_lines_and_arrays_are_not_answered() {
+    let mut run = Run::new(true);
+    run.requests("\r\n*0\r\n\n*-1\r\n").requests(command(&["GET", "s:1"])).responses("$1\r\nx\r\n");
+    assert_eq!(run.told(), ["GET s:1 > $1"]);
+    assert!(run.skipped_nothing());
+}
