@@ -292,6 +292,8 @@ impl<M: Clone> Connection<M> {
         if direction == Direction::Requests {
             self.advance_requests(&mut piece, out);
         } else {
+            // Now, whenever it is taken: what was held came before the commands that release it.
+            self.answered = true;
             let behind = !self.responses.held.is_empty();
             if (behind || self.advance_responses(&mut piece, out) == Flow::Hold)
                 && !self.responses.held.push(&piece)

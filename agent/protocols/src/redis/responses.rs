@@ -45,8 +45,7 @@ impl<M: Clone> Connection<M> {
                     self.continue_reply(piece, out);
                 }
                 Tracking::Lost => {
-                    self.parked = Parked::None;
-                    self.answered = true;
+                    self.heard();
                     match &mut self.lost_reply {
                         Some(lost) => {
                             lost.last = piece.mark.clone();
@@ -62,6 +61,13 @@ impl<M: Clone> Connection<M> {
             }
         }
         Flow::Taken
+    }
+
+    /// What was sent before the server was heard is of no more interest; held bytes were heard earlier.
+    fn heard(&mut self) {
+        if self.answered {
+            self.parked = Parked::None;
+        }
     }
 
     fn skip_responses(&mut self, piece: &mut Piece<'_, M>, reason: Skip, out: &mut Out<'_, M>) {
@@ -97,7 +103,6 @@ impl<M: Clone> Connection<M> {
 
     fn continue_reply(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {
         let Some(mut parser) = self.reply.take() else { return };
-        self.answered = true;
         match parser.feed(piece) {
             Progress::More => self.reply = Some(parser),
             Progress::Done => self.reply_over(&parser, piece.mark, out),
@@ -252,9 +257,7 @@ impl<M: Clone> Connection<M> {
         }
         if self.tracking == Tracking::Draining && self.open.is_empty() {
             self.desync(Abandon::Gap, out);
-            // The server was heard just now.
-            self.parked = Parked::None;
-            return;
+            return self.heard();
         }
         self.tell_facts(out);
     }

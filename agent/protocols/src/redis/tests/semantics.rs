@@ -147,6 +147,19 @@ fn redis_py_is_known_by_its_name_and_needs_no_quiet() {
 }
 
 #[test]
+fn a_held_reply_begins_no_turn() {
+    let mut run = Run::new(true);
+    run.connection.takes_turns();
+    // A command whose end is lost, its reply, and a whole command that is lost.
+    let list = command(&["LRANGE", "l:1", "0", "-1"]);
+    run.requests(&list[..14]).responses("*1\r\n:1\r\n");
+    run.hole(Requests, list.len() as u64 - 14 + 22).requests(command(&["GET", "s:2"]));
+    run.responses("$1\r\nx\r\n$2\r\nxx\r\n");
+    run.requests(command(&["GET", "s:3"])).responses("$3\r\nxxx\r\n");
+    assert_eq!(run.told(), ["LRANGE ? ? ?~ > *1", "GET s:3 > $3"]);
+}
+
+#[test]
 fn a_worker_met_while_it_waits_is_told_after_a_trial() {
     let mut run = Run::new(false);
     let block = command(&["BRPOP", "q", "5"]);
