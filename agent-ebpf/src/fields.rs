@@ -1,8 +1,8 @@
 //! The kernel structure fields that the programs read.
 //!
-//! Rust's BPF target has no CO-RE relocations, so user space looks each field up in the kernel's BTF and
-//! hands the offsets over as one read-only global. The verifier then sees constants and checks each
-//! access against the same BTF.
+//! Rust's BPF target has no CO-RE relocations. The programs are built with a placeholder in each instruction
+//! that needs a field's offset; user space looks the field up in the kernel's BTF and writes its offset
+//! into the instruction before loading, and the verifier checks the access against the same BTF.
 
 /// One field to look up.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,8 @@ const REGS: [&str; 4] = if cfg!(target_arch = "aarch64") {
 
 macro_rules! kernel_fields {
     ($($(#[$doc:meta])* $name:ident = $structure:literal $path:tt $([$index:literal])? $($optional:ident)?;)+) => {
-        /// Byte offsets of kernel structure fields, named `structure_field`.
+        /// Byte offsets of kernel structure fields, named `structure_field`. A member's own place in this
+        /// structure names the field where a [`crate::placeholder`] stands for it.
         #[derive(Clone, Copy, Debug)]
         #[repr(C)]
         pub struct KernelFields {
@@ -40,11 +41,6 @@ macro_rules! kernel_fields {
                 optional: kernel_fields!(@optional $($optional)?),
             },)+
         ];
-
-        impl KernelFields {
-            /// All zero: what the object holds until user space sets it.
-            pub const UNSET: Self = Self { $($name: 0,)+ };
-        }
     };
     (@optional) => { false };
     (@optional optional) => { true };

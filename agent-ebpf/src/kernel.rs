@@ -11,45 +11,101 @@ use wirespan_ebpf::{NO_SLOT, ProcessSlot, SocketState, TaskState};
 
 use crate::maps::{PROCESSES, SOCKETS, TASKS};
 
-/// The offset of a field of [`wirespan_ebpf::KernelFields`], as the loader set it.
-macro_rules! offset {
-    ($field:ident) => {
-        // SAFETY: a static; volatile because the loader, not the compiler, decides its value.
-        unsafe { core::ptr::read_volatile(&raw const $crate::maps::KERNEL_FIELDS.$field) }
-    };
-}
-
-/// A setting of [`wirespan_ebpf::Settings`], as the loader set it.
-macro_rules! setting {
-    ($field:ident) => {
-        // SAFETY: a static; volatile because the loader, not the compiler, decides its value.
-        unsafe { core::ptr::read_volatile(&raw const $crate::maps::SETTINGS.$field) }
-    };
-}
-
-/// `base->field`, through a pointer that the verifier can follow.
-macro_rules! field {
-    ($base:expr, $field:ident) => {{
-        let (base, offset): ($crate::kernel::Object, u32) =
-            ($base, $crate::kernel::offset!($field));
-        // SAFETY: the verifier checks the access against the kernel's BTF; a fault reads as zero.
-        unsafe { $crate::kernel::load(base, offset) }
+/// The constant that the loader writes into the instruction at placeholder `$placeholder`.
+macro_rules! constant {
+    ($placeholder:expr) => {{
+        let constant: u64;
+        // SAFETY: one move of a constant into a register.
+        unsafe {
+            core::arch::asm!(
+                "{constant} = {placeholder}",
+                constant = out(reg) constant,
+                placeholder = const $placeholder,
+                options(pure, nomem, nostack),
+            );
+        }
+        // The instruction extends the sign.
+        constant as u32
     }};
 }
 
-pub(crate) use {field, offset, setting};
+/// The offset of a field of [`wirespan_ebpf::KernelFields`], or [`wirespan_ebpf::KernelFields::ABSENT`].
+macro_rules! offset {
+    ($field:ident) => {
+        $crate::kernel::constant!(wirespan_ebpf::placeholder::offset(core::mem::offset_of!(
+            wirespan_ebpf::KernelFields,
+            $field
+        )))
+    };
+}
+
+/// A setting of [`wirespan_ebpf::Settings`].
+macro_rules! setting {
+    ($field:ident) => {
+        $crate::kernel::constant!(wirespan_ebpf::placeholder::setting(core::mem::offset_of!(
+            wirespan_ebpf::Settings,
+            $field
+        )))
+    };
+}
+
+/// `base->field`, through a pointer that the verifier can follow: one load, whose offset the loader writes
+/// into the instruction. A null or stale pointer reads as zero.
+macro_rules! field {
+    ($base:expr, $field:ident) => {{
+        const PLACEHOLDER: i16 = wirespan_ebpf::placeholder::load(core::mem::offset_of!(
+            wirespan_ebpf::KernelFields,
+            $field
+        ));
+        let base: $crate::kernel::Object = $base;
+        // SAFETY: the verifier checks the access against the kernel's BTF.
+        unsafe { $crate::kernel::Load::load::<PLACEHOLDER>(base) }
+    }};
+}
+
+pub(crate) use {constant, field, offset, setting};
 
 /// A `task_struct`, `sock`, ... that the verifier knows by type.
 pub(crate) type Object = *const c_void;
 
-/// One load.
-///
-/// # Safety
-/// `base` must be a pointer to a BTF type for the verifier, `offset` a scalar member of that type.
-#[inline(always)]
-pub(crate) unsafe fn load<T: Copy>(base: Object, offset: u32) -> T {
-    // SAFETY: by the contract above.
-    unsafe { ptr::read_volatile(base.cast::<u8>().add(offset as usize).cast::<T>()) }
+/// What one instruction loads.
+pub(crate) trait Load: Sized {
+    /// Loads from `base` at the offset that the loader puts in `PLACEHOLDER`'s place.
+    ///
+    /// # Safety
+    /// `base` must be a pointer to a BTF type for the verifier, the field a scalar member of that type.
+    unsafe fn load<const PLACEHOLDER: i16>(base: Object) -> Self;
+}
+
+macro_rules! load {
+    ($($type:ty: $size:literal;)+) => {
+        $(impl Load for $type {
+            #[inline(always)]
+            unsafe fn load<const PLACEHOLDER: i16>(base: Object) -> Self {
+                let value: Self;
+                // SAFETY: by the trait's contract.
+                unsafe {
+                    core::arch::asm!(
+                        concat!("{value} = *(", $size, " *)({base} + {placeholder})"),
+                        value = out(reg) value,
+                        base = in(reg) base,
+                        placeholder = const PLACEHOLDER,
+                        options(readonly, nostack),
+                    );
+                }
+                value
+            }
+        })+
+    };
+}
+
+load! {
+    u8: "u8";
+    u16: "u16";
+    u32: "u32";
+    i32: "u32";
+    u64: "u64";
+    Object: "u64";
 }
 
 /// A value at any kernel address; `None` when it can't be read.
@@ -129,7 +185,7 @@ pub(crate) fn tcp_sock(sk: Object) -> Object {
 }
 
 /// Adds to a counter that user space maps: one `lock` instruction, as several threads of a process share
-/// the counter. (The BPF target has no compare-and-swap before v3, so core offers no `fetch_add`.)
+/// the counter. (For this target core offers no `fetch_add`.)
 #[inline(always)]
 pub(crate) fn add(counter: *mut u64, amount: u64) {
     // SAFETY: counters are aligned members of map values, which the verifier checks.

@@ -1,11 +1,13 @@
 //! The kernel/user ABI: the records that the kernel programs write, the state that both sides share, the
-//! kernel structure fields that the programs need, and the globals that user space sets before loading.
+//! kernel structure fields that the programs need, and the settings that user space gives them before
+//! loading.
 //!
 //! Plain data only, fixed width, padding spelt out. A reader must treat every field as hostile: one
 //! function of the agent (`capture::record`) turns ring-buffer bytes into a typed record.
 #![no_std]
 
 mod fields;
+pub mod placeholder;
 mod record;
 mod state;
 

@@ -1,4 +1,4 @@
-//! The maps, and the globals that user space sets before loading.
+//! The maps.
 //!
 //! Socket and task storage live and die with the kernel object that they belong to: no table to size, no
 //! entry to leak, nothing to clean up after a SIGKILL of the agent.
@@ -9,18 +9,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use wirespan_ebpf::{
-    KernelFields, MAX_PAYLOAD, OperationRecord, PROCESS_SLOTS, ProcessSlot, Settings, SocketState,
-    TaskState,
+    MAX_PAYLOAD, OperationRecord, PROCESS_SLOTS, ProcessSlot, SocketState, TaskState,
 };
-
-/// Kernel structure offsets.
-#[unsafe(no_mangle)]
-pub(crate) static KERNEL_FIELDS: KernelFields = KernelFields::UNSET;
-
-/// Settings.
-#[unsafe(no_mangle)]
-pub(crate) static SETTINGS: Settings =
-    Settings { burst_budget: 0, ring_mask: 0, pid_namespace: 0, kern_sock_mask: 0 };
 
 /// Definition of a storage map in BTF. aya-ebpf's `SkStorage` takes only cgroup contexts and has no task
 /// storage, so the two are declared here; the loader reads no more than these members.

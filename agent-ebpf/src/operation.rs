@@ -8,13 +8,24 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
 use wirespan_ebpf::{
-    Direction, KernelFields, OperationRecord, ProcessSlot, RecordKind, SocketState, flag,
-    process_flag, uncaptured,
+    Direction, KernelFields, MAX_PAYLOAD, OperationRecord, ProcessSlot, RecordKind, SocketState,
+    flag, process_flag, uncaptured,
 };
 
 use crate::kernel::{self, Object, add, field, offset, setting};
 use crate::maps::SCRATCH;
-use crate::{payload, ring, socket};
+use crate::payload::{self, Source};
+use crate::{ring, socket};
+
+/// Payload that goes straight into the ring.
+const SMALL_PAYLOAD: usize = 400;
+
+/// Header and payload are 512 bytes with the ring's own eight.
+#[repr(C)]
+struct SmallRecord {
+    record: OperationRecord,
+    payload: [u8; SMALL_PAYLOAD],
+}
 
 const MSG_OOB: i32 = 0x1;
 const MSG_PEEK: i32 = 0x2;
@@ -130,7 +141,6 @@ fn record(
     direction: Direction,
     mut bits: u8,
 ) {
-    let Some(scratch) = SCRATCH.get_ptr_mut(u32::from(direction.0)) else { return };
     let way = usize::from(direction.0 & 1);
     let length = if ret > 0 { ret as u32 } else { 0 };
     let now = kernel::now_ns();
@@ -183,42 +193,61 @@ fn record(
         }
     }
 
-    let mut captured = 0;
     let mut reason = uncaptured::NONE;
-    let mut tail = [0; 8];
-    let mut tail_length = 0;
+    let mut source = Source::NOTHING;
     if length > 0 {
         if flags & (MSG_OOB | MSG_TRUNC) != 0 {
             reason = uncaptured::SPECIAL;
         } else {
             match payload::locate(task, sk, direction) {
-                Ok(source) => {
-                    // SAFETY: `state` is a map value.
-                    let left = u64::from(unsafe { (*state).burst_left });
-                    let length = u64::from(length);
-                    let want = if left < length { left } else { length };
-                    captured = payload::copy(scratch, &source, length, want);
-                    // SAFETY: as above.
-                    unsafe { (*state).burst_left = left.saturating_sub(captured) as u32 };
-                    if captured < want
-                        && want - captured > 0
-                        && captured < wirespan_ebpf::MAX_PAYLOAD as u64
-                    {
-                        reason = uncaptured::FAULT;
-                    } else if captured < length {
-                        reason = uncaptured::BUDGET;
-                        if length - captured >= 8 {
-                            if let Some(bytes) = payload::tail(&source, length) {
-                                tail = bytes;
-                                tail_length = 8;
-                                bits |= flag::TAIL;
-                            }
-                        }
-                    }
-                }
+                Ok(found) => source = found,
                 Err(why) => reason = why,
             }
         }
+    }
+    // SAFETY: `state` is a map value.
+    let (cookie, left) = unsafe { ((*state).cookie, (*state).burst_left) };
+    let most = if left < length { left } else { length };
+    let want = u64::from(if reason == uncaptured::NONE { most } else { 0 });
+
+    // What is short and in one buffer goes straight into the ring; all else is gathered first.
+    let direct = want <= SMALL_PAYLOAD as u64 && !source.is_vector();
+    let record: *mut OperationRecord = if direct {
+        ring::reserve::<SmallRecord>(cookie).cast()
+    } else {
+        match SCRATCH.get_ptr_mut(u32::from(direction.0)) {
+            Some(scratch) => scratch.cast(),
+            None => return,
+        }
+    };
+    let mut captured = 0;
+    let mut tail = 0;
+    let mut tail_length = 0;
+    if want > 0 && !record.is_null() {
+        // SAFETY: the payload lies behind the header.
+        let target = unsafe { record.add(1) }.cast::<u8>();
+        let length = u64::from(length);
+        captured = if direct {
+            payload::copy_buffer(target, &source, length, want, SMALL_PAYLOAD)
+        } else {
+            payload::copy(target, &source, length, want)
+        };
+        // SAFETY: `state` is a map value.
+        unsafe { (*state).burst_left = u64::from(left).saturating_sub(captured) as u32 };
+        if captured < want && captured < MAX_PAYLOAD as u64 {
+            reason = uncaptured::FAULT;
+        } else if captured < length {
+            reason = uncaptured::BUDGET;
+            if length - captured >= 8 {
+                if let Some(bytes) = payload::tail(&source, length) {
+                    tail = bytes;
+                    tail_length = 8;
+                    bits |= flag::TAIL;
+                }
+            }
+        }
+    } else if reason == uncaptured::NONE && length > 0 {
+        reason = uncaptured::BUDGET;
     }
 
     if reason > uncaptured::BUDGET {
@@ -232,36 +261,42 @@ fn record(
     } else {
         (0, 0)
     };
-    let header = OperationRecord {
-        kind: RecordKind::OPERATION.0,
-        direction: direction.0,
-        flags: bits,
-        captured: captured as u32,
-        timestamp_ns: now,
-        // SAFETY: `state` is a map value.
-        cookie: unsafe { (*state).cookie },
-        offset: end.wrapping_sub(u64::from(length)),
-        length,
-        // SAFETY: as above.
-        slot: unsafe { (*state).slot },
-        tgid: field!(task, task_tgid),
-        tid: field!(task, task_pid),
-        uncaptured: reason,
-        tail_length,
-        error: if ret < 0 { ret.unsigned_abs() as u16 } else { 0 },
-        srtt_us,
-        retransmits,
-        reserved: 0,
-        tail,
-        context: 0,
-        queue_ns,
-        run_delay_ns,
-        exec_ns,
-    };
-    // SAFETY: `scratch` is this direction's and this CPU's own.
-    unsafe { (*scratch).record = header };
-    let size = size_of::<OperationRecord>() + captured as usize;
-    let written = ring::output(header.cookie, scratch, size);
+    let mut written = false;
+    if !record.is_null() {
+        let header = OperationRecord {
+            kind: RecordKind::OPERATION.0,
+            direction: direction.0,
+            flags: bits,
+            captured: captured as u32,
+            timestamp_ns: now,
+            cookie,
+            offset: end.wrapping_sub(u64::from(length)),
+            length,
+            // SAFETY: `state` is a map value.
+            slot: unsafe { (*state).slot },
+            tgid: field!(task, task_tgid),
+            tid: field!(task, task_pid),
+            uncaptured: reason,
+            tail_length,
+            error: if ret < 0 { ret.unsigned_abs() as u16 } else { 0 },
+            srtt_us,
+            retransmits,
+            reserved: 0,
+            tail: u64::to_ne_bytes(tail),
+            context: 0,
+            queue_ns,
+            run_delay_ns,
+            exec_ns,
+        };
+        // SAFETY: the ring's or this direction's and this CPU's own.
+        unsafe { record.write(header) };
+        written = if direct {
+            ring::submit(record);
+            true
+        } else {
+            ring::output(cookie, record, size_of::<OperationRecord>() + captured as usize)
+        };
+    }
     if !written {
         let way_lost =
             if direction == Direction::SEND { flag::LOST_SENT } else { flag::LOST_RECEIVED };

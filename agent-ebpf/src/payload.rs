@@ -9,7 +9,6 @@ use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_task_pt_regs};
 use wirespan_ebpf::{Direction, KernelFields, MAX_PAYLOAD, uncaptured};
 
 use crate::kernel::{self, Object, field, offset, setting};
-use crate::maps::Scratch;
 
 /// System call numbers (`asm/unistd.h`).
 #[cfg(bpf_target_arch = "x86_64")]
@@ -56,6 +55,15 @@ pub(crate) struct Source {
     address: u64,
     length: u64,
     vectors: u64,
+}
+
+impl Source {
+    pub(crate) const NOTHING: Self = Self { address: 0, length: 0, vectors: 0 };
+
+    #[inline(always)]
+    pub(crate) fn is_vector(&self) -> bool {
+        self.vectors != 0
+    }
 }
 
 /// `struct iovec`.
@@ -168,19 +176,30 @@ fn is_descriptor_of(task: Object, sk: Object, fd: u64) -> bool {
     file != 0 && file == own
 }
 
-/// Copies up to `want` bytes of an operation of `length` into the scratch payload. Returns how many are
+/// Copies the first `want` bytes of an operation of `length` out of one buffer, `most` at most. Returns how
+/// many: all or none.
+#[inline(always)]
+pub(crate) fn copy_buffer(
+    target: *mut u8,
+    source: &Source,
+    length: u64,
+    want: u64,
+    most: usize,
+) -> u64 {
+    // A buffer smaller than what passed is not the buffer.
+    if length > source.length {
+        return 0;
+    }
+    let size = if want > most as u64 { most as u64 } else { want };
+    if read_user(target, size, source.address) { size } else { 0 }
+}
+
+/// Copies up to `want` bytes of an operation of `length` to a scratch record's payload. Returns how many are
 /// there; fewer than wanted means that the rest could not be read.
 #[inline(always)]
-pub(crate) fn copy(scratch: *mut Scratch, source: &Source, length: u64, want: u64) -> u64 {
-    // SAFETY: `scratch` is a map value.
-    let payload = unsafe { (&raw mut (*scratch).payload).cast::<u8>() };
-    if source.vectors == 0 {
-        // A buffer smaller than what passed is not the buffer.
-        if length > source.length {
-            return 0;
-        }
-        let size = if want > MAX_PAYLOAD as u64 { MAX_PAYLOAD as u64 } else { want };
-        return if read_user(payload, size, source.address) { size } else { 0 };
+pub(crate) fn copy(payload: *mut u8, source: &Source, length: u64, want: u64) -> u64 {
+    if !source.is_vector() {
+        return copy_buffer(payload, source, length, want, MAX_PAYLOAD);
     }
     let mut copied = 0;
     let mut index = 0;
@@ -212,10 +231,10 @@ pub(crate) fn copy(scratch: *mut Scratch, source: &Source, length: u64, want: u6
     if copied > MAX_PAYLOAD as u64 { MAX_PAYLOAD as u64 } else { copied }
 }
 
-/// The last eight bytes of an operation in one buffer.
+/// The last eight bytes of an operation in one buffer, as they lie in memory.
 #[inline(always)]
-pub(crate) fn tail(source: &Source, length: u64) -> Option<[u8; 8]> {
-    if source.vectors != 0 || length > source.length {
+pub(crate) fn tail(source: &Source, length: u64) -> Option<u64> {
+    if source.is_vector() || length > source.length {
         return None;
     }
     probe_user(source.address.wrapping_add(length - 8))

@@ -1,10 +1,21 @@
 //! Into the ring buffers.
 
 use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
-use aya_ebpf::helpers::generated::bpf_ringbuf_output;
+use aya_ebpf::helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_reserve, bpf_ringbuf_submit};
 
 use crate::kernel::setting;
 use crate::maps::{RING_0, RING_1, RING_2, RING_3};
+
+/// The ring that `cookie` chooses: order within a socket is kept.
+#[inline(always)]
+fn of(cookie: u64) -> *const u8 {
+    match cookie as u32 & setting!(ring_mask) {
+        0 => (&raw const RING_0).cast(),
+        1 => (&raw const RING_1).cast(),
+        2 => (&raw const RING_2).cast(),
+        _ => (&raw const RING_3).cast(),
+    }
+}
 
 /// Writes `size` bytes at `record` to the ring that `cookie` chooses. Returns whether there was room.
 ///
@@ -12,13 +23,21 @@ use crate::maps::{RING_0, RING_1, RING_2, RING_3};
 /// every few milliseconds.
 #[inline(always)]
 pub(crate) fn output<T>(cookie: u64, record: *const T, size: usize) -> bool {
-    let ring = match cookie as u32 & setting!(ring_mask) {
-        0 => (&raw const RING_0).cast::<u8>(),
-        1 => (&raw const RING_1).cast(),
-        2 => (&raw const RING_2).cast(),
-        _ => (&raw const RING_3).cast(),
-    };
-    write(ring, record, size, u64::from(BPF_RB_NO_WAKEUP))
+    write(of(cookie), record, size, u64::from(BPF_RB_NO_WAKEUP))
+}
+
+/// Room for a record in the ring that `cookie` chooses, or null. It must be submitted.
+#[inline(always)]
+pub(crate) fn reserve<T>(cookie: u64) -> *mut T {
+    // SAFETY: a ring buffer map.
+    unsafe { bpf_ringbuf_reserve(of(cookie).cast_mut().cast(), size_of::<T>() as u64, 0) }.cast()
+}
+
+/// Hands a reserved record to the reader, as `output` does.
+#[inline(always)]
+pub(crate) fn submit<T>(record: *mut T) {
+    // SAFETY: the verifier checks that it was reserved and not submitted.
+    unsafe { bpf_ringbuf_submit(record.cast(), u64::from(BPF_RB_NO_WAKEUP)) };
 }
 
 /// Writes a record that the reader should see at once (a process came or went).

@@ -2,7 +2,7 @@
 
 use crate::uncaptured;
 
-/// Set before loading, read-only afterwards: the verifier sees constants and drops what is switched off.
+/// Written into the programs' instructions before loading: see [`crate::placeholder`].
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Settings {
@@ -17,6 +17,14 @@ pub struct Settings {
 }
 const _: () = assert!(size_of::<Settings>() == 16);
 
+impl Settings {
+    /// The members, in their order.
+    #[must_use]
+    pub const fn words(&self) -> [u32; 4] {
+        [self.burst_budget, self.ring_mask, self.pid_namespace, self.kern_sock_mask]
+    }
+}
+
 /// Per socket, in socket storage: freed with the socket.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -28,8 +36,6 @@ pub struct SocketState {
     pub cookie: u64,
     /// When data became readable and nothing has been read since; 0: nothing waits.
     pub ready_ns: u64,
-    /// When the connect began, then, once established, how long it took.
-    pub connect_ns: u64,
     /// Next stream offset, by [`crate::Direction`].
     pub next_offset: [u64; 2],
     /// Slot of the process that used it last, for which it has been announced.
@@ -48,7 +54,11 @@ pub struct SocketState {
     pub lost: u8,
     /// Reserved.
     pub reserved: [u8; 3],
+    /// When the connect began, then, once established, how long it took.
+    pub connect_ns: u64,
 }
+// The kernel keeps one pointer before the value in its cache line: all that an operation needs fits behind.
+const _: () = assert!(core::mem::offset_of!(SocketState, connect_ns) == 56);
 const _: () = assert!(size_of::<SocketState>() == 64);
 
 /// Per traced process, in the task storage of its group leader: freed with the task.
@@ -112,13 +122,9 @@ const _: () = assert!(size_of::<ProcessSlot>() == 192);
 pub unsafe trait Pod: Copy + 'static {}
 
 // SAFETY: integers throughout; each size assertion equals the sum of the members.
-unsafe impl Pod for Settings {}
-// SAFETY: as above.
 unsafe impl Pod for TaskState {}
 // SAFETY: as above.
 unsafe impl Pod for ProcessSlot {}
-// SAFETY: as above.
-unsafe impl Pod for crate::KernelFields {}
 // SAFETY: as above.
 unsafe impl Pod for crate::OperationRecord {}
 // SAFETY: as above.

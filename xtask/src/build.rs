@@ -72,6 +72,8 @@ fn build_object(toolchain: &Toolchain) -> Result<PathBuf> {
         // The layout of the traced machine's registers, which BPF code reads, is the host's.
         format!("--cfg=bpf_target_arch=\"{ARCH}\""),
         "-Cdebuginfo=2".to_owned(),
+        // 32-bit registers and comparisons: kernels have them since 5.1, the agent needs a later one.
+        "-Ctarget-cpu=v3".to_owned(),
         "-Clink-arg=--btf".to_owned(),
         format!("-Clinker={}", toolchain.linker.display()),
     ];

@@ -18,7 +18,7 @@ use wirespan_ebpf::{ProcessSlot, RINGS, Settings, TaskState, process_flag};
 
 use crate::capture::cost::{self, HookCost};
 use crate::capture::fields::{self, FieldError};
-use crate::capture::object::OBJECT;
+use crate::capture::object::{OBJECT, RelocateError, relocate};
 use crate::capture::record::{self, Record, RecordError};
 use crate::capture::slots::{FreeSlots, Slot};
 use crate::sys::{self, SharedTable};
@@ -66,6 +66,9 @@ pub enum LoadError {
     /// The kernel's structures.
     #[error(transparent)]
     Field(#[from] FieldError),
+    /// The object can't be given the offsets of the kernel's structures.
+    #[error(transparent)]
+    Relocate(#[from] RelocateError),
     /// The kernel's type information can't be used.
     #[error("can't use the kernel's type information: {0}")]
     Btf(#[from] aya::BtfError),
@@ -138,22 +141,23 @@ impl Capture {
         let btf = Btf::from_sys_fs()?;
         let rings = settings.rings.clamp(1, RINGS);
         let rings = 1_usize << rings.ilog2();
-        let globals = globals(settings, &found, rings)?;
+        let mut constants = found.offsets.clone();
+        constants.extend(program_settings(settings, &found, rings)?.words());
+        let object = relocate(OBJECT, &constants)?;
         let log_level = if settings.log { aya_log::Level::Debug as u8 } else { 0 };
         let page = 4096;
         let ring_bytes = settings.ring_bytes.max(page).next_power_of_two();
         let names = ["RING_0", "RING_1", "RING_2", "RING_3"];
         let mut loader = EbpfLoader::new();
-        loader
-            .btf(Some(&btf))
-            .allow_unsupported_maps()
-            .override_global("KERNEL_FIELDS", found.offsets.as_slice(), true)
-            .override_global("SETTINGS", sys::pod_bytes(&globals), true)
-            .override_global("AYA_LOG_LEVEL", &log_level, true);
+        loader.btf(Some(&btf)).allow_unsupported_maps().override_global(
+            "AYA_LOG_LEVEL",
+            &log_level,
+            true,
+        );
         for (index, name) in names.iter().enumerate() {
             loader.map_max_entries(name, if index < rings { ring_bytes } else { page });
         }
-        let mut ebpf = loader.load(OBJECT).map_err(Box::new)?;
+        let mut ebpf = loader.load(&object).map_err(Box::new)?;
         let statistics = if settings.measure {
             let statistics = enable_stats(Stats::RunTime).map_err(|cause| {
                 LoadError::System("can't have the hooks measured", cause.io_error)
@@ -424,7 +428,7 @@ fn attach_one(
     Ok(())
 }
 
-fn globals(
+fn program_settings(
     settings: &CaptureSettings,
     found: &fields::Found,
     rings: usize,
