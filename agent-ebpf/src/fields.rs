@@ -78,6 +78,8 @@ kernel_fields! {
     sock_err = "sock" "sk_err";
     /// Directions that are shut down (RCV_SHUTDOWN = 1).
     sock_shutdown = "sock" "sk_shutdown";
+    /// The socket's cookie; 0 until somebody asks for it.
+    sock_cookie = "sock" "__sk_common.skc_cookie.counter";
     /// Socket storage: null where no program put any.
     sock_storage = "sock" "sk_bpf_storage";
     /// The file system's side of the socket.

@@ -159,7 +159,7 @@ pub struct SocketRecord {
     pub local_address: [u8; 16],
     /// Remote address; IPv4 in the first four bytes.
     pub remote_address: [u8; 16],
-    /// Of a unix socket: an opaque number of this end, and of its peer, equal at both ends crosswise.
+    /// Of a unix socket: its cookie, and its peer's; 0 for a peer that nobody asked for its cookie yet.
     pub unix_ends: [u64; 2],
     /// How long the connect took; 0 where it was not seen.
     pub connect_ns: u64,

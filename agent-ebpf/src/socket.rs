@@ -108,12 +108,17 @@ pub(crate) fn announce(sk: Object, state: *mut SocketState, slot: u32, flags: u8
             let unix: Object =
                 unsafe { helper::bpf_skc_to_unix_sock(sk.cast_mut()) }.cast_const().cast();
             if !unix.is_null() {
-                // Addresses are only compared, and leave the kernel scrambled: an agent's log is no place
-                // to learn where the kernel keeps its objects.
-                let peer =
+                // By cookie, not by address: an address is soon another socket's, a cookie never. A peer
+                // that no program asked about has none yet; it will name this socket when it is announced,
+                // because each end has its own before it looks at the other's.
+                let peer: u64 =
                     kernel::probe_kernel(unix as u64 + u64::from(offset!(unix_peer))).unwrap_or(0);
-                // SAFETY: `state` is a map value.
-                record.unix_ends = [scramble(unsafe { (*state).owner }), scramble(peer)];
+                let peer_cookie = if peer == 0 {
+                    0
+                } else {
+                    kernel::probe_kernel(peer + u64::from(offset!(sock_cookie))).unwrap_or(0)
+                };
+                record.unix_ends = [record.cookie, peer_cookie];
                 let address =
                     kernel::probe_kernel::<u64>(unix as u64 + u64::from(offset!(unix_addr)));
                 if address.unwrap_or(0) != 0 {
@@ -128,11 +133,4 @@ pub(crate) fn announce(sk: Object, state: *mut SocketState, slot: u32, flags: u8
             add(unsafe { &raw mut (*process).dropped_records }, 1);
         }
     }
-}
-
-/// A bijection on 64 bits (the finaliser of SplitMix64): equal in, equal out, and nothing else kept.
-#[inline(always)]
-fn scramble(address: u64) -> u64 {
-    let mixed = (address ^ (address >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb)
 }

@@ -179,6 +179,11 @@ impl Connection {
         }
     }
 
+    /// Nothing passed on it before it was followed.
+    pub fn is_from_start(&self) -> bool {
+        self.from_start
+    }
+
     /// The protocol's name, once known.
     pub fn protocol(&self) -> Option<&'static str> {
         match self.protocol {

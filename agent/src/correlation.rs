@@ -149,7 +149,14 @@ impl Engine {
 
     /// The two ends of one connection are both traced on this node. Told once, from either end.
     pub fn paired(&mut self, a: SocketId, b: SocketId) {
-        self.pair(a, b);
+        self.pair(a, b, false);
+    }
+
+    /// Like [`paired`](Self::paired), where offsets are no protocol's but what this agent counted at each
+    /// end (unix sockets): bytes that one end's count missed make equal offsets of different requests, so
+    /// what can't be the same by its times isn't.
+    pub fn paired_by_count(&mut self, a: SocketId, b: SocketId) {
+        self.pair(a, b, true);
     }
 
     /// This socket's peer is known not to be traced here, so nothing waits for it.

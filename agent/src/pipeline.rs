@@ -279,8 +279,20 @@ impl Stages {
             // A request may be in flight on it that nobody saw begin.
             self.engine.inbound_lost(process, socket.at_ns);
         }
-        if let Some(other) = self.ends.enter(&socket) {
-            self.engine.paired(SocketId(socket.cookie), SocketId(other));
+        // A unix socket's offsets are counted from when it was first seen: they agree with its peer's only
+        // where that was the beginning, at both ends.
+        let counted = socket.unix_ends.is_some();
+        let known = self.connections.get(&socket.cookie);
+        let from_start = known.map_or(from_start, Connection::is_from_start);
+        if (!counted || from_start)
+            && let Some(other) = self.ends.enter(&socket)
+        {
+            let (here, there) = (SocketId(socket.cookie), SocketId(other));
+            if counted {
+                self.engine.paired_by_count(here, there);
+            } else {
+                self.engine.paired(here, there);
+            }
         }
         let room = self.connections.len() < MAX_CONNECTIONS;
         match self.connections.entry(socket.cookie) {

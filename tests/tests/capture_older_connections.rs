@@ -1,17 +1,94 @@
 //! Connections that are older than the agent, and those of listeners and namespaces of every kind, are known
 //! like all others.
 
+use std::collections::HashMap;
+
 use crate::common::capture as common;
 use crate::common::namespaces;
 
 use common::{
-    Bench, Exchange, PLAIN, both_ends, connect, exchange, outer_pid, python, spans_of, unique,
+    Bench, Exchange, PLAIN, both_ends, connect, exchange, outer_pid, python, span_of, spans_of,
+    unique,
 };
 use namespaces::Linked;
 use rstest::rstest;
 use wirespan::semconv;
 use wirespan_tests::script::Script;
-use wirespan_tests::spans::{CLIENT, SERVER};
+use wirespan_tests::spans::{CLIENT, SERVER, Span};
+
+/// Both ends of connections that hardly rest: every request is as long as every other.
+const WITHOUT_REST: &str = r"
+stop = threading.Event()
+def ask(series, sock):
+    reader = Reader(sock)
+    number = 0
+    while not stop.is_set():
+        send_all(sock, request('/%s/%08d' % (series, number), 5))
+        reader.message()
+        number += 1
+        time.sleep(0.001)
+    sock.close()
+def answer(sock):
+    reader = Reader(sock)
+    try:
+        while True:
+            reader.message()
+            send_all(sock, response(200, 5))
+    except EOFError:
+        sock.close()
+def begin(work, *arguments):
+    thread = threading.Thread(target=work, args=arguments)
+    thread.start()
+    threads.append(thread)
+threads = []
+None";
+
+/// On TCP a request's place is known at both ends whenever the agent comes. On unix sockets it is counted, from
+/// different moments where the agent comes in the middle: then an end must not be taken for another's.
+#[rstest]
+fn an_agent_that_comes_under_load_puts_no_request_under_another(
+    #[values("inet", "unix")] family: &str,
+) {
+    const OLD: usize = 4;
+    let tag = unique("load");
+    let mut client = Script::start(&format!("{tag}-client")).unwrap();
+    let mut server = Script::start(&format!("{tag}-server")).unwrap();
+    client.run(WITHOUT_REST).unwrap();
+    server.run(WITHOUT_REST).unwrap();
+    let place = server.run(&format!("listener, place = listen({family:?}); place")).unwrap();
+    client.run(&format!("place = {}", python(&place))).unwrap();
+    let open = |client: &mut Script, server: &mut Script, series: &str| {
+        client.run(&format!("begin(ask, {series:?}, connect(place)); None")).unwrap();
+        server.run("begin(answer, accept(listener)); None").unwrap();
+    };
+    for number in 0..OLD {
+        open(&mut client, &mut server, &format!("old{number}"));
+    }
+    let bench = Bench::start(&tag, &[]);
+    bench.until("old connections have spans", |status| status.spans > 2_000);
+    open(&mut client, &mut server, "new");
+    let so_far = bench.until("some are made", |status| status.spans > 0).spans;
+    bench.until("the new connection has some", |status| status.spans > so_far + 2_000);
+    client.run("stop.set(); [thread.join() for thread in threads]; None").unwrap();
+    server.run("[thread.join() for thread in threads]; None").unwrap();
+    bench.settled(0);
+    let spans = bench.spans();
+    let by_id: HashMap<&str, &Span> =
+        spans.iter().map(|span| (span.span_id.as_str(), span)).collect();
+    let servers = spans.iter().filter(|span| span.kind == SERVER);
+    let (new, old): (Vec<_>, Vec<_>) = servers.partition(|span| span.path().starts_with("/new/"));
+    assert!(new.len() > 50 && old.len() > 50, "{} {}", new.len(), old.len());
+    for span in new.iter().chain(&old) {
+        let parent = by_id.get(span.parent_span_id.as_str());
+        assert_eq!(parent.is_some(), !span.parent_span_id.is_empty(), "{span:#?}");
+        assert!(parent.is_none_or(|parent| parent.path() == span.path()), "{span:#?} {parent:#?}");
+    }
+    let joined = |spans: &[&Span]| spans.iter().filter(|s| !s.parent_span_id.is_empty()).count();
+    assert_eq!(joined(&new), new.len(), "from its beginning");
+    // A request that was on its way when the agent came has one end only.
+    let expected = if family == "unix" { 0 } else { old.len() - OLD };
+    assert!(joined(&old) >= expected, "{} of {}", joined(&old), old.len());
+}
 
 #[rstest]
 fn a_connection_older_than_the_agent_has_its_ends_and_its_queue_time(
@@ -47,7 +124,13 @@ fn a_connection_older_than_the_agent_has_its_ends_and_its_queue_time(
     };
     let ports = [port(&mut client, "c"), port(&mut server, "s")];
     for one in &exchanges {
-        let (client, server) = both_ends(&spans, one);
+        // On a unix socket nothing tells where in the stream the agent came.
+        let (client, server) = if family == "unix" {
+            (span_of(&spans, CLIENT, one), span_of(&spans, SERVER, one))
+        } else {
+            both_ends(&spans, one)
+        };
+        assert_eq!(family == "unix", server.parent_span_id.is_empty(), "{server:#?}");
         assert_eq!([client, server].map(|span| span.int("network.peer.port")), ports);
         let queue =
             server.int(semconv::QUEUE_TIME_NS).expect("the first receive has a queue time too");

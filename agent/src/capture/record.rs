@@ -83,7 +83,7 @@ pub struct Socket {
     pub at_ns: u64,
     /// Both ends of an internet socket.
     pub addresses: Option<(SocketAddr, SocketAddr)>,
-    /// Of a unix socket: this end and its peer.
+    /// Of a unix socket: its cookie and its peer's; 0 where the peer has none yet.
     pub unix_ends: Option<(u64, u64)>,
     /// Inode of the network namespace.
     pub net_namespace: u32,

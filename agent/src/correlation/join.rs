@@ -12,6 +12,9 @@ use crate::call::{CallId, ProcessId, Role, SocketId};
 /// Abandoned server calls remembered on one socket.
 const MAX_GHOSTS: usize = 8;
 
+/// How late the stamp of a send can be: it is taken when the call returns (5 ms with stolen CPU time).
+const STAMP_NS: u64 = 5_000_000;
+
 impl Engine {
     pub(super) fn socket_mut(&mut self, id: SocketId) -> &mut Socket {
         if !self.sockets.contains_key(&id) {
@@ -37,7 +40,7 @@ impl Engine {
             Far::Paired(far) => Some(far),
             Far::Unknown => None,
         };
-        if let Some(other) = far.and_then(|far| self.matching(far, role, offset)) {
+        if let Some(other) = far.and_then(|far| self.matching(far, id, role, offset)) {
             self.join(id, other);
             return;
         }
@@ -53,19 +56,35 @@ impl Engine {
     }
 
     /// The call of the other role that begins at `offset`.
-    fn matching(&self, socket: SocketId, role: Role, offset: u32) -> Option<CallId> {
-        let calls = &self.sockets.get(&socket)?.calls;
-        let same = |id: &CallId| self.calls.get(id).is_some_and(|call| call.role != role);
+    fn matching(&self, socket: SocketId, id: CallId, role: Role, offset: u32) -> Option<CallId> {
+        let Socket { calls, counted, .. } = self.sockets.get(&socket)?;
+        let same = |other: &CallId| {
+            self.calls.get(other).is_some_and(|call| call.role != role)
+                && (!counted || self.can_be_one(id, *other))
+        };
         calls.iter().rev().filter(|(at, _)| *at == offset).map(|&(_, id)| id).find(same)
     }
 
-    pub(super) fn pair(&mut self, a: SocketId, b: SocketId) {
-        self.socket_mut(a).far = Far::Paired(b);
-        self.socket_mut(b).far = Far::Paired(a);
+    /// Whether the times of two ends allow that they are one request's: no client had its answer before the
+    /// server read the request, and none sent it after the server was done.
+    fn can_be_one(&self, a: CallId, b: CallId) -> bool {
+        let (Some(a), Some(b)) = (self.calls.get(&a), self.calls.get(&b)) else { return false };
+        let (client, server) = if a.role == Role::Client { (a, b) } else { (b, a) };
+        let answered_before = client.end.is_some_and(|end| end < server.start);
+        let asked_after = server.end.is_some_and(|end| end.saturating_add(STAMP_NS) < client.start);
+        !answered_before && !asked_after
+    }
+
+    pub(super) fn pair(&mut self, a: SocketId, b: SocketId, counted: bool) {
+        for (end, other) in [(a, b), (b, a)] {
+            let socket = self.socket_mut(end);
+            socket.far = Far::Paired(other);
+            socket.counted = counted;
+        }
         let waiting: Vec<_> = self.socket_mut(a).calls.iter().copied().collect();
         for (offset, id) in waiting {
             let Some(role) = self.calls.get(&id).map(|call| call.role) else { continue };
-            if let Some(other) = self.matching(b, role, offset) {
+            if let Some(other) = self.matching(b, id, role, offset) {
                 self.join(id, other);
             }
         }

@@ -82,6 +82,8 @@ pub(super) enum Far {
 #[derive(Debug, Default)]
 pub(super) struct Socket {
     pub(super) far: Far,
+    /// Offsets are the agent's own count: equal ones prove the same request only if times agree.
+    pub(super) counted: bool,
     /// The calls that the other end's may still be matched with, oldest first.
     pub(super) calls: VecDeque<(u32, CallId)>,
     /// Server calls that may be in flight unseen.

@@ -52,6 +52,34 @@ fn each_request_of_a_connection_finds_its_own() {
 }
 
 #[test]
+fn what_was_counted_from_different_moments_is_not_joined() {
+    for lag in [-3_i64, 3] {
+        let mut s = Scenario::new();
+        s.engine.paired_by_count(SocketId(10), SocketId(20));
+        for i in 0..100_u64 {
+            let at = i * 10_000;
+            let theirs = 640_i64.strict_add(lag * 64).strict_add_unsigned(i * 64).cast_unsigned();
+            s.run(client(2 * i, 1, at).on(10, 640 + i * 64), at + 900);
+            s.run(server(2 * i + 1, 2, at + 10).on(20, theirs), at + 800).tick(at + 5_000);
+        }
+        s.tick(LATER);
+        (0..100).for_each(|i| s.is_alone(2 * i + 1, ParentStatus::Root));
+    }
+}
+
+#[test]
+fn what_was_counted_from_the_beginning_is_joined_whatever_the_stamps() {
+    let mut s = Scenario::new();
+    s.engine.paired_by_count(SocketId(10), SocketId(20));
+    // A receive stamped before the send, an answer sent before it, a client that never ends.
+    s.run(server(1, 2, 50).on(20, 0), 60).run(client(2, 1, 100).on(10, 0), 1_000);
+    s.run(server(3, 2, 90_000).on(20, 64), 95_000).start(client(4, 1, 70_000).on(10, 64));
+    s.tick(200_000).end(4, 300_000).tick(LATER);
+    s.is_child(1, 2);
+    s.is_child(3, 4);
+}
+
+#[test]
 fn a_server_found_late_still_has_the_client_that_gave_up() {
     let mut s = Scenario::new();
     s.pair(10, 20);
