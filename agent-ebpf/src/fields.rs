@@ -80,6 +80,8 @@ kernel_fields! {
     sock_shutdown = "sock" "sk_shutdown";
     /// The socket's cookie; 0 until somebody asks for it.
     sock_cookie = "sock" "__sk_common.skc_cookie.counter";
+    /// Buffers that wait to be read.
+    sock_receive_buffers = "sock" "sk_receive_queue.qlen";
     /// Socket storage: null where no program put any.
     sock_storage = "sock" "sk_bpf_storage";
     /// The file system's side of the socket.

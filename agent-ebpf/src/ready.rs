@@ -8,6 +8,7 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
 use crate::kernel::{self, Object, field};
+use crate::socket::AF_UNIX;
 
 const TCP_LISTEN: u8 = 10;
 
@@ -27,6 +28,17 @@ fn sk_data_ready(ctx: BtfTracePointContext) -> i32 {
     unsafe {
         if (*state).ready_ns == 0 {
             (*state).ready_ns = kernel::now_ns();
+        }
+    }
+    // A unix socket is told without its lock (`unix_stream_sendmsg` in net/unix/af_unix.c): a reader on
+    // another CPU may have taken the data already and been recorded, and the mark would lie there until
+    // the next data. Asked after the mark is set: a reader that comes later takes it off itself.
+    let family: u16 = field!(sk, sock_family);
+    if family == AF_UNIX {
+        let waiting: u32 = field!(sk, sock_receive_buffers);
+        if waiting == 0 {
+            // SAFETY: as above.
+            unsafe { (*state).ready_ns = 0 };
         }
     }
     0

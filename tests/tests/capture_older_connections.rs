@@ -291,7 +291,7 @@ fn loopbacks_of_two_network_namespaces_are_not_mixed_up_and_a_link_between_them_
     let spans = bench.spans();
     for one in &exchanges {
         let (client, server) = both_ends(&spans, one);
-        let end = |span: &wirespan_tests::spans::Span| span.service.ends_with('1');
+        let end = |span: &Span| span.service.ends_with('1');
         assert_eq!(
             end(client) != end(server),
             one.path.starts_with("/across"),

@@ -83,6 +83,37 @@ fn queue_time_is_how_long_a_request_lay_unread() {
     }
 }
 
+/// A reader that asks again and again takes a unix socket's data before the kernel has told that there is any.
+#[test]
+fn queue_time_does_not_begin_before_the_request_was_sent() {
+    /// What a sample of the distance to wall time may be off.
+    const CLOCKS_NS: u64 = 3_000_000;
+    let bench = Bench::start(&unique("spinning"), &[]);
+    let (mut client, mut server) = (bench.script("client"), bench.script("server"));
+    let spin = "def spinning(sock):\n  data = b''\n  while not data.endswith(b'\\r\\n\\r\\n'):\n    \
+                try: data += recv_once(sock, 65536, flags=socket.MSG_DONTWAIT)\n    \
+                except BlockingIOError: pass\nNone";
+    server.run(spin).unwrap();
+    connect(&mut client, &mut server, "unix");
+    client.run("sent = []").unwrap();
+    let spans = calls(
+        &bench,
+        [&mut client, &mut server],
+        "spinning",
+        "for _ in range(40): spinning(s); send_all(s, response())",
+        "for _ in range(40): time.sleep(0.007); sent.append(time.time_ns()); send_all(c, ASK); \
+         cr.message()",
+    );
+    let sent = client.run("sent").unwrap();
+    let sent: Vec<u64> = sent.as_array().unwrap().iter().map(|at| at.as_u64().unwrap()).collect();
+    let mut servers: Vec<_> = spans.iter().filter(|span| span.kind == SERVER).collect();
+    servers.sort_by_key(|span| span.end_ns);
+    assert_eq!(servers.len(), sent.len());
+    for (span, sent) in servers.iter().zip(sent) {
+        assert!(span.start_ns + CLOCKS_NS > sent, "sent at {sent}: {span:#?}");
+    }
+}
+
 #[test]
 fn queue_time_of_a_stopped_server_is_how_long_it_was_stopped() {
     let bench = Bench::start(&unique("stopped"), &[]);
