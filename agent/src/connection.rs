@@ -23,6 +23,27 @@ const MAX_TRIES: u8 = 32;
 /// Bytes kept of an undecided beginning.
 const MAX_UNDECIDED: usize = 1024;
 
+/// After so long without a word, what is still asked on a connection whose end can pass unseen is given up.
+const SILENCE_NS: u64 = 600 * 1_000_000_000;
+
+/// The same where there is hardly any room: then the connection itself is.
+const CROWDED_SILENCE_NS: u64 = 60 * 1_000_000_000;
+
+/// How long a unix connection is kept after its peer has ended its direction and nothing is asked any more.
+const ENDED_SILENCE_NS: u64 = 1_000_000_000;
+
+/// What becomes of a connection that is silent. The kernel tells the end of a TCP connection, so that silence
+/// proves nothing there; of a unix socket it tells none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It may go on.
+    Keep,
+    /// It may go on, but what is asked on it is not waited for any longer: [`Connection::give_up`].
+    GiveUp,
+    /// As [`Fate::GiveUp`], and it is forgotten.
+    Forget,
+}
+
 /// What was known at the moment when a piece of a message passed. Handed to a parser as its opaque mark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
@@ -149,6 +170,10 @@ pub struct Connection {
     pub last_ns: u64,
     /// Bytes passed that no record told of; set when it is seen, cleared by whoever acts on it.
     pub lost: bool,
+    /// Records of its process were lost, that of its end perhaps among them.
+    pub end_in_doubt: bool,
+    /// The peer ended its direction.
+    peer_ended: bool,
     protocol: Protocol,
     streams: Ways<Stream>,
     /// Offset of each direction's first byte: TCP begins anywhere, parsers at 0.
@@ -169,6 +194,8 @@ impl Connection {
             connect_ns: socket.as_ref().and_then(|socket| socket.connect_ns),
             last_ns: socket.as_ref().map_or(0, |socket| socket.at_ns),
             lost: false,
+            end_in_doubt: false,
+            peer_ended: false,
             socket,
             protocol: Protocol::Undecided { tries: 0 },
             streams: Ways::default(),
@@ -176,6 +203,45 @@ impl Connection {
             undecided: Vec::new(),
             from_start,
             bytes: Bytes::default(),
+        }
+    }
+
+    /// A process uses it (now).
+    pub fn announced(&mut self, process: ProcessId, socket: Socket) {
+        self.process = process;
+        if self.socket.is_none() {
+            // It was met without its record; its ends are known from here on.
+            self.connect_ns = self.connect_ns.or(socket.connect_ns);
+            self.socket = Some(socket);
+        }
+    }
+
+    /// What its silence means. `crowded`: there is hardly room for more connections.
+    pub fn fate(&self, now_ns: u64, crowded: bool) -> Fate {
+        let unix = self.socket.as_ref().is_none_or(|socket| socket.unix_ends.is_some());
+        let silence_ns = now_ns.saturating_sub(self.last_ns);
+        let open = match &self.protocol {
+            Protocol::Http1(http) => http.open_exchanges(),
+            Protocol::Undecided { .. } | Protocol::Opaque => 0,
+        };
+        if !unix && !self.end_in_doubt {
+            Fate::Keep
+        } else if (crowded && silence_ns > CROWDED_SILENCE_NS)
+            || (unix && self.peer_ended && open == 0 && silence_ns > ENDED_SILENCE_NS)
+        {
+            Fate::Forget
+        } else if open > 0 && silence_ns > SILENCE_NS {
+            Fate::GiveUp
+        } else {
+            Fate::Keep
+        }
+    }
+
+    /// What is asked on it will not be waited for: no span comes of that.
+    pub fn give_up(&mut self, out: &mut dyn FnMut(Message)) {
+        let Protocol::Http1(http) = &mut self.protocol else { return };
+        for direction in [http1::Direction::Requests, http1::Direction::Responses] {
+            http.on_gap(direction, &mut |event| out(Message::Http(event)));
         }
     }
 
@@ -224,6 +290,7 @@ impl Connection {
             self.accept(operation.sent, piece, out);
         }
         if operation.end_of_stream {
+            self.peer_ended |= !operation.sent;
             self.flush_late(out);
             self.end(operation.sent, None, mark, out);
         }

@@ -14,7 +14,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use opentelemetry_semantic_conventions::attribute::SERVICE_NAME;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use wirespan_protocols::http1::{self, End, Skip};
 
 use crate::books::{AgentBooks, Status};
@@ -24,7 +24,7 @@ use crate::call::{
 };
 use crate::capture::{Capture, Gone, Operation, Record, Socket};
 use crate::clock::{self, WallClock};
-use crate::connection::{Connection, Ends, Mark, Message};
+use crate::connection::{Connection, Ends, Fate, Mark, Message};
 use crate::correlation::Engine;
 use crate::exchange::{Exchange, Exchanges};
 use crate::export::ExportHandle;
@@ -46,8 +46,8 @@ const HOUSEKEEPING_NS: u64 = 100_000_000;
 const QUIET_NS: u64 = 500_000_000;
 /// Connections held. Beyond, a new one is not followed, and its operations count as not understood.
 const MAX_CONNECTIONS: usize = 65_536;
-/// A connection without a close to be seen (a unix socket) is forgotten after this long.
-const FORGET_NS: u64 = 600 * 1_000_000_000;
+/// From here on, connections whose end can't be seen make room after a shorter silence.
+const CROWDED: usize = MAX_CONNECTIONS / 2;
 
 /// How long after its end a connection is kept for records of its last operations. A send that is answered
 /// by a reset ends the connection before the send's own record is written, on loopback always.
@@ -258,6 +258,10 @@ impl Stages {
                 books.bytes_not_understood += u64::from(operation.length);
                 return;
             }
+            if !operation.sent {
+                // It may be inbound, and what came before, a request.
+                self.engine.inbound_lost(process, operation.at_ns);
+            }
             self.connections.insert(operation.cookie, Connection::new(process, None, false));
         }
         self.with_connection(operation.cookie, |connection, out| {
@@ -296,7 +300,7 @@ impl Stages {
         }
         let room = self.connections.len() < MAX_CONNECTIONS;
         match self.connections.entry(socket.cookie) {
-            Entry::Occupied(mut known) => known.get_mut().process = process,
+            Entry::Occupied(mut known) => known.get_mut().announced(process, socket),
             Entry::Vacant(place) if room => {
                 place.insert(Connection::new(process, Some(socket), from_start));
             }
@@ -377,7 +381,8 @@ impl Stages {
         let traced = self.selection.get(connection.process);
         let listening =
             traced.map(|traced| traced.process.listening.as_slice()).unwrap_or_default();
-        connection.socket.as_ref().is_some_and(|socket| is_inbound(socket, listening))
+        // One without a record may be anything.
+        connection.socket.as_ref().is_none_or(|socket| is_inbound(socket, listening))
     }
 
     fn http(&mut self, cookie: u64, event: http1::Event<Mark>) {
@@ -495,13 +500,15 @@ impl Stages {
         let cookies: Vec<u64> = self.connections.keys().copied().collect();
         for cookie in cookies {
             self.with_connection(cookie, |connection, out| connection.tick(now, QUIET_NS, out));
-            let forgotten = self.connections.get(&cookie).is_some_and(|connection| {
-                let gone = self.selection.get(connection.process).is_none_or(|traced| {
-                    traced.gone_ns.is_some_and(|at| now.saturating_sub(at) > AFTERLIFE_NS)
-                });
-                gone || now.saturating_sub(connection.last_ns) > FORGET_NS
+            let Some(connection) = self.connections.get(&cookie) else { continue };
+            let fate = connection.fate(now, self.connections.len() >= CROWDED);
+            let gone = self.selection.get(connection.process).is_none_or(|traced| {
+                traced.gone_ns.is_some_and(|at| now.saturating_sub(at) > AFTERLIFE_NS)
             });
-            if forgotten {
+            if fate != Fate::Keep && !gone {
+                self.with_connection(cookie, |connection, out| connection.give_up(out));
+            }
+            if fate == Fate::Forget || gone {
                 self.forget(cookie, now);
             }
         }
@@ -518,13 +525,20 @@ impl Stages {
 
     /// A full ring loses records of any connection: until later, nothing of the process is certain.
     fn hear_of_losses(&mut self, now: u64, capture: &Capture) {
+        let mut in_doubt = FxHashSet::default();
         for traced in self.selection.iter() {
             let books = capture.books(traced.slot);
             let lost = books.dropped_records + books.dropped_operations.iter().sum::<u64>();
             let known = self.losses.entry(traced.id).or_default();
             if lost > *known {
                 *known = lost;
+                in_doubt.insert(traced.id);
                 self.engine.inbound_lost(traced.id, now);
+            }
+        }
+        if !in_doubt.is_empty() {
+            for connection in self.connections.values_mut() {
+                connection.end_in_doubt |= in_doubt.contains(&connection.process);
             }
         }
     }

@@ -13,17 +13,23 @@ struct Session {
     at_ns: u64,
     answered: Vec<u16>,
     begun: usize,
+    ended: usize,
+    abandoned: usize,
     lost: [bool; 2],
 }
 
 impl Session {
     fn new() -> Self {
+        Self::over(None)
+    }
+
+    fn over(unix_ends: Option<(u64, u64)>) -> Self {
         let socket = Socket {
             cookie: 1,
             slot: Slot(1),
             at_ns: 0,
             addresses: None,
-            unix_ends: None,
+            unix_ends,
             net_namespace: 0,
             active: false,
             passive: true,
@@ -39,15 +45,29 @@ impl Session {
             at_ns: 0,
             answered: Vec::new(),
             begun: 0,
+            ended: 0,
+            abandoned: 0,
             lost: [false; 2],
         }
     }
 
+    fn fate_after(&self, ns: u64) -> Fate {
+        self.connection.fate(self.at_ns + ns, false)
+    }
+
+    fn peer_ends(&mut self) {
+        let operation = Operation { end_of_stream: true, ..self.operation(false, "") };
+        self.hear(|connection, out| connection.operation(&operation, out));
+    }
+
     fn hear(&mut self, work: impl FnOnce(&mut Connection, &mut dyn FnMut(Message))) {
         let (begun, answered) = (&mut self.begun, &mut self.answered);
+        let (ended, abandoned) = (&mut self.ended, &mut self.abandoned);
         work(&mut self.connection, &mut |message| match message {
             Message::Http(http1::Event::Request { .. }) => *begun += 1,
             Message::Http(http1::Event::Response { head, .. }) => answered.push(head.status),
+            Message::Http(http1::Event::End { .. }) => *ended += 1,
+            Message::Http(http1::Event::Abandoned { .. }) => *abandoned += 1,
             _ => {}
         });
     }
@@ -62,19 +82,30 @@ impl Session {
             return;
         }
         let operation = Operation {
+            offset,
+            lost_received: self.lost[0],
+            lost_sent: self.lost[1],
+            ..self.operation(sent, text)
+        };
+        self.lost = [false; 2];
+        self.hear(|connection, out| connection.operation(&operation, out));
+    }
+
+    fn operation<'a>(&self, sent: bool, text: &'a str) -> Operation<'a> {
+        Operation {
             cookie: 1,
             slot: Slot(1),
             tid: 1,
             sent,
             at_ns: self.at_ns,
-            offset,
+            offset: self.offsets[usize::from(sent)],
             length: text.len() as u32,
             payload: text.as_bytes(),
             tail: &[],
             end_of_stream: false,
             error: 0,
-            lost_received: self.lost[0],
-            lost_sent: self.lost[1],
+            lost_received: false,
+            lost_sent: false,
             blocking: false,
             queue_ns: None,
             context: 0,
@@ -82,9 +113,7 @@ impl Session {
             retransmits: 0,
             run_delay_ns: 0,
             exec_ns: 0,
-        };
-        self.lost = [false; 2];
-        self.hear(|connection, out| connection.operation(&operation, out));
+        }
     }
 
     fn exchange(&mut self, status: u16, lost: bool) {
@@ -134,4 +163,58 @@ fn a_lost_record_of_one_direction_spoils_no_later_exchange() {
         let count = session.answered.iter().filter(|status| **status == 202).count();
         assert!(count >= 58, "lost sent {sent}: {:?}", session.answered);
     }
+}
+
+const HOUR: u64 = 3_600_000 * MS;
+const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+#[test]
+fn a_tcp_connection_is_kept_however_long_it_is_silent() {
+    let mut session = Session::new();
+    session.exchange(200, false);
+    assert_eq!(session.fate_after(100 * HOUR), Fate::Keep);
+    session.pass(false, GET, false);
+    assert_eq!(session.fate_after(100 * HOUR), Fate::Keep, "the answer may come");
+    assert_eq!(session.connection.fate(100 * HOUR, true), Fate::Keep, "others make room");
+}
+
+#[test]
+fn what_may_have_ended_unseen_is_given_up_and_makes_no_span() {
+    let mut session = Session::new();
+    session.pass(false, GET, false);
+    session.connection.end_in_doubt = true;
+    assert_eq!(session.fate_after(MS), Fate::Keep);
+    assert_eq!(session.fate_after(HOUR), Fate::GiveUp);
+    session.hear(Connection::give_up);
+    assert_eq!((session.begun, session.ended, session.abandoned), (1, 0, 1));
+    assert_eq!(session.fate_after(HOUR), Fate::Keep);
+    // It lives after all.
+    session.wait(HOUR);
+    (0..3).for_each(|_| session.exchange(203, false));
+    assert!(session.answered.ends_with(&[203, 203]), "{:?}", session.answered);
+}
+
+#[test]
+fn a_unix_connection_is_forgotten_when_its_peer_is_done_or_room_is_needed() {
+    let mut session = Session::over(Some((1, 2)));
+    session.exchange(200, false);
+    assert_eq!(session.fate_after(100 * HOUR), Fate::Keep);
+    assert_eq!(session.connection.fate(HOUR, true), Fate::Forget);
+    session.pass(false, GET, false);
+    session.peer_ends();
+    assert_eq!(session.fate_after(MS), Fate::Keep);
+    assert_eq!(session.fate_after(5_000 * MS), Fate::Keep, "half closed, it waits for its answer");
+    session.pass(true, "HTTP/1.1 201 x\r\nContent-Length: 0\r\n\r\n", false);
+    assert_eq!((session.ended, session.abandoned), (2, 0));
+    assert_eq!(session.fate_after(MS), Fate::Keep, "records may be late");
+    assert_eq!(session.fate_after(5_000 * MS), Fate::Forget);
+}
+
+#[test]
+fn a_connection_met_without_its_record_learns_its_ends_from_a_later_one() {
+    let socket = Session::new().connection.socket;
+    let mut connection = Connection::new(ProcessId(1), None, false);
+    connection.announced(ProcessId(2), socket.clone().unwrap());
+    assert_eq!((connection.process, &connection.socket), (ProcessId(2), &socket));
+    assert!(!connection.is_from_start());
 }
