@@ -170,6 +170,9 @@ pub struct Connection {
     pub last_ns: u64,
     /// Bytes passed that no record told of; set when it is seen, cleared by whoever acts on it.
     pub lost: bool,
+    /// The process whose requests may be hidden on it, because what came could not be read so far. Set and
+    /// cleared by whoever acts on it.
+    pub hides_requests_of: Option<ProcessId>,
     /// Records of its process were lost, that of its end perhaps among them.
     pub end_in_doubt: bool,
     /// The peer ended its direction.
@@ -194,6 +197,7 @@ impl Connection {
             connect_ns: socket.as_ref().and_then(|socket| socket.connect_ns),
             last_ns: socket.as_ref().map_or(0, |socket| socket.at_ns),
             lost: false,
+            hides_requests_of: None,
             end_in_doubt: false,
             peer_ended: false,
             socket,
@@ -443,8 +447,15 @@ impl Connection {
     }
 
     fn not_http(&mut self, out: &mut dyn FnMut(Message)) {
+        let mut unread = None;
         for piece in self.undecided.drain(..) {
             self.bytes.not_understood += piece.length();
+            if !piece.sent {
+                unread = unread.max(Some(piece.mark.at_ns));
+            }
+        }
+        if let Some(at_ns) = unread {
+            out(Message::Unread { at_ns });
         }
         let Protocol::Undecided { tries } = &mut self.protocol else { return };
         *tries += 1;

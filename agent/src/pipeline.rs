@@ -351,6 +351,12 @@ impl Stages {
             // Before what follows from the hole is told: requests may have passed in it.
             self.engine.inbound_lost(connection.process, connection.last_ns);
         }
+        if connection.role.is_some()
+            && let Some(process) = connection.hides_requests_of.take()
+        {
+            // It can be read from here on.
+            self.engine.opaque_inbound(process, SocketId(cookie), false, connection.last_ns);
+        }
         for message in messages {
             match message {
                 Message::Http(event) => self.http(cookie, event),
@@ -372,8 +378,17 @@ impl Stages {
     /// A request may have come that nobody could read: it would be in flight unseen.
     fn unread(&mut self, cookie: u64, at_ns: u64) {
         let Some(connection) = self.connections.get(&cookie) else { return };
-        if connection.role == Some(Role::Server) || self.is_inbound(connection) {
-            self.engine.inbound_lost(connection.process, at_ns);
+        let process = connection.process;
+        if connection.role != Some(Role::Server) && !self.is_inbound(connection) {
+            return;
+        }
+        self.engine.inbound_lost(process, at_ns);
+        // How long such a request takes, nothing tells: until the connection shows what it is, there is one.
+        if let Some(connection) = self.connections.get_mut(&cookie)
+            && connection.role.is_none()
+            && connection.hides_requests_of.replace(process) != Some(process)
+        {
+            self.engine.opaque_inbound(process, SocketId(cookie), true, at_ns);
         }
     }
 

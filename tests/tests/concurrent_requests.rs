@@ -10,10 +10,11 @@ use std::thread;
 
 use common::forest::Forest;
 use common::lab::{Lab, PATIENCE, distinct, gets, load, rule};
-use common::spans::Kind;
+use common::spans::{Kind, Span};
 use rstest::rstest;
 use wirespan_tests::load::{self as loading, Plan};
 use wirespan_tests::process::Group;
+use wirespan_tests::script::Script;
 use wirespan_tests::wait;
 use wirespan_tests::workloads::{Loop, Service, Worker, ports};
 
@@ -208,4 +209,76 @@ fn requests_behind_tls_are_never_mistaken_for_those_that_can_be_read() {
     eprintln!("TLS beside: {placed} of {all} parents certain");
     let opaque = tracing.status().calls.withheld_opaque;
     assert!(opaque > 0, "nobody noticed the unreadable connection");
+}
+
+/// Answers every request at once but that for 50000, which waits to be released.
+const HOLDING: &str = r"
+holding, release = threading.Event(), threading.Event()
+def serve(sock):
+    reader = Reader(sock)
+    try:
+        while True:
+            if b'/prices/50000' in reader.message()[0]:
+                holding.set()
+                release.wait()
+            send_all(sock, response(200, 5))
+    except EOFError:
+        sock.close()
+def serve_all():
+    while True:
+        threading.Thread(target=serve, args=(accept(listener),), daemon=True).start()
+listener, place = listen()
+threading.Thread(target=serve_all, daemon=True).start()
+place[1]";
+
+#[test]
+fn a_connection_behind_tls_that_is_older_than_the_agent_hides_its_requests() {
+    let lab = Lab::new();
+    let mut upstream = Script::start("upstream").unwrap();
+    let upstream_port = upstream.run(HOLDING).unwrap();
+    let (key, certificate) = certificate(lab.path());
+    let tls_port = ports::free().unwrap();
+    let front = lab.installed.plain("front").unwrap();
+    let front = front
+        .env("OTEL_SERVICE_NAME", "front")
+        .env("UPSTREAM", format!("http://127.0.0.1:{upstream_port}"))
+        .env("TLS_PORT", tls_port.to_string())
+        .env("TLS_KEY", key.to_str().unwrap())
+        .env("TLS_CERT", certificate.to_str().unwrap());
+    let front = front.start(lab.path()).unwrap();
+    let mut hidden = Script::start("hidden").unwrap();
+    let connect = format!(
+        "import http.client, ssl\nunchecked = ssl._create_unverified_context()\n\
+         c = http.client.HTTPSConnection('127.0.0.1', {tls_port}, context=unchecked)\nNone"
+    );
+    hidden.run(&connect).unwrap();
+    let mut ask_hidden = |number: usize| {
+        let ask = format!("c.request('GET', '/relay/{number}'); c.getresponse().read(); None");
+        hidden.run(&ask).unwrap();
+    };
+    ask_hidden(100_000);
+
+    let tracing = lab.agent("agent", &[rule(&front)], &[]);
+    let mut readable = 0;
+    wait::until("what the agent can't know because it just came is over", PATIENCE, || {
+        readable += 1;
+        load(&front, 1, &gets("/relay", readable, 1));
+        Ok((calls(&Forest::new(tracing.spans()), "front").1 > 0).then_some(()))
+    })
+    .unwrap();
+    thread::scope(|scope| {
+        let one = scope.spawn(|| load(&front, 1, &gets("/relay", 50_000, 1)));
+        upstream.run("holding.wait(); None").unwrap();
+        // All that can be read says: one request in flight.
+        (100_001..100_006).for_each(&mut ask_hidden);
+        upstream.run("release.set(); None").unwrap();
+        one.join().unwrap();
+    });
+    let forest = tracing.forest();
+    let behind_tls = |span: &&Span| span.number().is_some_and(|number| number > 100_000);
+    let hidden: Vec<_> = forest.of("front", Kind::Client).filter(behind_tls).collect();
+    assert_eq!(hidden.len(), 5);
+    for span in hidden {
+        assert!(span.parent.is_none() && span.withheld().is_some(), "{span:?}");
+    }
 }

@@ -15,6 +15,7 @@ struct Session {
     begun: usize,
     ended: usize,
     abandoned: usize,
+    unread: usize,
     lost: [bool; 2],
 }
 
@@ -47,6 +48,7 @@ impl Session {
             begun: 0,
             ended: 0,
             abandoned: 0,
+            unread: 0,
             lost: [false; 2],
         }
     }
@@ -63,11 +65,13 @@ impl Session {
     fn hear(&mut self, work: impl FnOnce(&mut Connection, &mut dyn FnMut(Message))) {
         let (begun, answered) = (&mut self.begun, &mut self.answered);
         let (ended, abandoned) = (&mut self.ended, &mut self.abandoned);
+        let unread = &mut self.unread;
         work(&mut self.connection, &mut |message| match message {
             Message::Http(http1::Event::Request { .. }) => *begun += 1,
             Message::Http(http1::Event::Response { head, .. }) => answered.push(head.status),
             Message::Http(http1::Event::End { .. }) => *ended += 1,
             Message::Http(http1::Event::Abandoned { .. }) => *abandoned += 1,
+            Message::Unread { .. } => *unread += 1,
             _ => {}
         });
     }
@@ -217,4 +221,17 @@ fn a_connection_met_without_its_record_learns_its_ends_from_a_later_one() {
     connection.announced(ProcessId(2), socket.clone().unwrap());
     assert_eq!((connection.process, &connection.socket), (ProcessId(2), &socket));
     assert!(!connection.is_from_start());
+}
+
+#[test]
+fn whatever_is_received_and_not_understood_is_told() {
+    let mut session = Session::new();
+    session.connection.from_start = false;
+    for number in 1..=40 {
+        session.pass(false, "\x17\x03\x03\x02\x19", false);
+        session.pass(true, "\x17\x03\x03\x08\x42", false);
+        // Until it is taken for opaque, after as many pieces of either direction.
+        assert_eq!(session.unread, number.min(usize::from(MAX_TRIES) / 2));
+    }
+    session.balanced();
 }
