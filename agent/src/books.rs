@@ -105,35 +105,40 @@ pub struct AgentBooks {
 impl AgentBooks {
     /// Adds another's books.
     pub fn add(&mut self, other: &Self) {
-        self.operations += other.operations;
-        self.bytes += other.bytes;
-        self.bytes_parsed += other.bytes_parsed;
-        self.bytes_not_understood += other.bytes_not_understood;
-        self.bytes_waiting += other.bytes_waiting;
-        self.bytes_unseen += other.bytes_unseen;
-        self.bytes_in_messages += other.bytes_in_messages;
-        self.bytes_skipped += other.bytes_skipped;
-        self.bytes_pending += other.bytes_pending;
-        self.calls += other.calls;
-        self.calls_spans += other.calls_spans;
-        self.calls_abandoned += other.calls_abandoned;
-        self.telemetry_exchanges += other.telemetry_exchanges;
-        self.connections_not_understood += other.connections_not_understood;
-        self.parents_certain += other.parents_certain;
-        self.parents_none += other.parents_none;
-        self.parents_withheld += other.parents_withheld;
+        grow(&mut self.operations, other.operations);
+        grow(&mut self.bytes, other.bytes);
+        grow(&mut self.bytes_parsed, other.bytes_parsed);
+        grow(&mut self.bytes_not_understood, other.bytes_not_understood);
+        grow(&mut self.bytes_waiting, other.bytes_waiting);
+        grow(&mut self.bytes_unseen, other.bytes_unseen);
+        grow(&mut self.bytes_in_messages, other.bytes_in_messages);
+        grow(&mut self.bytes_skipped, other.bytes_skipped);
+        grow(&mut self.bytes_pending, other.bytes_pending);
+        grow(&mut self.calls, other.calls);
+        grow(&mut self.calls_spans, other.calls_spans);
+        grow(&mut self.calls_abandoned, other.calls_abandoned);
+        grow(&mut self.telemetry_exchanges, other.telemetry_exchanges);
+        grow(&mut self.connections_not_understood, other.connections_not_understood);
+        grow(&mut self.parents_certain, other.parents_certain);
+        grow(&mut self.parents_none, other.parents_none);
+        grow(&mut self.parents_withheld, other.parents_withheld);
     }
 
     /// Adds what became of a connection's bytes.
     pub fn add_bytes(&mut self, bytes: &Bytes) {
-        self.bytes_parsed += bytes.parsed;
-        self.bytes_not_understood += bytes.not_understood;
-        self.bytes_waiting += bytes.waiting;
-        self.bytes_unseen += bytes.unseen;
-        self.bytes_in_messages += bytes.messages;
-        self.bytes_skipped += bytes.skipped;
-        self.bytes_pending += bytes.pending;
+        grow(&mut self.bytes_parsed, bytes.parsed);
+        grow(&mut self.bytes_not_understood, bytes.not_understood);
+        grow(&mut self.bytes_waiting, bytes.waiting);
+        grow(&mut self.bytes_unseen, bytes.unseen);
+        grow(&mut self.bytes_in_messages, bytes.messages);
+        grow(&mut self.bytes_skipped, bytes.skipped);
+        grow(&mut self.bytes_pending, bytes.pending);
     }
+}
+
+/// Adds to a column. One that a hostile stream drives to its end stays there: the check then shows it.
+fn grow(column: &mut u64, amount: u64) {
+    *column = column.saturating_add(amount);
 }
 
 /// One process's line.

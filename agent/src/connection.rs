@@ -272,9 +272,10 @@ impl Connection {
         if let Protocol::Http1(http) = &self.protocol {
             for direction in [http1::Direction::Requests, http1::Direction::Responses] {
                 let counters = http.counters(direction);
-                bytes.messages += counters.message_bytes;
-                bytes.skipped += counters.skipped_bytes;
-                bytes.pending += counters.pending_bytes;
+                let add = |sum: &mut u64, part: u64| *sum = sum.saturating_add(part);
+                add(&mut bytes.messages, counters.message_bytes);
+                add(&mut bytes.skipped, counters.skipped_bytes);
+                add(&mut bytes.pending, counters.pending_bytes);
             }
         }
         bytes
@@ -388,6 +389,13 @@ impl Connection {
         let Some(role) = self.role else { return };
         let direction = direction(role, piece.sent);
         let base = *self.base.of(piece.sent).get_or_insert(piece.offset);
+        let Some(offset) = piece.offset.checked_sub(base) else {
+            // Of two threads' first operations the later was recorded first. What came before the stream's
+            // beginning has no place in it any more.
+            self.bytes.skipped = self.bytes.skipped.saturating_add(piece.length());
+            self.lost = true;
+            return;
+        };
         let Protocol::Http1(http) = &mut self.protocol else { return };
         let mut out = |mut event| {
             if let http1::Event::Request { offset, .. } = &mut event {
@@ -400,10 +408,10 @@ impl Connection {
             http.on_gap(self::direction(role, !piece.sent), &mut out);
             self.lost = true;
         }
-        let offset = piece.offset.wrapping_sub(base);
         http.on_bytes(direction, offset, &piece.bytes, piece.missing, &piece.mark, &mut out);
         if !piece.tail.is_empty() {
-            let offset = offset + piece.bytes.len() as u64 + piece.missing;
+            let read = (piece.bytes.len() as u64).saturating_add(piece.missing);
+            let offset = offset.saturating_add(read);
             http.on_bytes(direction, offset, &piece.tail, 0, &piece.mark, &mut out);
         }
     }

@@ -235,3 +235,22 @@ fn whatever_is_received_and_not_understood_is_told() {
     }
     session.balanced();
 }
+
+#[test]
+fn a_piece_from_before_the_first_is_left_out_and_what_follows_is_followed() {
+    let mut session = Session::new();
+    session.connection.from_start = false;
+    session.offsets = [100, 0];
+    session.pass(false, "GET / HTTP/1.1\r\n", false);
+    session.offsets = [90, 0];
+    session.pass(false, "xxxxxxxxxx", false);
+    session.offsets = [100 + 16, 0];
+    session.pass(false, "Host: x\r\n\r\n", false);
+    session.pass(true, "HTTP/1.1 200 x\r\nContent-Length: 0\r\n\r\n", false);
+    (0..3).for_each(|_| session.exchange(203, false));
+    assert_eq!(session.answered, [200, 203, 203, 203]);
+    session.balanced();
+    let bytes = session.connection.bytes();
+    assert_eq!(bytes.skipped, 10);
+    assert_eq!(bytes.parsed, bytes.messages + bytes.skipped + bytes.pending);
+}
