@@ -6,6 +6,7 @@
 
 mod ends;
 mod stream;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -14,8 +15,9 @@ use wirespan_protocols::http1::{self, Detected, EndError};
 use crate::call::{ProcessId, Role};
 use crate::capture::{Gone, Operation, Socket};
 
-pub use ends::Ends;
+use ends::Ends;
 use stream::{Piece, Stream};
+pub use table::{Announced, Connections};
 
 /// Times that a connection which was met in its middle is given to show a message's beginning.
 const MAX_TRIES: u8 = 32;

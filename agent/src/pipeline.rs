@@ -5,7 +5,6 @@
 
 mod status;
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -24,7 +23,7 @@ use crate::call::{
 };
 use crate::capture::{Capture, Gone, Operation, Record, Socket};
 use crate::clock::{self, WallClock};
-use crate::connection::{Connection, Ends, Fate, Mark, Message};
+use crate::connection::{Announced, Connection, Connections, Fate, Mark, Message};
 use crate::correlation::Engine;
 use crate::exchange::{Exchange, Exchanges};
 use crate::export::ExportHandle;
@@ -46,8 +45,6 @@ const HOUSEKEEPING_NS: u64 = 100_000_000;
 const QUIET_NS: u64 = 500_000_000;
 /// Connections held. Beyond, a new one is not followed, and its operations count as not understood.
 const MAX_CONNECTIONS: usize = 65_536;
-/// From here on, connections whose end can't be seen make room after a shorter silence.
-const CROWDED: usize = MAX_CONNECTIONS / 2;
 
 /// How long after its end a connection is kept for records of its last operations. A send that is answered
 /// by a reset ends the connection before the send's own record is written, on loopback always.
@@ -68,10 +65,9 @@ pub struct Pipeline {
 /// All behind capture: apart from it, because records borrow from the rings while these work on them.
 struct Stages {
     selection: Selection,
-    connections: FxHashMap<u64, Connection>,
+    connections: Connections,
     /// Ends of connections that are still to be followed, as they came.
     ending: VecDeque<Gone>,
-    ends: Ends,
     engine: Engine,
     exchanges: Exchanges,
     /// The call of an exchange, by socket cookie and ordinal.
@@ -105,9 +101,8 @@ impl Pipeline {
     ) -> Self {
         let stages = Stages {
             selection,
-            connections: FxHashMap::default(),
+            connections: Connections::new(MAX_CONNECTIONS),
             ending: VecDeque::new(),
-            ends: Ends::default(),
             engine,
             exchanges: Exchanges::default(),
             calls: FxHashMap::default(),
@@ -249,20 +244,19 @@ impl Stages {
             books.operations += 1;
             books.bytes += u64::from(operation.length);
         }
-        if !self.connections.contains_key(&operation.cookie) {
+        if !self.connections.contains(operation.cookie) {
             // An end without a beginning tells nothing; a full table takes no more.
             if operation.length == 0 {
                 return;
             }
-            if self.connections.len() >= MAX_CONNECTIONS {
+            if !operation.sent {
+                // It may be inbound, and a request what came.
+                self.engine.inbound_lost(process, operation.at_ns);
+            }
+            if !self.connections.meet(operation.cookie, process) {
                 books.bytes_not_understood += u64::from(operation.length);
                 return;
             }
-            if !operation.sent {
-                // It may be inbound, and what came before, a request.
-                self.engine.inbound_lost(process, operation.at_ns);
-            }
-            self.connections.insert(operation.cookie, Connection::new(process, None, false));
         }
         self.with_connection(operation.cookie, |connection, out| {
             connection.process = process;
@@ -279,32 +273,19 @@ impl Stages {
         let from_start = socket.active
             || socket.passive
             || (!socket.found && socket.at_ns >= traced.known_from_ns);
-        if !from_start && is_inbound(&socket, &traced.process.listening) {
-            // A request may be in flight on it that nobody saw begin.
-            self.engine.inbound_lost(process, socket.at_ns);
-        }
-        // A unix socket's offsets are counted from when it was first seen: they agree with its peer's only
-        // where that was the beginning, at both ends.
+        let inbound = is_inbound(&socket, &traced.process.listening);
+        let (cookie, at_ns) = (socket.cookie, socket.at_ns);
         let counted = socket.unix_ends.is_some();
-        let known = self.connections.get(&socket.cookie);
-        let from_start = known.map_or(from_start, Connection::is_from_start);
-        if (!counted || from_start)
-            && let Some(other) = self.ends.enter(&socket)
-        {
-            let (here, there) = (SocketId(socket.cookie), SocketId(other));
-            if counted {
-                self.engine.paired_by_count(here, there);
-            } else {
-                self.engine.paired(here, there);
-            }
+        let Announced { other_end, turned_away } =
+            self.connections.announce(process, socket, from_start);
+        if inbound && (turned_away || !from_start) {
+            // A request may be in flight on it that nobody saw begin.
+            self.engine.inbound_lost(process, at_ns);
         }
-        let room = self.connections.len() < MAX_CONNECTIONS;
-        match self.connections.entry(socket.cookie) {
-            Entry::Occupied(mut known) => known.get_mut().announced(process, socket),
-            Entry::Vacant(place) if room => {
-                place.insert(Connection::new(process, Some(socket), from_start));
-            }
-            Entry::Vacant(_) => {}
+        match other_end.map(|other| (SocketId(cookie), SocketId(other))) {
+            Some((here, there)) if counted => self.engine.paired_by_count(here, there),
+            Some((here, there)) => self.engine.paired(here, there),
+            None => {}
         }
     }
 
@@ -326,11 +307,8 @@ impl Stages {
     fn forget(&mut self, cookie: u64, at_ns: u64) {
         self.with_connection(cookie, |connection, out| connection.close(at_ns, out));
         self.engine.socket_closed(SocketId(cookie), at_ns);
-        let Some(connection) = self.connections.remove(&cookie) else { return };
+        let Some(connection) = self.connections.remove(cookie) else { return };
         self.books.entry(connection.process).or_default().add_bytes(&connection.bytes());
-        if let Some(socket) = &connection.socket {
-            self.ends.forget(socket);
-        }
     }
 
     fn process_gone(&mut self, id: ProcessId, at_ns: u64) {
@@ -344,7 +322,7 @@ impl Stages {
         cookie: u64,
         work: impl FnOnce(&mut Connection, &mut dyn FnMut(Message)),
     ) {
-        let Some(connection) = self.connections.get_mut(&cookie) else { return };
+        let Some(connection) = self.connections.get_mut(cookie) else { return };
         let mut messages = Vec::new();
         work(connection, &mut |message| messages.push(message));
         if std::mem::take(&mut connection.lost) && connection.role != Some(Role::Client) {
@@ -367,7 +345,7 @@ impl Stages {
     }
 
     fn opaque(&mut self, cookie: u64) {
-        let Some(connection) = self.connections.get(&cookie) else { return };
+        let Some(connection) = self.connections.get(cookie) else { return };
         let process = connection.process;
         self.books.entry(process).or_default().connections_not_understood += 1;
         if self.is_inbound(connection) {
@@ -377,14 +355,14 @@ impl Stages {
 
     /// A request may have come that nobody could read: it would be in flight unseen.
     fn unread(&mut self, cookie: u64, at_ns: u64) {
-        let Some(connection) = self.connections.get(&cookie) else { return };
+        let Some(connection) = self.connections.get(cookie) else { return };
         let process = connection.process;
         if connection.role != Some(Role::Server) && !self.is_inbound(connection) {
             return;
         }
         self.engine.inbound_lost(process, at_ns);
         // How long such a request takes, nothing tells: until the connection shows what it is, there is one.
-        if let Some(connection) = self.connections.get_mut(&cookie)
+        if let Some(connection) = self.connections.get_mut(cookie)
             && connection.role.is_none()
             && connection.hides_requests_of.replace(process) != Some(process)
         {
@@ -431,7 +409,7 @@ impl Stages {
                 reason: Skip::Resync | Skip::NotHttp | Skip::HeldTooLong,
                 ..
             } => {
-                if let Some(connection) = self.connections.get(&cookie) {
+                if let Some(connection) = self.connections.get(cookie) {
                     self.unread(cookie, connection.last_ns);
                 }
             }
@@ -452,7 +430,7 @@ impl Stages {
         first: Mark,
         head: http1::RequestHead,
     ) {
-        let Some(connection) = self.connections.get_mut(&cookie) else { return };
+        let Some(connection) = self.connections.get_mut(cookie) else { return };
         let (process, Some(role)) = (connection.process, connection.role) else { return };
         let Some(traced) = self.selection.get(process) else { return };
         let books = self.books.entry(process).or_default();
@@ -512,11 +490,10 @@ impl Stages {
     }
 
     fn housekeep(&mut self, now: u64, capture: &mut Capture) {
-        let cookies: Vec<u64> = self.connections.keys().copied().collect();
-        for cookie in cookies {
+        for cookie in self.connections.cookies() {
             self.with_connection(cookie, |connection, out| connection.tick(now, QUIET_NS, out));
-            let Some(connection) = self.connections.get(&cookie) else { continue };
-            let fate = connection.fate(now, self.connections.len() >= CROWDED);
+            let Some(connection) = self.connections.get(cookie) else { continue };
+            let fate = connection.fate(now, self.connections.are_crowded());
             let gone = self.selection.get(connection.process).is_none_or(|traced| {
                 traced.gone_ns.is_some_and(|at| now.saturating_sub(at) > AFTERLIFE_NS)
             });

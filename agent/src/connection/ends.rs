@@ -33,13 +33,13 @@ fn keys(socket: &Socket) -> impl Iterator<Item = (Key, Key)> {
 
 /// The ends of the connections that are open now, by socket cookie.
 #[derive(Debug, Default)]
-pub struct Ends {
+pub(super) struct Ends {
     cookies: HashMap<Key, u64>,
 }
 
 impl Ends {
     /// Enters a socket. Returns the cookie of the other end, if it is known.
-    pub fn enter(&mut self, socket: &Socket) -> Option<u64> {
+    pub(super) fn enter(&mut self, socket: &Socket) -> Option<u64> {
         let mut other_end = None;
         for (key, other) in keys(socket) {
             self.cookies.insert(key, socket.cookie);
@@ -49,7 +49,7 @@ impl Ends {
     }
 
     /// Forgets a socket; not another that has taken its place.
-    pub fn forget(&mut self, socket: &Socket) {
+    pub(super) fn forget(&mut self, socket: &Socket) {
         for (key, _) in keys(socket) {
             if self.cookies.get(&key) == Some(&socket.cookie) {
                 self.cookies.remove(&key);
@@ -59,7 +59,7 @@ impl Ends {
 
     /// How many keys are held.
     #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.cookies.len()
     }
 }
@@ -67,22 +67,14 @@ impl Ends {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::Slot;
+    use crate::connection::tests::socket as accepted;
 
     fn socket(cookie: u64, here: &str, there: &str, net_namespace: u32) -> Socket {
         Socket {
             cookie,
-            slot: Slot(1),
-            at_ns: 0,
             addresses: Some((here.parse().unwrap(), there.parse().unwrap())),
-            unix_ends: None,
             net_namespace,
-            active: false,
-            passive: false,
-            addressed: false,
-            found: false,
-            connect_ns: None,
-            listening: false,
+            ..accepted()
         }
     }
 

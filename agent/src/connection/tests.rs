@@ -5,6 +5,24 @@ use crate::capture::Slot;
 
 const MS: u64 = 1_000_000;
 
+/// An accepted socket, seen from its beginning.
+pub(super) fn socket() -> Socket {
+    Socket {
+        cookie: 1,
+        slot: Slot(1),
+        at_ns: 0,
+        addresses: None,
+        unix_ends: None,
+        net_namespace: 0,
+        active: false,
+        passive: true,
+        connect_ns: None,
+        listening: false,
+        addressed: true,
+        found: false,
+    }
+}
+
 /// A server's connection that is asked `/0`, `/1`, ... one after the other, a millisecond each; without the
 /// records for which `lost` holds.
 struct Session {
@@ -25,20 +43,7 @@ impl Session {
     }
 
     fn over(unix_ends: Option<(u64, u64)>) -> Self {
-        let socket = Socket {
-            cookie: 1,
-            slot: Slot(1),
-            at_ns: 0,
-            addresses: None,
-            unix_ends,
-            net_namespace: 0,
-            active: false,
-            passive: true,
-            connect_ns: None,
-            listening: false,
-            addressed: true,
-            found: false,
-        };
+        let socket = Socket { unix_ends, ..socket() };
         let connection = Connection::new(ProcessId(1), Some(socket), true);
         Self {
             connection,
