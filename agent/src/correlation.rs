@@ -98,8 +98,8 @@ pub struct Engine {
     process_order: VecDeque<ProcessId>,
     schedule: Schedule,
     books: Books,
-    /// Calls that were dropped at a cap and not told of yet.
-    evicted: Vec<CallId>,
+    /// Calls that this engine gave up by itself and did not tell of yet.
+    dropped: Vec<CallId>,
 }
 
 impl fmt::Debug for Engine {
@@ -129,7 +129,7 @@ impl Engine {
             process_order: VecDeque::new(),
             schedule: Schedule::default(),
             books: Books::default(),
-            evicted: Vec::new(),
+            dropped: Vec::new(),
         }
     }
 
@@ -314,9 +314,10 @@ impl Engine {
         }
     }
 
-    /// Calls that were dropped since the last time because a cap was reached: no placement will come.
-    pub fn take_evicted(&mut self) -> Vec<CallId> {
-        std::mem::take(&mut self.evicted)
+    /// Calls that were given up since the last time because a cap was reached or their process is gone: no
+    /// placement will come.
+    pub fn take_dropped(&mut self) -> Vec<CallId> {
+        std::mem::take(&mut self.dropped)
     }
 
     /// The accounts so far.

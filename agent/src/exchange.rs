@@ -75,17 +75,20 @@ impl Exchange {
 /// bytes, and the server was done before the client had read the last of them.
 pub fn reconcile(client: &mut Exchange, server: &mut Exchange) {
     client.begun_by_ns = Some(server.start_ns());
-    // One distance to wall time for both: two samples differ by what the clock was slewed between them.
-    server.wall = client.wall;
     if matches!(client.end, Some((_, End::Complete { .. } | End::Closed { .. } | End::Upgraded))) {
         server.over_by_ns = Some(client.end_ns());
     }
 }
 
+/// Where an exchange is: its connection's cookie, and its ordinal there.
+pub type Place = (u64, u64);
+
 /// The exchanges under way.
 #[derive(Debug, Default)]
 pub struct Exchanges {
-    by_call: FxHashMap<CallId, Exchange>,
+    by_call: FxHashMap<CallId, (Place, Exchange)>,
+    /// Those whose connection has not told their end.
+    by_place: FxHashMap<Place, CallId>,
     next: u64,
     /// Calls that found the table full.
     pub refused: u64,
@@ -93,33 +96,44 @@ pub struct Exchanges {
 
 impl Exchanges {
     /// Enters a call; `None` when there is no room.
-    pub fn enter(&mut self, exchange: Exchange) -> Option<CallId> {
+    pub fn enter(&mut self, place: Place, exchange: Exchange) -> Option<CallId> {
         if self.by_call.len() >= MAX_EXCHANGES {
             self.refused += 1;
             return None;
         }
         self.next += 1;
         let id = CallId(self.next);
-        self.by_call.insert(id, exchange);
+        self.by_call.insert(id, (place, exchange));
+        self.by_place.insert(place, id);
         Some(id)
     }
 
-    /// The call.
-    pub fn get_mut(&mut self, id: CallId) -> Option<&mut Exchange> {
-        self.by_call.get_mut(&id)
+    /// The call of which its connection tells more.
+    pub fn at(&mut self, place: Place) -> Option<&mut Exchange> {
+        let id = *self.by_place.get(&place)?;
+        self.by_call.get_mut(&id).map(|(_, exchange)| exchange)
+    }
+
+    /// The call of which its connection tells the end: nothing more comes from there.
+    pub fn ends(&mut self, place: Place) -> Option<(CallId, &mut Exchange)> {
+        let id = self.by_place.remove(&place)?;
+        self.by_call.get_mut(&id).map(|(_, exchange)| (id, exchange))
     }
 
     /// Takes the call out.
     pub fn remove(&mut self, id: CallId) -> Option<Exchange> {
-        self.by_call.remove(&id)
+        let (place, exchange) = self.by_call.remove(&id)?;
+        if self.by_place.get(&place) == Some(&id) {
+            self.by_place.remove(&place);
+        }
+        Some(exchange)
     }
 
     /// Takes the call out, with what the other end proves of its times.
     pub fn finish(&mut self, id: CallId, peer: Option<CallId>) -> Option<Exchange> {
-        let mut exchange = self.by_call.remove(&id)?;
-        if let Some(other) = peer.and_then(|peer| self.by_call.get_mut(&peer)) {
-            // The two ends of one exchange, on one scale: a sample taken between them moves neither
-            // against the other.
+        let mut exchange = self.remove(id)?;
+        if let Some((_, other)) = peer.and_then(|peer| self.by_call.get_mut(&peer)) {
+            // One distance to wall time for both: two samples differ by what the clock was slewed between.
             other.wall = exchange.wall;
             match exchange.role {
                 Role::Client => reconcile(&mut exchange, other),
@@ -129,13 +143,88 @@ impl Exchanges {
         Some(exchange)
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.by_call.len()
+    /// The processes of those that are there, in no order.
+    pub fn processes(&self) -> impl Iterator<Item = ProcessId> {
+        self.by_call.values().map(|(_, exchange)| exchange.process)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wirespan_protocols::http1::{Connection, Direction, Event};
+
+    fn exchange(role: Role) -> Exchange {
+        let (mut connection, mut heads) = (Connection::new(true), Vec::new());
+        let bytes = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
+        connection.on_bytes(Direction::Requests, 0, bytes, 0, &(), &mut |event| {
+            if let Event::Request { head, .. } = event {
+                heads.push(head);
+            }
+        });
+        Exchange {
+            process: ProcessId(1),
+            role,
+            resource: Arc::new(Resource { attributes: Vec::new() }),
+            socket: None,
+            request: heads.remove(0),
+            first: Mark::default(),
+            request_last: None,
+            request_bytes: None,
+            response_first: None,
+            response: None,
+            end: None,
+            connect_ns: None,
+            wall: WallClock::at_distance(0),
+            begun_by_ns: None,
+            over_by_ns: None,
+        }
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.by_call.is_empty()
+    #[test]
+    fn a_call_that_is_taken_out_is_found_nowhere() {
+        let mut exchanges = Exchanges::default();
+        let id = exchanges.enter((7, 0), exchange(Role::Server)).unwrap();
+        assert!(exchanges.at((7, 0)).is_some());
+        assert_eq!(exchanges.processes().count(), 1);
+        assert!(exchanges.remove(id).is_some());
+        assert!(exchanges.at((7, 0)).is_none() && exchanges.ends((7, 0)).is_none());
+        assert_eq!((exchanges.processes().count(), exchanges.by_place.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_call_whose_end_was_told_waits_for_its_place_in_a_trace_only() {
+        let mut exchanges = Exchanges::default();
+        let id = exchanges.enter((7, 0), exchange(Role::Server)).unwrap();
+        assert_eq!(exchanges.ends((7, 0)).map(|(id, _)| id), Some(id));
+        assert!(exchanges.at((7, 0)).is_none() && exchanges.by_place.is_empty());
+        assert!(exchanges.finish(id, None).is_some());
+        assert_eq!(exchanges.processes().count(), 0);
+    }
+
+    #[test]
+    fn two_ends_correct_each_other() {
+        for first in [Role::Client, Role::Server] {
+            let mut exchanges = Exchanges::default();
+            let mut enter = |role, at_ns, end_ns| {
+                let mark = |at_ns| Mark { at_ns, ..Mark::default() };
+                let end = Some((mark(end_ns), End::Complete { body_bytes: 0 }));
+                let wall = WallClock::at_distance(at_ns);
+                let exchange = Exchange { first: mark(at_ns), end, wall, ..exchange(role) };
+                exchanges.enter((at_ns, 0), exchange).unwrap()
+            };
+            // Each was stamped late.
+            let (client, server) = (enter(Role::Client, 120, 200), enter(Role::Server, 100, 210));
+            let mut finish = |role| match role {
+                Role::Client => exchanges.finish(client, Some(server)).unwrap(),
+                Role::Server => exchanges.finish(server, Some(client)).unwrap(),
+            };
+            let other = if first == Role::Client { Role::Server } else { Role::Client };
+            let (first, second) = (finish(first), finish(other));
+            for exchange in [&first, &second] {
+                assert_eq!((exchange.start_ns(), exchange.end_ns()), (100, 200));
+            }
+            assert_eq!(first.wall.unix_ns(0), second.wall.unix_ns(0), "on one clock");
+        }
     }
 }

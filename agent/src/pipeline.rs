@@ -70,8 +70,6 @@ struct Stages {
     ending: VecDeque<Gone>,
     engine: Engine,
     exchanges: Exchanges,
-    /// The call of an exchange, by socket cookie and ordinal.
-    calls: FxHashMap<(u64, u64), CallId>,
     routes: HashMap<String, Routes>,
     /// What the operator named: each service's routes begin with these.
     templates: Vec<String>,
@@ -105,7 +103,6 @@ impl Pipeline {
             ending: VecDeque::new(),
             engine,
             exchanges: Exchanges::default(),
-            calls: FxHashMap::default(),
             routes: HashMap::new(),
             templates,
             export,
@@ -172,6 +169,7 @@ impl Pipeline {
             self.stages.end_connections(now.saturating_sub(LATE_NS));
             self.stages.decide(now);
         }
+        self.stages.drop_calls();
         self.stages.hand_over();
         Ok(count)
     }
@@ -384,24 +382,22 @@ impl Stages {
                 self.request(cookie, exchange, offset, first, head);
             }
             http1::Event::RequestEnd { exchange, last, body_bytes, exact } => {
-                if let Some(exchange) = self.exchange(cookie, exchange) {
+                if let Some(exchange) = self.exchanges.at((cookie, exchange)) {
                     exchange.request_last = Some(last);
                     exchange.request_bytes = exact.then_some(body_bytes);
                 }
             }
             http1::Event::Response { exchange, first, head } => {
-                if let Some(exchange) = self.exchange(cookie, exchange) {
+                if let Some(exchange) = self.exchanges.at((cookie, exchange)) {
                     exchange.response_first = Some(first);
                     exchange.response = Some(head);
                 }
             }
             http1::Event::End { exchange, last, end } => self.ended(cookie, exchange, last, end),
             http1::Event::Abandoned { exchange, .. } => {
-                let Some(id) = self.calls.remove(&(cookie, exchange)) else { return };
-                let Some(exchange) = self.exchanges.remove(id) else { return };
-                let books = self.books.entry(exchange.process).or_default();
-                books.calls_abandoned += 1;
+                let Some((id, exchange)) = self.exchanges.ends((cookie, exchange)) else { return };
                 self.engine.abandoned(id, exchange.first.at_ns);
+                self.given_up(id);
             }
             // The parser's own counters have them; but a request may have been among them.
             http1::Event::Skipped {
@@ -415,11 +411,6 @@ impl Stages {
             }
             http1::Event::Skipped { .. } => {}
         }
-    }
-
-    fn exchange(&mut self, cookie: u64, exchange: u64) -> Option<&mut Exchange> {
-        let id = *self.calls.get(&(cookie, exchange))?;
-        self.exchanges.get_mut(id)
     }
 
     fn request(
@@ -440,7 +431,7 @@ impl Stages {
         }
         let remote =
             head.traceparent.map(|parent| RemoteParent { parent, state: head.tracestate.clone() });
-        let id = self.exchanges.enter(Exchange {
+        let call = Exchange {
             process,
             role,
             resource: Arc::clone(&traced.resource),
@@ -456,10 +447,9 @@ impl Stages {
             wall: self.wall,
             begun_by_ns: None,
             over_by_ns: None,
-        });
-        let Some(id) = id else { return };
+        };
+        let Some(id) = self.exchanges.enter((cookie, exchange), call) else { return };
         books.calls += 1;
-        self.calls.insert((cookie, exchange), id);
         self.engine.started(CallStarted {
             id,
             process,
@@ -473,8 +463,7 @@ impl Stages {
     }
 
     fn ended(&mut self, cookie: u64, exchange: u64, last: Mark, end: End) {
-        let Some(id) = self.calls.remove(&(cookie, exchange)) else { return };
-        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        let Some((id, exchange)) = self.exchanges.ends((cookie, exchange)) else { return };
         exchange.end = Some((last, end));
         let (process, role) = (exchange.process, exchange.role);
         let over = CallEnded { id, at_ns: last.at_ns };
@@ -538,13 +527,21 @@ impl Stages {
     fn decide(&mut self, now: u64) {
         let mut placed = Vec::new();
         self.engine.tick(now, &mut |placement| placed.push(placement));
-        for id in self.engine.take_evicted() {
-            if let Some(exchange) = self.exchanges.remove(id) {
-                self.books.entry(exchange.process).or_default().calls_abandoned += 1;
-            }
-        }
         for placement in placed {
             self.place(placement);
+        }
+    }
+
+    /// What the engine gave up by itself is no span either.
+    fn drop_calls(&mut self) {
+        for id in self.engine.take_dropped() {
+            self.given_up(id);
+        }
+    }
+
+    fn given_up(&mut self, id: CallId) {
+        if let Some(exchange) = self.exchanges.remove(id) {
+            self.books.entry(exchange.process).or_default().calls_abandoned += 1;
         }
     }
 

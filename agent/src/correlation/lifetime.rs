@@ -31,6 +31,7 @@ impl Engine {
             if self.calls.get(&call).is_some_and(Call::is_live) {
                 self.give_up(call, at);
                 self.books.abandoned += 1;
+                self.dropped.push(call);
             }
         }
         self.processes.remove(&id);
@@ -126,7 +127,7 @@ impl Engine {
         if call.is_live() {
             self.give_up(id, self.now);
             self.books.evicted += 1;
-            self.evicted.push(id);
+            self.dropped.push(id);
             if let Some(process) = self.processes.get_mut(&process) {
                 process.blind(self.now.saturating_add(self.config.late_work_ns));
             }

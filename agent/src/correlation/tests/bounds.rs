@@ -73,6 +73,9 @@ fn a_process_that_is_gone_ends_its_calls() {
     s.engine.process_gone(ProcessId(1), 1_000_000);
     s.tick(LATER);
     assert_eq!(s.engine.books().abandoned, 2);
+    let mut dropped = s.engine.take_dropped();
+    dropped.sort();
+    assert_eq!(dropped, [CallId(1), CallId(2)], "whoever holds them hears of it");
     s.end(1, 200).tick(LATER);
     assert_eq!(s.engine.books().unmatched, 1);
 }
