@@ -8,4 +8,5 @@ pub mod exchange;
 pub mod http1;
 pub mod limits;
 pub mod redis;
+pub mod sql;
 pub mod w3c;

@@ -80,3 +80,6 @@ pub const REDIS_HELD_BYTES: usize = 64 * 1024;
 
 /// Most pieces of replies held.
 pub const REDIS_HELD_PIECES: usize = 256;
+
+/// Longest summary of SQL text, as OpenTelemetry asks of `db.query.summary`.
+pub const SQL_SUMMARY_BYTES: usize = 255;

@@ -1,0 +1,19 @@
+//! SQL text that may be cut anywhere: its summary, the text without its literals, a trace context in a
+//! comment.
+//!
+//! A lexer in PostgreSQL's dialect (<https://www.postgresql.org/docs/current/sql-syntax-lexical.html>) and
+//! no parser: it reads what is not SQL too, in linear time and without recursion. By the rules for
+//! `db.query.summary` and `db.query.text` of OpenTelemetry
+//! (<https://opentelemetry.io/docs/specs/semconv/db/database-spans/>). Left out: other dialects, and
+//! literals without quotes (`SET a = b`).
+
+mod comment;
+mod lexer;
+mod sanitize;
+mod summary;
+#[cfg(test)]
+mod tests;
+
+pub use comment::traceparent_in_comment;
+pub use sanitize::sanitize;
+pub use summary::{Summary, summary};
