@@ -7,6 +7,7 @@
 pub mod exchange;
 pub mod http1;
 pub mod limits;
+pub mod postgres;
 pub mod redis;
 pub mod sql;
 pub mod w3c;

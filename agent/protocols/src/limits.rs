@@ -83,3 +83,47 @@ pub const REDIS_HELD_PIECES: usize = 256;
 
 /// Longest summary of SQL text, as OpenTelemetry asks of `db.query.summary`.
 pub const SQL_SUMMARY_BYTES: usize = 255;
+
+/// Most bytes of one SQL text that are kept.
+pub const POSTGRES_QUERY_BYTES: usize = 8 * 1024;
+
+/// Longest name of a statement, portal, role or database that is kept. PostgreSQL's own identifiers have
+/// 63 bytes; clients may name prepared statements at greater length.
+pub const POSTGRES_NAME_BYTES: usize = 128;
+
+/// Most bytes of a `StartupMessage` that are read, of the 10,000 that a server takes.
+pub const POSTGRES_STARTUP_BYTES: usize = 4 * 1024;
+
+/// Most bytes of an `ErrorResponse` that are read.
+pub const POSTGRES_ERROR_BYTES: usize = 4 * 1024;
+
+/// Longest message of an error that is kept.
+pub const POSTGRES_MESSAGE_BYTES: usize = 256;
+
+/// Longest command tag (`COMPLETION_TAG_BUFSIZE` in the server).
+pub const POSTGRES_TAG_BYTES: usize = 64;
+
+/// Most command tags kept of one simple query.
+pub const POSTGRES_TAGS: usize = 16;
+
+/// Most messages of one connection that wait for their answers.
+pub const POSTGRES_PENDING: usize = 2048;
+
+/// Most prepared statements of one connection whose texts are known; the oldest go first. Drivers' own
+/// caches keep 100 to 256.
+pub const POSTGRES_STATEMENTS: usize = 512;
+
+/// Most bytes of those texts together.
+pub const POSTGRES_STATEMENT_BYTES: usize = 256 * 1024;
+
+/// Most named portals of one connection that are known.
+pub const POSTGRES_PORTALS: usize = 64;
+
+/// Most captured bytes of one direction held while the other direction's records are awaited.
+pub const POSTGRES_HELD_BYTES: usize = 64 * 1024;
+
+/// Most pieces of one direction held.
+pub const POSTGRES_HELD_PIECES: usize = 256;
+
+/// Requests that must be seen answered one by one, after a loss, before pairing is reported again.
+pub const POSTGRES_PROBES: u8 = 2;

@@ -1,0 +1,34 @@
+//! PostgreSQL's protocol 3 as a passive observer sees it: two captured byte streams in, exchanges out.
+//!
+//! By <https://www.postgresql.org/docs/current/protocol.html> (flow, message formats). An exchange is a
+//! simple query, one `Execute` or a function call with what the server answers; `Parse`, `Bind` and
+//! `Describe` belong to the `Execute` behind them. What is certain of the pairing, and what is given up
+//! where it isn't, is said in `connection`.
+//!
+//! Left out: parameters, rows and COPY data; authentication, of which nothing is kept; protocol 2; what
+//! follows once TLS or GSSAPI encrypts; the content of replication streams.
+
+mod connection;
+mod detect;
+mod event;
+mod fields;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+mod message;
+mod pending;
+mod requests;
+mod responses;
+mod resync;
+mod statements;
+mod stream;
+
+pub use crate::exchange::{Abandon, Counters, Direction, EndError, Skip};
+pub use connection::Connection;
+pub use detect::{Detected, detect};
+pub use event::{
+    CommandTag, Completion, Encryption, End, Event, Fact, PgError, Query, QueryKind, Tally,
+    Transaction,
+};
+
+#[cfg(test)]
+mod tests;

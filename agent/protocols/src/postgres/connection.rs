@@ -1,0 +1,468 @@
+//! Both directions of one PostgreSQL connection: what is open, and what is certain of it.
+//!
+//! Answers pair with requests by order alone, but most message types fit one kind of request only, and
+//! each `Query` or `Sync` has exactly one `ReadyForQuery`: an answer that doesn't fit what is due shows
+//! that order was lost. The rules where bytes were lost:
+//!
+//! - In an answer, with one `ReadyForQuery` due: that exchange goes on (`Lost`). It ends where the next
+//!   request begins with nothing lost before it, if a piece ended with `CommandComplete` and
+//!   `ReadyForQuery`, which then can only be its own; without that, if the client never sent on before
+//!   it had its answer. At silence and at the stream's end it ends too, with what was certain before.
+//! - Behind a `Bind`, with nothing else due: its `Execute` is taken as sent, and what else comes up to
+//!   `ReadyForQuery` is passed over. What is lost of `Execute` and `Sync` alone is known by its length.
+//! - Elsewhere everything open is abandoned, and pairing begins anew as `resync` says: never for a
+//!   client that pipelines (sends on while a `ReadyForQuery` is due), for then nobody can tell how many
+//!   answers are still to come.
+
+use super::{
+    event::{CommandTag, Completion, End, Event, Fact, Tally, Transaction},
+    pending::{Exchange, Op, Pending},
+    statements::Statements,
+    stream::{Piece, State, Stream},
+};
+use crate::exchange::{Abandon, Counters, Direction, EndError, Skip};
+use crate::limits;
+
+/// Where events go.
+pub(super) type Out<'a, M> = dyn FnMut(Event<M>) + 'a;
+
+/// Whether a direction took all of a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    Taken,
+    /// The rest has to wait for the other direction.
+    Hold,
+}
+
+/// An exchange whose answer is over, but for the `ReadyForQuery` that may follow.
+#[derive(Debug)]
+pub(super) struct Finishing<M> {
+    pub(super) exchange: Exchange,
+    pub(super) last: M,
+}
+
+/// A PostgreSQL connection seen from beside it.
+///
+/// `M` is the caller's mark (a time, a thread), cloned from the pieces into the events. Offsets count
+/// from the first byte of each stream, which is 0 for a connection seen from its start. Pieces of one
+/// direction come in the order of their offsets; between the directions order may be slightly off: an
+/// answer that comes before its request is held for it.
+///
+/// A connection whose lost bytes can't be placed in a direction needs [`Self::on_gap`] for both.
+#[derive(Debug)]
+pub struct Connection<M> {
+    pub(super) requests: Stream<M>,
+    pub(super) responses: Stream<M>,
+    pub(super) pending: Pending<M>,
+    pub(super) finishing: Option<Finishing<M>>,
+    pub(super) statements: Statements,
+    /// The present group of messages that belong to one `Execute`.
+    pub(super) group: u64,
+    /// Offset and mark of the group's first message.
+    pub(super) group_start: Option<(u64, M)>,
+    /// The group has a `Bind`, of this portal.
+    pub(super) bound: Option<Option<std::sync::Arc<str>>>,
+    /// The last group of which an answer came, and the mark of its first byte.
+    pub(super) answered_group: Option<(u64, M)>,
+    pub(super) next_exchange: u64,
+    pub(super) open: usize,
+    /// The server passes over what comes before the next `Sync`.
+    pub(super) skipping: bool,
+    /// The server reads COPY data.
+    pub(super) copy_in: bool,
+    /// The client sent on while a `ReadyForQuery` was due, at some time.
+    pub(super) pipelined: bool,
+    /// Something was lost at some time: the pairing rests on the client not pipelining.
+    pub(super) tainted: bool,
+    /// Requests that must still be seen answered before any is reported.
+    pub(super) probes: u8,
+    /// While probing: answers had bytes that were not captured since the last request.
+    pub(super) answer_cut: bool,
+    /// What looked like a request came where what was lost had not been answered.
+    pub(super) suspected: bool,
+    /// Mark of the last piece of an answer in which framing was lost.
+    pub(super) lost_last: Option<M>,
+    /// What that piece ended with.
+    pub(super) tail: Option<(CommandTag, Transaction)>,
+    pub(super) tally: Tally,
+}
+
+impl<M: Clone> Connection<M> {
+    /// A connection seen `from_start`, or met in the middle.
+    ///
+    /// Met in the middle, each direction's first piece sets its offset: what is lost between the meeting
+    /// and that piece can't be noticed.
+    #[must_use]
+    pub fn new(from_start: bool) -> Self {
+        let (requests, responses) = if from_start {
+            (State::Startup, State::Framed)
+        } else {
+            (State::Desync, State::Desync)
+        };
+        Self {
+            requests: Stream::new(from_start, requests),
+            responses: Stream::new(from_start, responses),
+            pending: Pending::new(),
+            finishing: None,
+            statements: Statements::default(),
+            group: 0,
+            group_start: None,
+            bound: None,
+            answered_group: None,
+            next_exchange: 0,
+            open: 0,
+            skipping: false,
+            copy_in: false,
+            pipelined: false,
+            tainted: !from_start,
+            probes: if from_start { 0 } else { limits::POSTGRES_PROBES },
+            answer_cut: false,
+            suspected: false,
+            lost_last: None,
+            tail: None,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Takes a piece: `bytes` begin at stream offset `offset`, and `missing` further bytes followed them
+    /// on the wire but were not captured. An offset beyond the expected one makes a hole, which is
+    /// the same as missing bytes; what lies before the expected one has passed already and is skipped.
+    pub fn on_bytes(
+        &mut self,
+        direction: Direction,
+        offset: u64,
+        bytes: &[u8],
+        missing: u64,
+        mark: &M,
+        out: &mut impl FnMut(Event<M>),
+    ) {
+        let mut piece = Piece { offset, bytes, missing, mark, start: true };
+        let placed = self.stream_mut(direction).place(&mut piece);
+        if placed.overlap > 0 {
+            self.skip(direction, placed.overlap, Skip::Overlap, out);
+        }
+        if placed.hole > 0 {
+            let hole = Piece {
+                offset: offset.saturating_sub(placed.hole),
+                bytes: &[],
+                missing: placed.hole,
+                mark,
+                start: true,
+            };
+            self.feed(direction, hole, out);
+        }
+        self.feed(direction, piece, out);
+    }
+
+    /// Bytes of a direction were lost and how they lie is unknown: every open exchange is abandoned.
+    ///
+    /// Offsets still count: if they show a hole at the direction's next piece, that is another loss, for
+    /// nobody can tell whether it is the same.
+    pub fn on_gap(&mut self, direction: Direction, out: &mut impl FnMut(Event<M>)) {
+        if matches!(self.stream(direction).state, State::Ended | State::Opaque | State::Silent) {
+            return;
+        }
+        self.desync(Abandon::Gap, Skip::Resync, out);
+    }
+
+    /// A direction ended, orderly (`None`) or not. Once the server's has, every exchange is over.
+    pub fn on_end(
+        &mut self,
+        direction: Direction,
+        error: Option<EndError>,
+        mark: &M,
+        out: &mut impl FnMut(Event<M>),
+    ) {
+        let stream = self.stream_mut(direction);
+        if stream.has_ended() {
+            return;
+        }
+        stream.ending = Some((error, mark.clone()));
+        if self.requests.has_ended() && self.responses.has_ended() {
+            // Nothing will come that they could wait for.
+            self.skip_held(Direction::Requests, Skip::Resync, out);
+            self.skip_held(Direction::Responses, Skip::UnpairedResponse, out);
+        }
+        self.settle(Direction::Requests, out);
+        self.settle(Direction::Responses, out);
+        self.release(out);
+    }
+
+    /// The connection has been quiet for a while: exchanges whose end can only be inferred end now, and
+    /// held bytes are dropped.
+    pub fn on_idle(&mut self, out: &mut impl FnMut(Event<M>)) {
+        self.finish(None, None, out);
+        if self.responses.state == State::Lost {
+            self.infer_end(out);
+        }
+        if !self.requests.held.is_empty() || !self.responses.held.is_empty() {
+            self.desync(Abandon::Gap, Skip::HeldTooLong, out);
+        }
+    }
+
+    /// What became of a direction's bytes so far. `informational` counts notices and notifications.
+    #[must_use]
+    pub fn counters(&self, direction: Direction) -> Counters {
+        let informational = match direction {
+            Direction::Requests => 0,
+            Direction::Responses => self.tally.notices.saturating_add(self.tally.notifications),
+        };
+        self.stream(direction).counters(informational)
+    }
+
+    /// How many exchanges are neither over nor abandoned.
+    #[must_use]
+    pub fn open_exchanges(&self) -> usize {
+        self.open
+    }
+
+    /// Messages that belong to no exchange.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    pub(super) fn stream(&self, direction: Direction) -> &Stream<M> {
+        match direction {
+            Direction::Requests => &self.requests,
+            Direction::Responses => &self.responses,
+        }
+    }
+
+    pub(super) fn stream_mut(&mut self, direction: Direction) -> &mut Stream<M> {
+        match direction {
+            Direction::Requests => &mut self.requests,
+            Direction::Responses => &mut self.responses,
+        }
+    }
+
+    fn feed(&mut self, direction: Direction, mut piece: Piece<'_, M>, out: &mut Out<'_, M>) {
+        if piece.is_empty() {
+            return;
+        }
+        let behind = !self.stream(direction).held.is_empty();
+        if (behind || self.advance(direction, &mut piece, out) == Flow::Hold)
+            && !self.stream_mut(direction).held.push(&piece)
+        {
+            self.skip(direction, piece.len(), Skip::HeldTooLong, out);
+            self.desync(Abandon::Gap, Skip::HeldTooLong, out);
+        }
+        self.release(out);
+    }
+
+    fn advance(
+        &mut self,
+        direction: Direction,
+        piece: &mut Piece<'_, M>,
+        out: &mut Out<'_, M>,
+    ) -> Flow {
+        match direction {
+            Direction::Requests => self.advance_requests(piece, out),
+            Direction::Responses => self.advance_responses(piece, out),
+        }
+    }
+
+    /// Hands on what was held and needn't be any more.
+    fn release(&mut self, out: &mut Out<'_, M>) {
+        while self.release_one(Direction::Requests, out)
+            | self.release_one(Direction::Responses, out)
+        {}
+    }
+
+    /// Whether anything of the first held piece was taken.
+    fn release_one(&mut self, direction: Direction, out: &mut Out<'_, M>) -> bool {
+        let Some(held) = self.stream_mut(direction).held.pop() else { return false };
+        let mut piece = held.piece();
+        let before = piece.len();
+        let flow = self.advance(direction, &mut piece, out);
+        let taken = before - piece.len();
+        if flow == Flow::Hold {
+            self.stream_mut(direction).held.put_back(held, taken);
+        }
+        self.settle(direction, out);
+        taken > 0
+    }
+
+    /// Ends a direction that has ended, once nothing of it is held.
+    fn settle(&mut self, direction: Direction, out: &mut Out<'_, M>) {
+        let stream = self.stream_mut(direction);
+        if !stream.held.is_empty() {
+            return;
+        }
+        let Some((error, mark)) = stream.ending.take() else { return };
+        stream.end_error = error;
+        if direction == Direction::Responses {
+            self.end_responses(error, &mark, out);
+        }
+        let stream = self.stream_mut(direction);
+        let partial = stream.drop_partial();
+        stream.state = State::Ended;
+        self.skip(direction, partial, Skip::Resync, out);
+    }
+
+    /// The server's stream is over: nothing that is open will be answered any more.
+    fn end_responses(&mut self, error: Option<EndError>, mark: &M, out: &mut Out<'_, M>) {
+        self.finish(None, None, out);
+        if self.responses.state == State::Lost && error.is_none() {
+            self.infer_end(out);
+        }
+        for mut op in self.pending.clear() {
+            let group = op.group();
+            let Some(mut exchange) = op.take_exchange() else { continue };
+            if let Some((answered, first)) = &self.answered_group
+                && group == Some(*answered)
+            {
+                exchange.begin(first.clone(), 0, out);
+            }
+            self.close(exchange, error, mark, out);
+        }
+    }
+
+    pub(super) fn close(
+        &mut self,
+        exchange: Exchange,
+        error: Option<EndError>,
+        mark: &M,
+        out: &mut Out<'_, M>,
+    ) {
+        let end = if exchange.done.error.is_some() {
+            End::Complete(exchange.done)
+        } else {
+            End::Closed { answered: exchange.answered, error }
+        };
+        self.end(exchange.ordinal, mark.clone(), end, out);
+    }
+
+    pub(super) fn end(&mut self, exchange: u64, last: M, end: End, out: &mut Out<'_, M>) {
+        self.open = self.open.saturating_sub(1);
+        out(Event::End { exchange, last, end });
+    }
+
+    /// Ends the exchange whose answer is over, with the session's state if `ReadyForQuery` told it.
+    pub(super) fn finish(
+        &mut self,
+        transaction: Option<Transaction>,
+        last: Option<M>,
+        out: &mut Out<'_, M>,
+    ) {
+        let Some(Finishing { exchange, last: before }) = self.finishing.take() else { return };
+        let done = Completion { transaction, ..exchange.done };
+        self.end(exchange.ordinal, last.unwrap_or(before), End::Complete(done), out);
+    }
+
+    /// Ends the exchange in whose answer framing was lost: it is over, whatever its end was.
+    pub(super) fn infer_end(&mut self, out: &mut Out<'_, M>) {
+        // Which request that answered is not certain without another one behind it.
+        self.tail = None;
+        let last = self.lost_last.take();
+        for exchange in self.pending.clear().into_iter().filter_map(|mut op| op.take_exchange()) {
+            match &last {
+                Some(last) => {
+                    let end = End::Inferred(exchange.done);
+                    self.end(exchange.ordinal, last.clone(), end, out);
+                }
+                None => self.abandon(&exchange, Abandon::Gap, out),
+            }
+        }
+        self.tainted = true;
+        self.answered_group = None;
+        self.responses.state = State::Expect;
+    }
+
+    pub(super) fn fact(&self, fact: Fact, mark: &M, out: &mut Out<'_, M>) {
+        out(Event::Session { mark: mark.clone(), fact });
+    }
+
+    /// Counts a message's bytes: while pairing is not certain they make none.
+    pub(super) fn took(&mut self, direction: Direction, bytes: u64, out: &mut Out<'_, M>) {
+        if self.probes > 0 {
+            self.skip(direction, bytes, Skip::Resync, out);
+        } else {
+            self.stream_mut(direction).count_message(bytes);
+        }
+    }
+
+    pub(super) fn skip(
+        &mut self,
+        direction: Direction,
+        bytes: u64,
+        reason: Skip,
+        out: &mut Out<'_, M>,
+    ) {
+        if bytes > 0 {
+            self.stream_mut(direction).count_skipped(bytes);
+            out(Event::Skipped { direction, bytes, reason });
+        }
+    }
+
+    pub(super) fn skip_held(&mut self, direction: Direction, reason: Skip, out: &mut Out<'_, M>) {
+        let held = self.stream_mut(direction).held.clear();
+        self.skip(direction, held, reason, out);
+    }
+
+    pub(super) fn abandon(&mut self, exchange: &Exchange, reason: Abandon, out: &mut Out<'_, M>) {
+        self.open = self.open.saturating_sub(1);
+        out(Event::Abandoned { exchange: exchange.ordinal, reason });
+    }
+
+    /// Gives up what is open: pairing begins anew as `resync` says, or, with a client that pipelines,
+    /// never.
+    pub(super) fn desync(&mut self, reason: Abandon, held: Skip, out: &mut Out<'_, M>) {
+        self.finish(None, None, out);
+        for exchange in self.pending.clear().into_iter().filter_map(|mut op| op.take_exchange()) {
+            self.abandon(&exchange, reason, out);
+        }
+        self.statements.forget_all();
+        self.end_group();
+        self.answered_group = None;
+        self.skipping = false;
+        self.copy_in = false;
+        self.suspected = false;
+        self.lost_last = None;
+        self.tail = None;
+        self.tainted = true;
+        self.restart_probe();
+        let state = if self.pipelined { State::Silent } else { State::Desync };
+        self.reset(state, held, Skip::Resync, out);
+    }
+
+    /// Nothing on this connection is certain any more: the client pipelines and something was lost, or
+    /// it does not speak the protocol.
+    pub(super) fn silence(&mut self, reason: Abandon, out: &mut Out<'_, M>) {
+        self.pipelined = true;
+        self.desync(reason, Skip::Resync, out);
+    }
+
+    /// Puts both streams in a state that keeps nothing of what they had.
+    pub(super) fn reset(&mut self, state: State, held: Skip, partial: Skip, out: &mut Out<'_, M>) {
+        for direction in [Direction::Requests, Direction::Responses] {
+            if matches!(self.stream(direction).state, State::Ended | State::Opaque) {
+                continue;
+            }
+            self.skip_held(direction, held, out);
+            let stream = self.stream_mut(direction);
+            let bytes = stream.drop_partial();
+            stream.state = state;
+            self.skip(direction, bytes, partial, out);
+        }
+    }
+
+    /// What comes next belongs to another `Execute`.
+    pub(super) fn end_group(&mut self) {
+        self.group += 1;
+        self.group_start = None;
+        self.bound = None;
+    }
+
+    /// The exchanges that wait for an answer.
+    pub(super) fn exchanges(&self) -> usize {
+        self.pending.iter().filter(|op| op.has_exchange()).count()
+    }
+
+    /// Gives up the exchanges, not what the server owes.
+    pub(super) fn abandon_waiting(&mut self, reason: Abandon, out: &mut Out<'_, M>) {
+        let waiting: Vec<Exchange> =
+            self.pending.iter_mut().filter_map(Op::take_exchange).collect();
+        waiting.iter().for_each(|exchange| self.abandon(exchange, reason, out));
+    }
+}

@@ -1,0 +1,230 @@
+//! What a PostgreSQL connection reports: one type at the parser's far boundary.
+
+use std::sync::Arc;
+
+use crate::exchange::{Abandon, Direction, EndError, Skip};
+
+/// What happened on a connection. `M` is the caller's mark of a piece, as it was handed in.
+///
+/// Of one exchange, in this order: `Request`, `RequestEnd`, `Response` (or not), then exactly one of
+/// `End` and `Abandoned`. Of several open exchanges, `End` comes in the order of the requests, but
+/// for those that the server did not execute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event<M> {
+    /// A request is complete: the whole of a `Query`, an `Execute` or a `FunctionCall` passed.
+    Request {
+        /// Ordinal of the exchange on this connection, from 0.
+        exchange: u64,
+        /// Stream offset of its first byte: of the first message that belongs to the `Execute`.
+        offset: u64,
+        /// Mark of the piece with that byte.
+        first: M,
+        /// What is asked.
+        query: Query,
+    },
+    /// The request's last byte passed.
+    RequestEnd {
+        /// The exchange.
+        exchange: u64,
+        /// Mark of the piece with it.
+        last: M,
+    },
+    /// The server began to answer.
+    Response {
+        /// The exchange.
+        exchange: u64,
+        /// Mark of the piece with the answer's first byte.
+        first: M,
+    },
+    /// The exchange is over.
+    End {
+        /// The exchange.
+        exchange: u64,
+        /// Mark of the piece with the answer's last byte: of `ReadyForQuery` where it follows at once.
+        last: M,
+        /// How it ended.
+        end: End,
+    },
+    /// The exchange will never be known in full: no span from it.
+    Abandoned {
+        /// The exchange.
+        exchange: u64,
+        /// Why.
+        reason: Abandon,
+    },
+    /// Something about the connection as a whole.
+    Session {
+        /// Mark of the piece that told it.
+        mark: M,
+        /// What.
+        fact: Fact,
+    },
+    /// Bytes that made no message, for the books.
+    Skipped {
+        /// Where they were.
+        direction: Direction,
+        /// How many, uncaptured ones among them.
+        bytes: u64,
+        /// Why.
+        reason: Skip,
+    },
+}
+
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// SQL as it was sent, literals and comments included: not for export as it is ([`crate::sql`]).
+    /// `None`: prepared before this connection was seen, or a function call.
+    pub text: Option<Arc<str>>,
+    /// Whether `text` is only the beginning.
+    pub cut: bool,
+    /// How it was asked.
+    pub kind: QueryKind,
+    /// The prepared statement's name, if it has one.
+    pub statement: Option<Arc<str>>,
+    /// The portal's name, if it has one.
+    pub portal: Option<Arc<str>>,
+}
+
+/// How a request was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum QueryKind {
+    /// `Query`: one or several statements.
+    Simple,
+    /// `Execute` of a portal, wholly or up to a number of rows.
+    Execute,
+    /// `Parse`, `Bind` or `Describe` that failed with no `Execute` behind it. Those that succeed are
+    /// only counted ([`Tally::session_work`]).
+    Prepare,
+    /// `FunctionCall`.
+    FunctionCall,
+}
+
+/// How an exchange ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The server completed it, or reported an error.
+    Complete(Completion),
+    /// Framing was lost in the answer, whose end the next request, silence or the stream's end told.
+    /// What the completion says is a lower bound.
+    Inferred(Completion),
+    /// The server passed over it, for an earlier one in the same pipeline had failed: no span from it.
+    NotExecuted,
+    /// The connection ended before the answer did.
+    Closed {
+        /// Whether it had begun.
+        answered: bool,
+        /// `None`: by an orderly FIN.
+        error: Option<EndError>,
+    },
+}
+
+/// What a server's answer says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Completion {
+    /// One of each statement that completed and whose tag was captured, the first
+    /// [`crate::limits::POSTGRES_TAGS`] of them.
+    pub tags: Vec<CommandTag>,
+    /// How many statements completed, empty ones included.
+    pub statements: u32,
+    /// Rows returned or affected, by the tags; of a portal that is not exhausted the rows counted.
+    pub rows: Option<u64>,
+    /// Bytes of messages in the answer.
+    pub response_bytes: u64,
+    /// The row limit of the `Execute` ended it, the portal has more.
+    pub suspended: bool,
+    /// The error that ended it.
+    pub error: Option<Box<PgError>>,
+    /// The session's state behind it, where `ReadyForQuery` followed at once. `None` outside a
+    /// transaction block: what was done is not known to be committed.
+    pub transaction: Option<Transaction>,
+}
+
+/// A command tag, as `CommandComplete` has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandTag {
+    /// Key words: `SELECT`, `CREATE TABLE`.
+    pub command: Box<str>,
+    /// Rows returned or affected.
+    pub rows: Option<u64>,
+}
+
+/// An error of the server, without what may be a user's data.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PgError {
+    /// `ERROR`, `FATAL` or `PANIC`.
+    pub severity: Box<str>,
+    /// The five characters of the SQLSTATE code.
+    pub sqlstate: Box<str>,
+    /// The message; everything from the first quotation mark to the last, and every number, is `?`.
+    /// `None` where a user's function wrote it.
+    pub message: Option<Box<str>>,
+    /// The table, with its schema.
+    pub table: Option<Box<str>>,
+    /// The constraint.
+    pub constraint: Option<Box<str>>,
+}
+
+/// `ReadyForQuery`'s transaction status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transaction {
+    /// In none.
+    Idle,
+    /// In a transaction block.
+    InTransaction,
+    /// In one that failed.
+    Failed,
+}
+
+/// What is known of a connection as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// The client opens a session. Nothing of authentication is kept.
+    Startup {
+        /// The role.
+        user: Option<Box<str>>,
+        /// The database, if it is not named like the user.
+        database: Option<Box<str>>,
+        /// As the application calls itself.
+        application_name: Option<Box<str>>,
+    },
+    /// The server agreed to encrypt: the rest is opaque.
+    Opaque(Encryption),
+    /// The server refused to encrypt: the session goes on readable.
+    Plain(Encryption),
+    /// The connection is a request to cancel what another one runs.
+    Cancel,
+    /// `server_version`.
+    ServerVersion(Box<str>),
+    /// `BackendKeyData`: the server process. The secret key is not kept.
+    Backend {
+        /// Its process id on the server's host.
+        process_id: u32,
+    },
+    /// The session is open.
+    Ready,
+    /// An error that belongs to no request: the session was refused, or the server ends it.
+    Failure(Box<PgError>),
+    /// The client says that it closes.
+    Terminate,
+}
+
+/// How a connection is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encryption {
+    /// `SSLRequest`.
+    Tls,
+    /// `GSSENCRequest`.
+    Gss,
+}
+
+/// Messages that belong to no exchange.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// `NoticeResponse`.
+    pub notices: u64,
+    /// `NotificationResponse`.
+    pub notifications: u64,
+    /// `Parse`, `Describe` and `Close` that the server carried out.
+    pub session_work: u64,
+}

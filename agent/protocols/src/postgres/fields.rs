@@ -1,0 +1,254 @@
+//! Reads bodies of messages: names, SQL text, start-up parameters, command tags and errors.
+//!
+//! Every body may be cut; what is not there in full is not known.
+
+use std::sync::Arc;
+
+use super::{
+    event::{CommandTag, Fact, PgError, Transaction},
+    message::MAJOR_VERSION,
+};
+use crate::limits;
+
+/// A string up to its NUL, and what follows; `None`: there is no NUL.
+pub(super) fn cstring(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = memchr::memchr(0, bytes)?;
+    let (string, rest) = bytes.split_at_checked(end)?;
+    Some((string, rest.get(1..).unwrap_or_default()))
+}
+
+/// SQL text up to its NUL, or as much as there is; whether it is cut.
+pub(super) fn text(bytes: &[u8]) -> (Arc<str>, bool) {
+    match cstring(bytes) {
+        Some((whole, _)) if whole.len() <= limits::POSTGRES_QUERY_BYTES => {
+            (Arc::from(String::from_utf8_lossy(whole)), false)
+        }
+        _ => {
+            let kept = bytes.get(..limits::POSTGRES_QUERY_BYTES).unwrap_or(bytes);
+            let kept = without_split_character(kept);
+            (Arc::from(String::from_utf8_lossy(kept)), true)
+        }
+    }
+}
+
+/// Without the character at the end of which only a part is there.
+fn without_split_character(bytes: &[u8]) -> &[u8] {
+    let split = bytes.utf8_chunks().last().map_or(0, |chunk| chunk.invalid().len());
+    // A part of a character has three bytes at most; more invalid ones are another encoding's.
+    let len = bytes.len() - if split < 4 { split } else { 0 };
+    bytes.get(..len).unwrap_or(bytes)
+}
+
+/// A short text; longer than a name may be, it is cut.
+fn short(bytes: &[u8]) -> Box<str> {
+    let kept = bytes.get(..limits::POSTGRES_NAME_BYTES).unwrap_or(bytes);
+    String::from_utf8_lossy(kept).into()
+}
+
+/// What a `StartupMessage` of version 3 says, given what follows its version.
+pub(super) fn startup(mut parameters: &[u8]) -> Fact {
+    let (mut user, mut database, mut application_name) = (None, None, None);
+    while let Some((name, rest)) = cstring(parameters) {
+        let Some((value, rest)) = cstring(rest) else { break };
+        match name {
+            b"user" => user = Some(short(value)),
+            b"database" => database = Some(short(value)),
+            b"application_name" => application_name = Some(short(value)),
+            _ => {}
+        }
+        parameters = rest;
+    }
+    Fact::Startup { user, database, application_name }
+}
+
+/// Whether a `StartupMessage` asks for the protocol that is read here.
+pub(super) fn is_version_3(code: u32) -> bool {
+    code >> 16 == MAJOR_VERSION
+}
+
+/// `server_version` of a `ParameterStatus`.
+pub(super) fn server_version(body: &[u8]) -> Option<Box<str>> {
+    let (name, rest) = cstring(body)?;
+    let (value, _) = cstring(rest)?;
+    (name == b"server_version").then(|| short(value))
+}
+
+/// `None`: not a status.
+pub(super) fn transaction(body: &[u8]) -> Option<Transaction> {
+    match body {
+        b"I" => Some(Transaction::Idle),
+        b"T" => Some(Transaction::InTransaction),
+        b"E" => Some(Transaction::Failed),
+        _ => None,
+    }
+}
+
+/// A `CommandComplete`'s tag: upper-case words, then for some commands numbers, of which the last
+/// counts rows. `None`: cut, or no tag.
+pub(super) fn command_tag(body: &[u8]) -> Option<CommandTag> {
+    let (tag, _) = cstring(body)?;
+    let tag = str::from_utf8(tag).ok()?;
+    let words = tag.split(' ').take_while(|word| !word.starts_with(|c: char| c.is_ascii_digit()));
+    let command = words.collect::<Vec<_>>().join(" ");
+    let is_word = |byte: u8| byte.is_ascii_uppercase() || byte == b' ';
+    if command.is_empty() || !command.bytes().all(is_word) {
+        return None;
+    }
+    let rest = tag.get(command.len()..).unwrap_or_default();
+    Some(CommandTag { command: command.into(), rows: rest.rsplit(' ').next()?.parse().ok() })
+}
+
+/// An `ErrorResponse`.
+pub(super) fn error(mut body: &[u8]) -> PgError {
+    let mut error = PgError::default();
+    let (mut localized, mut schema, mut raised) = (None, None, false);
+    while let Some((&field, rest)) = body.split_first() {
+        let Some((value, rest)) = cstring(rest) else { break };
+        match field {
+            b'V' => error.severity = short(value),
+            b'S' => localized = Some(short(value)),
+            b'C' => error.sqlstate = short(value),
+            b'M' => error.message = Some(masked(value)),
+            b's' => schema = Some(short(value)),
+            b't' => error.table = Some(short(value)),
+            b'n' => error.constraint = Some(short(value)),
+            // PL/pgSQL's RAISE.
+            b'R' => raised = value == b"exec_stmt_raise",
+            _ => {}
+        }
+        body = rest;
+    }
+    if error.severity.is_empty() {
+        // Before 9.6.
+        error.severity = localized.unwrap_or_default();
+    }
+    if raised || error.sqlstate.starts_with("P0") {
+        error.message = None;
+    }
+    if let (Some(table), Some(schema)) = (&mut error.table, schema) {
+        *table = format!("{schema}.{table}").into();
+    }
+    error
+}
+
+/// An error's message without values: values are quoted, in whatever way the server's language does,
+/// and may have quotation marks in themselves.
+fn masked(message: &[u8]) -> Box<str> {
+    let message = String::from_utf8_lossy(message);
+    let is_quote = |c: char| matches!(c, '"' | '\'' | '`') || !c.is_ascii();
+    let (before, after) = match (message.find(is_quote), message.rfind(is_quote)) {
+        // What an only quotation mark begins doesn't end.
+        (Some(first), Some(last)) if first == last => (message.get(..first), ""),
+        (Some(first), Some(last)) => {
+            let after = message.get(last..).unwrap_or_default();
+            (message.get(..first), after.strip_prefix(is_quote).unwrap_or_default())
+        }
+        _ => (Some(&*message), ""),
+    };
+    let mut out = String::new();
+    let mask = |text: &str, out: &mut String| {
+        let mut in_number = false;
+        for c in text.chars() {
+            // Digits with the letters that stick to them: 0xff.
+            let digit = c.is_ascii_digit() || (in_number && c.is_ascii_alphanumeric());
+            match (digit, in_number) {
+                (true, false) => out.push('?'),
+                (true, true) => {}
+                (false, _) => out.push(c),
+            }
+            in_number = digit;
+        }
+    };
+    let before = before.unwrap_or_default();
+    mask(before, &mut out);
+    if before.len() < message.len() {
+        out.push('?');
+    }
+    mask(after, &mut out);
+    if out.len() > limits::POSTGRES_MESSAGE_BYTES {
+        let mut end = limits::POSTGRES_MESSAGE_BYTES;
+        while !out.is_char_boundary(end) {
+            end -= 1;
+        }
+        out.truncate(end);
+    }
+    out.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("SELECT 5", "SELECT", Some(5))]
+    #[case("INSERT 0 1", "INSERT", Some(1))]
+    #[case("CREATE TABLE", "CREATE TABLE", None)]
+    #[case("COPY 18446744073709551615", "COPY", Some(u64::MAX))]
+    #[case("BEGIN", "BEGIN", None)]
+    fn tags_are_read(#[case] tag: &str, #[case] command: &str, #[case] rows: Option<u64>) {
+        let read = command_tag(&[tag.as_bytes(), b"\0"].concat()).expect("a tag");
+        assert_eq!((&*read.command, read.rows), (command, rows));
+        assert_eq!(command_tag(tag.as_bytes()), None, "cut");
+    }
+
+    #[rstest]
+    #[case(b"\0")]
+    #[case(b"select 1\0")]
+    #[case(b"5\0")]
+    #[case(b"SEL\xffCT\0")]
+    fn what_is_no_tag_is_none(#[case] body: &[u8]) {
+        assert_eq!(command_tag(body), None);
+    }
+
+    #[rstest]
+    #[case("division by zero", "division by zero")]
+    #[case(
+        "invalid input syntax for type integer: \"sec\"ret\"",
+        "invalid input syntax for type integer: ?"
+    )]
+    #[case("column \"a\" of relation \"b\" does not exist", "column ? does not exist")]
+    #[case(
+        "value too long for type character varying(10)",
+        "value too long for type character varying(?)"
+    )]
+    #[case(
+        "invalid byte sequence for encoding \"UTF8\": 0xc3 0x28",
+        "invalid byte sequence for encoding ?: ? ?"
+    )]
+    #[case("la relation « x » n'existe pas", "la relation ?existe pas")]
+    #[case("\"secret", "?")]
+    fn values_of_messages_are_masked(#[case] message: &str, #[case] expected: &str) {
+        assert_eq!(&*masked(message.as_bytes()), expected);
+    }
+
+    #[test]
+    fn errors_are_read_as_far_as_they_go() {
+        let body = b"SFEHLER\0VERROR\0C23505\0Mduplicate key value violates unique constraint \"k\"\0\
+            DKey (email)=(secret) already exists.\0spublic\0tusers\0nk\0Fnbtinsert.c\0R_bt_check_unique\0\0";
+        let whole = error(body);
+        assert_eq!((&*whole.severity, &*whole.sqlstate), ("ERROR", "23505"));
+        assert_eq!(whole.table.as_deref(), Some("public.users"));
+        assert_eq!(whole.constraint.as_deref(), Some("k"));
+        assert_eq!(
+            whole.message.as_deref(),
+            Some("duplicate key value violates unique constraint ?")
+        );
+        for len in 0..body.len() {
+            assert!(!format!("{:?}", error(&body[..len])).contains("secret"), "{len}");
+        }
+        let raised = error(b"SERROR\0VERROR\0C23505\0Mfree text of a user\0Rexec_stmt_raise\0\0");
+        assert_eq!(raised.message, None);
+    }
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!(text("SELECT é\0".as_bytes()), (Arc::from("SELECT é"), false));
+        assert_eq!(text(b"SELECT \xc3"), (Arc::from("SELECT "), true));
+        assert_eq!(text(b"SELECT \xff\0").0, Arc::from("SELECT \u{fffd}"));
+        let long = [b"x".repeat(limits::POSTGRES_QUERY_BYTES + 9), vec![0]].concat();
+        let (kept, cut) = text(&long);
+        assert!(cut && kept.len() == limits::POSTGRES_QUERY_BYTES);
+    }
+}

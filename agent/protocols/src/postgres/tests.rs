@@ -1,0 +1,339 @@
+//! Tests of the PostgreSQL parser: what they share. Events of a run, told in one line per exchange.
+
+mod captures;
+mod semantics;
+mod simulation;
+
+use std::collections::BTreeMap;
+
+use super::{
+    fuzz::{Books, fuzz_postgres},
+    *,
+};
+use Direction::{Requests, Responses};
+
+/// A connection with its marks counted up, its offsets kept, and its promises checked at every step.
+struct Run {
+    connection: Connection<u32>,
+    books: Books,
+    events: Vec<Event<u32>>,
+    offsets: [u64; 2],
+    mark: u32,
+}
+
+impl Run {
+    fn new(from_start: bool) -> Self {
+        Self {
+            connection: Connection::new(from_start),
+            books: Books::default(),
+            events: Vec::new(),
+            offsets: [0; 2],
+            mark: 0,
+        }
+    }
+
+    fn step(&mut self, step: impl FnOnce(&mut Connection<u32>, &u32, &mut dyn FnMut(Event<u32>))) {
+        self.mark += 1;
+        let (books, events) = (&mut self.books, &mut self.events);
+        step(&mut self.connection, &self.mark, &mut |event: Event<u32>| {
+            books.take(event.clone());
+            events.push(event);
+        });
+        self.books.check(&self.connection);
+    }
+
+    fn piece(&mut self, direction: Direction, bytes: &[u8], missing: u64) -> &mut Self {
+        let offset = self.offsets[direction as usize];
+        self.offsets[direction as usize] += bytes.len() as u64 + missing;
+        self.step(|connection, mark, mut out| {
+            connection.on_bytes(direction, offset, bytes, missing, mark, &mut out);
+        });
+        self
+    }
+
+    fn requests(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.piece(Requests, bytes.as_ref(), 0)
+    }
+
+    fn responses(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.piece(Responses, bytes.as_ref(), 0)
+    }
+
+    /// The next piece of this direction comes after bytes that never did.
+    fn hole(&mut self, direction: Direction, bytes: u64) -> &mut Self {
+        self.offsets[direction as usize] += bytes;
+        self
+    }
+
+    fn gap(&mut self, direction: Direction) -> &mut Self {
+        self.step(|connection, _, mut out| connection.on_gap(direction, &mut out));
+        self
+    }
+
+    fn idle(&mut self) -> &mut Self {
+        self.step(|connection, _, mut out| connection.on_idle(&mut out));
+        self
+    }
+
+    fn end(&mut self, direction: Direction, error: Option<EndError>) -> &mut Self {
+        self.step(|connection, mark, mut out| connection.on_end(direction, error, mark, &mut out));
+        self
+    }
+
+    /// Ends both directions, and holds that nothing is left open.
+    fn close(&mut self) -> &mut Self {
+        self.end(Requests, None).end(Responses, None);
+        self.books.check_over(&self.connection);
+        self
+    }
+
+    fn told(&self) -> Vec<String> {
+        exchanges(&self.events).iter().map(Exchange::tell).collect()
+    }
+
+    fn facts(&self) -> Vec<&Fact> {
+        let mut facts = Vec::new();
+        for event in &self.events {
+            if let Event::Session { fact, .. } = event {
+                facts.push(fact);
+            }
+        }
+        facts
+    }
+
+    fn skipped(&self) -> u64 {
+        [Requests, Responses]
+            .iter()
+            .map(|&direction| self.connection.counters(direction).skipped_bytes)
+            .sum()
+    }
+}
+
+/// What the events say of one exchange.
+#[derive(Clone, Debug, PartialEq)]
+struct Exchange {
+    query: Query,
+    answered: bool,
+    end: Option<Result<End, Abandon>>,
+}
+
+impl Exchange {
+    /// `Execute five "SELECT ..." > SELECT 5 =5 Idle`.
+    fn tell(&self) -> String {
+        let Query { text, cut, kind, statement, portal } = &self.query;
+        let name = statement.as_deref().map_or(String::new(), |name| format!(" {name}"));
+        let portal = portal.as_deref().map_or(String::new(), |portal| format!(" @{portal}"));
+        let text = text.as_deref().unwrap_or("?");
+        let cut = if *cut { "..." } else { "" };
+        let end = match &self.end {
+            None => "open".to_owned(),
+            Some(Ok(End::Complete(done))) => told_completion(done),
+            Some(Ok(End::Inferred(done))) => format!("about {}", told_completion(done)),
+            Some(Ok(End::NotExecuted)) => "not executed".to_owned(),
+            Some(Ok(End::Closed { answered, error })) => format!("closed {answered} {error:?}"),
+            Some(Err(reason)) => format!("abandoned: {reason:?}"),
+        };
+        format!("{kind:?}{name}{portal} {text}{cut} > {end}")
+    }
+
+    /// How many rows the text says that there are.
+    fn rows_due(&self) -> Option<u64> {
+        let text = self.query.text.as_deref().filter(|_| !self.query.cut)?;
+        let (_, rows) = text.rsplit_once("n=")?;
+        rows.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    }
+
+    fn assert_paired_right(&self, context: &dyn Fn() -> String) {
+        let (Some(due), Some(Ok(End::Complete(done) | End::Inferred(done)))) =
+            (self.rows_due(), &self.end)
+        else {
+            return;
+        };
+        if let Some(rows) = done.rows {
+            let inferred = matches!(self.end, Some(Ok(End::Inferred(_))));
+            assert!(
+                rows == due || (inferred && rows < due),
+                "a wrong pair: {}, {}",
+                self.tell(),
+                context()
+            );
+        }
+    }
+}
+
+fn told_completion(done: &Completion) -> String {
+    let mut told: Vec<String> = Vec::new();
+    for tag in &done.tags {
+        let rows = tag.rows.map_or(String::new(), |rows| format!(" {rows}"));
+        told.push(format!("{}{rows}", tag.command));
+    }
+    if let Some(error) = &done.error {
+        let message = error.message.as_deref().unwrap_or("-");
+        told.push(format!("{} {} {message}", error.severity, error.sqlstate));
+    }
+    if done.suspended {
+        told.push("suspended".to_owned());
+    }
+    if let Some(rows) = done.rows {
+        told.push(format!("={rows}"));
+    }
+    if let Some(transaction) = done.transaction {
+        told.push(format!("{transaction:?}"));
+    }
+    told.join(" ")
+}
+
+fn exchanges(events: &[Event<u32>]) -> Vec<Exchange> {
+    let mut exchanges = BTreeMap::new();
+    for event in events.iter().cloned() {
+        match event {
+            Event::Request { exchange, query, .. } => {
+                exchanges.insert(exchange, Exchange { query, answered: false, end: None });
+            }
+            Event::RequestEnd { .. } | Event::Session { .. } | Event::Skipped { .. } => {}
+            Event::Response { exchange, .. } => {
+                exchanges.get_mut(&exchange).unwrap().answered = true;
+            }
+            Event::End { exchange, end, .. } => {
+                exchanges.get_mut(&exchange).unwrap().end = Some(Ok(end));
+            }
+            Event::Abandoned { exchange, reason } => {
+                exchanges.get_mut(&exchange).unwrap().end = Some(Err(reason));
+            }
+        }
+    }
+    exchanges.into_values().collect()
+}
+
+/// A message with a type.
+fn message(kind: u8, body: impl AsRef<[u8]>) -> Vec<u8> {
+    let body = body.as_ref();
+    let mut message = vec![kind];
+    message.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
+    message.extend_from_slice(body);
+    message
+}
+
+/// What clients send.
+mod ask {
+    use super::message;
+
+    pub(super) fn startup(parameters: &[(&str, &str)]) -> Vec<u8> {
+        let mut body = vec![0, 3, 0, 0];
+        for (name, value) in parameters {
+            body.extend_from_slice(format!("{name}\0{value}\0").as_bytes());
+        }
+        body.push(0);
+        [&(body.len() as u32 + 4).to_be_bytes(), &*body].concat()
+    }
+
+    pub(super) fn query(text: &str) -> Vec<u8> {
+        message(b'Q', format!("{text}\0"))
+    }
+
+    pub(super) fn parse(name: &str, text: &str) -> Vec<u8> {
+        message(b'P', format!("{name}\0{text}\0\0\0"))
+    }
+
+    /// With one parameter of so many bytes.
+    pub(super) fn bind(portal: &str, name: &str, value_bytes: usize) -> Vec<u8> {
+        let mut body = format!("{portal}\0{name}\0\0\0\0\x01").into_bytes();
+        body.extend_from_slice(&(value_bytes as u32).to_be_bytes());
+        body.resize(body.len() + value_bytes, b'v');
+        body.extend_from_slice(b"\0\0");
+        message(b'B', body)
+    }
+
+    pub(super) fn describe(of: char, name: &str) -> Vec<u8> {
+        message(b'D', format!("{of}{name}\0"))
+    }
+
+    pub(super) fn close(of: char, name: &str) -> Vec<u8> {
+        message(b'C', format!("{of}{name}\0"))
+    }
+
+    pub(super) fn execute(portal: &str, rows: u32) -> Vec<u8> {
+        message(b'E', [format!("{portal}\0").as_bytes(), &rows.to_be_bytes()].concat())
+    }
+
+    pub(super) fn sync() -> Vec<u8> {
+        message(b'S', "")
+    }
+
+    pub(super) fn flush() -> Vec<u8> {
+        message(b'H', "")
+    }
+
+    /// `Parse`, `Bind`, `Describe`, `Execute` of the unnamed ones, without `Sync`.
+    pub(super) fn unnamed(text: &str) -> Vec<u8> {
+        [parse("", text), bind("", "", 1), describe('P', ""), execute("", 0)].concat()
+    }
+}
+
+/// What servers send.
+mod tell {
+    use super::message;
+
+    pub(super) fn authenticated() -> Vec<u8> {
+        [message(b'R', [0; 4]), message(b'K', [0, 0, 0, 7, 1, 2, 3, 4]), ready('I')].concat()
+    }
+
+    pub(super) fn ready(status: char) -> Vec<u8> {
+        message(b'Z', [status as u8])
+    }
+
+    pub(super) fn tag(tag: &str) -> Vec<u8> {
+        message(b'C', format!("{tag}\0"))
+    }
+
+    pub(super) fn columns() -> Vec<u8> {
+        message(b'T', b"\0\x01a\0\0\0\0\0\0\0\0\0\0\x17\0\x04\xff\xff\xff\xff\0\0")
+    }
+
+    pub(super) fn row(value_bytes: usize) -> Vec<u8> {
+        let mut body = vec![0, 1];
+        body.extend_from_slice(&(value_bytes as u32).to_be_bytes());
+        body.resize(body.len() + value_bytes, b'r');
+        message(b'D', body)
+    }
+
+    /// Columns, rows and the tag of `SELECT`.
+    pub(super) fn rows(rows: usize) -> Vec<u8> {
+        [columns(), row(1).repeat(rows), tag(&format!("SELECT {rows}"))].concat()
+    }
+
+    /// What answers [`super::ask::unnamed`].
+    pub(super) fn unnamed(rows: usize) -> Vec<u8> {
+        [done('1'), done('2'), self::rows(rows)].concat()
+    }
+
+    /// A message without a body.
+    pub(super) fn done(kind: char) -> Vec<u8> {
+        message(kind as u8, "")
+    }
+
+    pub(super) fn error(sqlstate: &str, text: &str) -> Vec<u8> {
+        message(b'E', format!("SERROR\0VERROR\0C{sqlstate}\0M{text}\0\0"))
+    }
+
+    pub(super) fn notice() -> Vec<u8> {
+        message(b'N', "SNOTICE\0VNOTICE\0C00000\0Msecret\0\0")
+    }
+
+    pub(super) fn notification() -> Vec<u8> {
+        message(b'A', b"\0\0\0\x07news\0secret\0")
+    }
+
+    pub(super) fn parameter(name: &str, value: &str) -> Vec<u8> {
+        message(b'S', format!("{name}\0{value}\0"))
+    }
+}
+
+impl Run {
+    /// A session that is open.
+    fn session() -> Self {
+        let mut run = Self::new(true);
+        run.requests(ask::startup(&[("user", "bob")])).responses(tell::authenticated());
+        run
+    }
+}

@@ -1,0 +1,447 @@
+//! What the protocol's messages mean together, one rule at a time.
+
+use rstest::rstest;
+
+use super::*;
+
+const READY: fn() -> Vec<u8> = || tell::ready('I');
+
+#[test]
+fn a_simple_query_has_the_tags_of_its_statements() {
+    let mut run = Run::session();
+    run.requests(ask::query("BEGIN; INSERT INTO t VALUES (1), (2); SELECT 1; ;"));
+    run.responses([tell::tag("BEGIN"), tell::tag("INSERT 0 2"), tell::rows(1)].concat());
+    run.responses(tell::ready('T')).close();
+    assert_eq!(
+        run.told(),
+        [
+            "Simple BEGIN; INSERT INTO t VALUES (1), (2); SELECT 1; ; > BEGIN INSERT 2 SELECT 1 =3 InTransaction"
+        ]
+    );
+    match &exchanges(&run.events)[0].end {
+        Some(Ok(End::Complete(done))) => assert_eq!(done.statements, 3),
+        end => panic!("{end:?}"),
+    }
+}
+
+#[test]
+fn what_ran_before_an_error_in_a_simple_query_is_told_with_it() {
+    let mut run = Run::session();
+    run.requests(ask::query("UPDATE t SET a = 1; SELECT 1/0"));
+    run.responses(
+        [tell::tag("UPDATE 7"), tell::error("22012", "division by zero"), READY()].concat(),
+    );
+    assert_eq!(
+        run.told(),
+        ["Simple UPDATE t SET a = 1; SELECT 1/0 > UPDATE 7 ERROR 22012 division by zero =7 Idle"]
+    );
+}
+
+#[test]
+fn pipelined_executes_are_exchanges_and_those_behind_an_error_are_not_executed() {
+    let mut run = Run::session();
+    let texts = ["SELECT 'a'", "SELECT 1/0", "SELECT 'c'", "SELECT 'd'"];
+    let asked: Vec<u8> = texts.iter().flat_map(|text| ask::unnamed(text)).collect();
+    run.requests(asked)
+        .requests(ask::sync())
+        .requests(ask::unnamed("SELECT 'e'"))
+        .requests(ask::sync());
+    run.responses(
+        [tell::unnamed(3), tell::done('1'), tell::error("22012", "division by zero")].concat(),
+    );
+    run.responses(READY()).responses([tell::unnamed(5), READY()].concat()).close();
+    assert_eq!(
+        run.told(),
+        [
+            "Execute SELECT 'a' > SELECT 3 =3",
+            "Execute SELECT 1/0 > ERROR 22012 division by zero Idle",
+            "Execute SELECT 'c' > not executed",
+            "Execute SELECT 'd' > not executed",
+            "Execute SELECT 'e' > SELECT 5 =5 Idle",
+        ]
+    );
+    assert_eq!(run.skipped(), 0);
+}
+
+#[test]
+fn an_error_ends_what_comes_after_it_too() {
+    let mut run = Run::session();
+    run.requests(ask::unnamed("SELECT 1/0")).responses(tell::error("22012", "division by zero"));
+    run.requests([ask::unnamed("SELECT 2"), ask::sync()].concat()).responses(READY());
+    run.requests(ask::query("SELECT 3")).responses([tell::rows(3), READY()].concat()).close();
+    assert_eq!(
+        run.told(),
+        [
+            "Execute SELECT 1/0 > ERROR 22012 division by zero Idle",
+            "Execute ? > not executed",
+            "Simple SELECT 3 > SELECT 3 =3 Idle",
+        ]
+    );
+}
+
+#[test]
+fn an_error_at_sync_belongs_to_what_it_ends() {
+    let mut run = Run::session();
+    run.requests([ask::unnamed("INSERT INTO t VALUES (1)"), ask::sync()].concat());
+    run.responses(
+        [tell::done('1'), tell::done('2'), tell::done('n'), tell::tag("INSERT 0 1")].concat(),
+    );
+    run.responses([tell::error("23505", "duplicate key"), READY()].concat()).close();
+    assert_eq!(
+        run.told(),
+        ["Execute INSERT INTO t VALUES (1) > INSERT 1 ERROR 23505 duplicate key =1 Idle"]
+    );
+}
+
+#[test]
+fn copies_go_on_while_the_client_sends_data() {
+    let mut run = Run::session();
+    run.requests(ask::query("COPY t FROM STDIN")).responses(message(b'G', [0; 3]));
+    for _ in 0..3 {
+        run.requests(message(b'd', [b'x'; 100])).responses(tell::notice());
+    }
+    run.requests(message(b'c', "")).responses([tell::tag("COPY 3"), READY()].concat());
+    run.requests(ask::query("COPY t FROM STDIN")).responses(message(b'G', [0; 3]));
+    run.requests([message(b'd', "secret"), message(b'f', "why\0")].concat());
+    run.responses([tell::error("57014", "COPY from stdin failed: why"), READY()].concat());
+    run.requests(ask::query("COPY t TO STDOUT"));
+    run.responses([message(b'H', [0; 3]), message(b'd', "x"), message(b'c', "")].concat());
+    run.responses([tell::tag("COPY 1"), READY()].concat()).close();
+    assert_eq!(
+        run.told(),
+        [
+            "Simple COPY t FROM STDIN > COPY 3 =3 Idle",
+            "Simple COPY t FROM STDIN > ERROR 57014 COPY from stdin failed: why Idle",
+            "Simple COPY t TO STDOUT > COPY 1 =1 Idle",
+        ]
+    );
+    assert_eq!(run.skipped(), 0);
+}
+
+#[test]
+fn a_server_that_reads_a_copy_passes_over_sync() {
+    // As libpq does it: the Sync that ends the request, and another one behind the copy's end.
+    let copy = [
+        ask::parse("", "COPY t FROM STDIN"),
+        ask::bind("", "", 1),
+        ask::describe('P', ""),
+        ask::execute("", 0),
+        ask::sync(),
+    ]
+    .concat();
+    let prepared =
+        [tell::done('1'), tell::done('2'), tell::done('n'), message(b'G', [0; 3])].concat();
+    let mut run = Run::session();
+    run.requests(&copy).responses(&prepared);
+    run.requests([message(b'd', "x"), message(b'c', ""), ask::sync()].concat());
+    run.responses([tell::tag("COPY 1"), READY()].concat());
+    run.requests(&copy).responses(&prepared).requests(message(b'd', "x"));
+    run.responses(tell::error("22P02", "invalid"));
+    run.requests([message(b'd', "x"), message(b'c', ""), ask::sync()].concat()).responses(READY());
+    run.requests(ask::query("SELECT 2")).responses([tell::rows(2), READY()].concat()).close();
+    assert_eq!(
+        run.told(),
+        [
+            "Execute COPY t FROM STDIN > COPY 1 =1 Idle",
+            "Execute COPY t FROM STDIN > ERROR 22P02 invalid Idle",
+            "Simple SELECT 2 > SELECT 2 =2 Idle",
+        ]
+    );
+}
+
+#[test]
+fn a_copys_end_that_comes_before_the_server_begins_is_its_own() {
+    let mut run = Run::session();
+    run.requests(ask::query("COPY t FROM STDIN"));
+    run.requests([message(b'd', "x"), message(b'c', "")].concat());
+    run.requests(ask::query("SELECT 2"));
+    run.responses([message(b'G', [0; 3]), tell::tag("COPY 1"), READY()].concat());
+    run.responses([tell::rows(2), READY()].concat()).close();
+    assert_eq!(
+        run.told(),
+        ["Simple COPY t FROM STDIN > COPY 1 =1 Idle", "Simple SELECT 2 > SELECT 2 =2 Idle"]
+    );
+}
+
+#[test]
+fn every_execute_of_a_portal_is_an_exchange() {
+    let mut run = Run::session();
+    run.requests(
+        [ask::parse("s", "SELECT g"), ask::bind("p", "s", 0), ask::execute("p", 2)].concat(),
+    );
+    run.requests([ask::flush(), ask::execute("p", 2), ask::execute("p", 0), ask::sync()].concat());
+    run.responses(
+        [tell::done('1'), tell::done('2'), tell::row(1).repeat(2), tell::done('s')].concat(),
+    );
+    run.responses(
+        [tell::row(1).repeat(2), tell::done('s'), tell::row(1), tell::tag("SELECT 1")].concat(),
+    );
+    run.responses(tell::ready('T')).close();
+    assert_eq!(
+        run.told(),
+        [
+            "Execute s @p SELECT g > suspended =2",
+            "Execute s @p SELECT g > suspended =2",
+            "Execute s @p SELECT g > SELECT 1 =1 InTransaction",
+        ]
+    );
+}
+
+#[test]
+fn asynchronous_messages_come_between_any_two() {
+    let answer = [
+        tell::done('1'),
+        tell::done('2'),
+        tell::columns(),
+        tell::row(1),
+        tell::row(1),
+        tell::tag("SELECT 2"),
+        READY(),
+    ];
+    for unasked in [tell::notice(), tell::notification(), tell::parameter("TimeZone", "UTC")] {
+        let mut run = Run::session();
+        run.responses(&unasked);
+        run.requests([ask::unnamed("SELECT a"), ask::sync()].concat());
+        for message in &answer {
+            run.responses(&unasked).responses(message);
+        }
+        run.responses(&unasked).close();
+        assert_eq!(run.told(), ["Execute SELECT a > SELECT 2 =2 Idle"]);
+        assert_eq!(run.skipped(), 0);
+    }
+}
+
+#[test]
+fn an_error_that_nobody_asked_for_ends_the_session_and_no_exchange() {
+    let mut run = Run::session();
+    run.responses(message(b'E', "SFATAL\0VFATAL\0C57P01\0Mterminating connection\0\0"));
+    run.close();
+    assert_eq!(run.told(), [""; 0]);
+    assert!(
+        matches!(run.facts().last(), Some(Fact::Failure(error)) if *error.sqlstate == *"57P01")
+    );
+}
+
+#[rstest]
+#[case(b"S", Encryption::Tls, &[0, 0, 0, 8, 4, 210, 22, 47])]
+#[case(b"G", Encryption::Gss, &[0, 0, 0, 8, 4, 210, 22, 48])]
+fn what_is_encrypted_is_opaque(
+    #[case] yes: &[u8],
+    #[case] encryption: Encryption,
+    #[case] request: &[u8],
+) {
+    let mut run = Run::new(true);
+    run.requests(request).responses(yes);
+    run.requests(ask::query("SELECT 1"))
+        .responses([tell::rows(1), READY()].concat())
+        .idle()
+        .close();
+    assert_eq!(run.facts(), [&Fact::Opaque(encryption)]);
+    assert_eq!(run.told(), [""; 0]);
+
+    let mut run = Run::new(true);
+    run.requests(request).responses("N");
+    run.requests(ask::startup(&[("user", "bob")])).responses(tell::authenticated());
+    run.requests(ask::query("SELECT 1")).responses([tell::rows(1), READY()].concat()).close();
+    assert_eq!(run.facts()[0], &Fact::Plain(encryption));
+    assert_eq!(run.told(), ["Simple SELECT 1 > SELECT 1 =1 Idle"]);
+}
+
+#[test]
+fn a_startup_that_comes_before_the_answer_to_a_request_for_encryption_waits() {
+    let mut run = Run::new(true);
+    run.requests([0, 0, 0, 8, 4, 210, 22, 47]).requests(ask::startup(&[("user", "bob")]));
+    run.responses([b"N".to_vec(), tell::authenticated()].concat());
+    assert!(matches!(run.facts()[..], [Fact::Plain(_), Fact::Startup { .. }, .., Fact::Ready]));
+    assert_eq!(run.skipped(), 0);
+}
+
+#[test]
+fn a_request_to_cancel_has_no_answer_and_no_exchange() {
+    let mut run = Run::new(true);
+    run.requests([0, 0, 0, 16, 4, 210, 22, 46, 0, 0, 0, 7, 1, 2, 3, 4]).close();
+    assert_eq!(run.facts(), [&Fact::Cancel]);
+    assert_eq!((run.told(), run.skipped()), (vec![], 0));
+}
+
+#[test]
+fn of_a_session_only_what_names_it_is_kept() {
+    let mut run = Run::new(true);
+    let parameters = [("user", "bob"), ("options", "-c a=secret"), ("database", "shop")];
+    run.requests(ask::startup(&[&parameters[..], &[("application_name", "web")]].concat()));
+    run.responses(message(b'R', b"\0\0\0\x05salt")).requests(message(b'p', "md5secret\0"));
+    run.responses(message(b'R', b"\0\0\0\x0a\0")).requests(message(b'p', "SCRAM-secret"));
+    run.responses([message(b'R', [0; 4]), tell::parameter("server_version", "16.3")].concat());
+    run.responses([message(b'K', b"\0\0\0\x07secr"), READY()].concat()).close();
+    let text = |text: &str| Some(text.into());
+    assert_eq!(
+        run.facts(),
+        [
+            &Fact::Startup {
+                user: text("bob"),
+                database: text("shop"),
+                application_name: text("web")
+            },
+            &Fact::ServerVersion("16.3".into()),
+            &Fact::Backend { process_id: 7 },
+            &Fact::Ready,
+        ]
+    );
+    assert!(!format!("{:?}", run.events).contains("secret"));
+}
+
+/// Prepares, and executes with an own `Sync` each.
+fn prepared(run: &mut Run, name: &str, rows: usize) {
+    run.requests([ask::bind("", name, 1), ask::execute("", 0), ask::sync()].concat());
+    run.responses([tell::done('2'), tell::row(1).repeat(rows)].concat());
+    run.responses([tell::tag(&format!("SELECT {rows}")), READY()].concat());
+}
+
+fn prepare(run: &mut Run, name: &str, text: &str) {
+    run.requests([ask::parse(name, text), ask::sync()].concat());
+    run.responses([tell::done('1'), READY()].concat());
+}
+
+#[test]
+fn a_statements_name_stands_for_the_text_that_it_has_now() {
+    let mut run = Run::session();
+    prepared(&mut run, "before", 1);
+    prepare(&mut run, "s", "SELECT a");
+    prepared(&mut run, "s", 2);
+    run.requests([ask::close('S', "s"), ask::sync()].concat());
+    run.responses([tell::done('3'), READY()].concat());
+    prepared(&mut run, "s", 3);
+    prepare(&mut run, "s", "SELECT b");
+    prepared(&mut run, "s", 4);
+    for text in ["DEALLOCATE ALL", "/* x */ discard all", "SELECT 1; Deallocate s"] {
+        run.requests(ask::query(text)).responses([tell::tag("DEALLOCATE"), READY()].concat());
+        prepared(&mut run, "s", 5);
+        prepare(&mut run, "s", "SELECT c");
+        prepared(&mut run, "s", 6);
+    }
+    run.close();
+    let told = run.told();
+    let executes: Vec<&str> =
+        told.iter().filter(|told| told.starts_with("Execute")).map(|told| &**told).collect();
+    assert_eq!(
+        executes,
+        [
+            "Execute before ? > SELECT 1 =1 Idle",
+            "Execute s SELECT a > SELECT 2 =2 Idle",
+            "Execute s ? > SELECT 3 =3 Idle",
+            "Execute s SELECT b > SELECT 4 =4 Idle",
+            "Execute s ? > SELECT 5 =5 Idle",
+            "Execute s SELECT c > SELECT 6 =6 Idle",
+            "Execute s ? > SELECT 5 =5 Idle",
+            "Execute s SELECT c > SELECT 6 =6 Idle",
+            "Execute s ? > SELECT 5 =5 Idle",
+            "Execute s SELECT c > SELECT 6 =6 Idle",
+        ]
+    );
+}
+
+#[test]
+fn a_statement_that_exists_already_keeps_no_other_text() {
+    let mut run = Run::session();
+    prepare(&mut run, "s", "SELECT a");
+    // The server refuses; the client sends on before it knows.
+    run.requests([ask::parse("s", "SELECT b"), ask::sync()].concat());
+    run.requests([ask::bind("", "s", 1), ask::execute("", 0), ask::sync()].concat());
+    run.responses(
+        [tell::error("42P05", "prepared statement \"s\" already exists"), READY()].concat(),
+    );
+    run.responses([tell::done('2'), tell::tag("SELECT 0"), READY()].concat());
+    prepare(&mut run, "t", "SELECT c");
+    prepare(&mut run, "t", "SELECT c");
+    prepared(&mut run, "t", 1);
+    assert_eq!(
+        run.told(),
+        [
+            "Execute s ? > SELECT 0 =0 Idle",
+            "Prepare s SELECT b > ERROR 42P05 prepared statement ? already exists Idle",
+            "Execute t SELECT c > SELECT 1 =1 Idle",
+        ]
+    );
+}
+
+#[test]
+fn session_work_that_succeeds_is_counted_and_makes_no_exchange() {
+    let mut run = Run::session();
+    prepare(&mut run, "s", "SELECT a");
+    run.requests([ask::describe('S', "s"), ask::close('S', "s"), ask::sync()].concat());
+    run.responses([message(b't', [0; 2]), tell::columns(), tell::done('3'), READY()].concat());
+    assert_eq!(run.told(), [""; 0]);
+    assert_eq!(run.connection.tally().session_work, 3);
+}
+
+#[test]
+fn a_prepare_that_fails_is_an_exchange() {
+    let mut run = Run::session();
+    run.requests([ask::parse("s", "SELEC"), ask::describe('S', "s"), ask::sync()].concat());
+    run.responses([tell::error("42601", "syntax error"), READY()].concat());
+    prepared(&mut run, "s", 1);
+    assert_eq!(
+        run.told(),
+        ["Prepare s SELEC > ERROR 42601 syntax error Idle", "Execute s ? > SELECT 1 =1 Idle"]
+    );
+}
+
+#[test]
+fn a_function_call_has_no_text() {
+    let mut run = Run::session();
+    run.requests(message(b'F', [0; 14]));
+    run.responses([message(b'V', [0, 0, 0, 0]), READY()].concat()).close();
+    assert_eq!(run.told(), ["FunctionCall ? > Idle"]);
+}
+
+#[test]
+fn what_is_open_ends_with_the_connection() {
+    for error in [None, Some(EndError::Reset)] {
+        let mut run = Run::session();
+        run.requests([ask::unnamed("SELECT a"), ask::unnamed("SELECT b"), ask::sync()].concat());
+        run.responses([tell::done('1'), tell::done('2'), tell::columns()].concat());
+        run.end(Responses, error);
+        assert_eq!(
+            run.told(),
+            [
+                format!("Execute SELECT a > closed true {error:?}"),
+                format!("Execute SELECT b > closed false {error:?}"),
+            ]
+        );
+        run.requests(ask::query("SELECT c")).close();
+        assert_eq!(run.told().len(), 3);
+    }
+}
+
+#[test]
+fn an_errors_message_has_no_values() {
+    let mut run = Run::session();
+    run.requests(ask::query("SELECT 'secret'::int"));
+    run.responses(
+        [tell::error("22P02", "invalid input for integer: \"secret\" 4711"), READY()].concat(),
+    );
+    assert!(run.told()[0].ends_with("> ERROR 22P02 invalid input for integer: ? ? Idle"));
+}
+
+#[test]
+fn a_value_of_a_megabyte_is_crossed_by_its_length() {
+    let mut run = Run::session();
+    let big = [tell::columns(), tell::row(1 << 20)].concat();
+    run.requests(ask::query("SELECT big"));
+    run.piece(Responses, &big[..64], (big.len() - 64) as u64);
+    run.responses([tell::row(1), tell::tag("SELECT 2"), READY()].concat());
+    let bind = ask::bind("", "", 1 << 20);
+    run.requests(ask::parse("", "INSERT INTO t VALUES ($1)"));
+    run.piece(Requests, &bind[..64], (bind.len() - 64) as u64);
+    run.requests([ask::execute("", 0), ask::sync()].concat());
+    run.responses([tell::done('1'), tell::done('2'), tell::tag("INSERT 0 1"), READY()].concat());
+    run.close();
+    assert_eq!(
+        run.told(),
+        [
+            "Simple SELECT big > SELECT 2 =2 Idle",
+            "Execute INSERT INTO t VALUES ($1) > INSERT 1 =1 Idle",
+        ]
+    );
+    assert_eq!(run.skipped(), 0);
+}
