@@ -10,4 +10,5 @@ pub mod limits;
 pub mod postgres;
 pub mod redis;
 pub mod sql;
+mod stream;
 pub mod w3c;

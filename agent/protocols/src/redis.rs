@@ -23,7 +23,6 @@ mod requests;
 mod resp;
 mod responses;
 mod session;
-mod stream;
 mod table;
 
 pub use crate::exchange::{Abandon, Counters, Direction, EndError, Skip};

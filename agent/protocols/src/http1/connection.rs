@@ -9,20 +9,14 @@ use std::collections::VecDeque;
 
 use super::{
     event::{End, Event},
-    stream::{Piece, State, Stream},
+    stream::{State, Stream},
 };
 use crate::exchange::{Abandon, Counters, Direction, EndError, Skip};
+use crate::limits;
+use crate::stream::{Flow, Piece};
 
 /// Where events go.
 pub(super) type Out<'a, M> = dyn FnMut(Event<M>) + 'a;
-
-/// Whether a direction took all of a piece.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flow {
-    Taken,
-    /// The rest has to wait for the other direction.
-    Hold,
-}
 
 /// A request that waits for its response, or whose response isn't over.
 #[derive(Debug)]
@@ -62,6 +56,8 @@ pub(super) enum Answer<M> {
 pub struct Connection<M> {
     pub(super) requests: Stream<M>,
     pub(super) responses: Stream<M>,
+    /// Responses with 1xx other than 101.
+    pub(super) informational: u64,
     pub(super) open: VecDeque<Exchange<M>>,
     pub(super) next_exchange: u64,
     /// Two requests were open at once, at some time.
@@ -82,8 +78,9 @@ impl<M: Clone> Connection<M> {
     #[must_use]
     pub fn new(from_start: bool) -> Self {
         Self {
-            requests: Stream::new(from_start),
-            responses: Stream::new(from_start),
+            requests: Stream::new(from_start, State::new(from_start)),
+            responses: Stream::new(from_start, State::new(from_start)),
+            informational: 0,
             open: VecDeque::new(),
             next_exchange: 0,
             pipelined: false,
@@ -190,7 +187,12 @@ impl<M: Clone> Connection<M> {
     /// What became of a direction's bytes so far.
     #[must_use]
     pub fn counters(&self, direction: Direction) -> Counters {
-        self.stream(direction).counters()
+        let informational = match direction {
+            Direction::Requests => 0,
+            Direction::Responses => self.informational,
+        };
+        let stream = self.stream(direction);
+        stream.counters(stream.state.gathered(), informational)
     }
 
     /// How many exchanges are neither over nor abandoned.
@@ -219,7 +221,11 @@ impl<M: Clone> Connection<M> {
         }
         let behind = !self.stream(direction).held.is_empty();
         if (behind || self.advance(direction, &mut piece, out) == Flow::Hold)
-            && !self.stream_mut(direction).held.push(&piece)
+            && !self.stream_mut(direction).held.push(
+                &piece,
+                limits::HTTP1_HELD_BYTES,
+                limits::HTTP1_HELD_PIECES,
+            )
         {
             self.skip(direction, piece.len(), Skip::HeldTooLong, out);
             self.desync(Abandon::Gap, Skip::HeldTooLong, out);
@@ -268,7 +274,7 @@ impl<M: Clone> Connection<M> {
             return;
         }
         let Some((error, mark)) = stream.ending.take() else { return };
-        stream.end_error = error;
+        stream.ended = Some(error);
         match direction {
             Direction::Requests => self.end_requests(error, &mark, out),
             Direction::Responses => self.end_responses(error, &mark, out),

@@ -2,14 +2,15 @@
 
 use super::{
     body::{Body, Progress, ends_chunked},
-    connection::{Answer, Connection, Exchange, Flow, Out},
+    connection::{Answer, Connection, Exchange, Out},
     detect::{Detected, detect, skip_empty_lines},
     event::{End, Event},
     head,
-    stream::{Gather, Head, Piece, State},
+    stream::{Gather, Head, State},
 };
 use crate::exchange::{Abandon, Direction, EndError, Skip};
 use crate::limits;
+use crate::stream::{Flow, Piece};
 
 impl<M: Clone> Connection<M> {
     pub(super) fn advance_requests(
@@ -211,7 +212,7 @@ impl<M: Clone> Connection<M> {
         let ordinal = exchange.ordinal;
         out(Event::RequestEnd { exchange: ordinal, last: last.clone(), body_bytes, exact });
         if matches!(self.responses.state, State::Ended) {
-            let end = End::NoResponse { error: self.responses.end_error };
+            let end = End::NoResponse { error: self.responses.ended.flatten() };
             self.finish_response(end, last, out);
         } else {
             self.pop_ended(out);
@@ -225,7 +226,7 @@ impl<M: Clone> Connection<M> {
         self.reset(Direction::Requests, State::Ended, Skip::Resync, Skip::NotHttp, out);
         self.pop_ended(out);
         if matches!(self.responses.state, State::Ended) {
-            self.end_unanswered(self.responses.end_error, mark, out);
+            self.end_unanswered(self.responses.ended.flatten(), mark, out);
         }
     }
 }

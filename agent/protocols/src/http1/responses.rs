@@ -2,12 +2,13 @@
 
 use super::{
     body::{Body, Progress, ends_chunked},
-    connection::{Answer, Connection, Flow, Out},
+    connection::{Answer, Connection, Out},
     event::{End, Event},
     head::{self, Framing},
-    stream::{Gather, Head, Piece, State},
+    stream::{Gather, Head, State},
 };
 use crate::exchange::{Abandon, Direction, EndError, Skip};
+use crate::stream::{Flow, Piece};
 
 impl<M: Clone> Connection<M> {
     pub(super) fn advance_responses(
@@ -106,7 +107,7 @@ impl<M: Clone> Connection<M> {
         self.responses.count_message(bytes);
         let status = response.head.status;
         if status < 200 && status != 101 {
-            self.responses.informational += 1;
+            self.informational += 1;
             if !complete {
                 // The final response may be in what wasn't captured.
                 self.desync_response(Abandon::Gap, out);
@@ -212,7 +213,7 @@ impl<M: Clone> Connection<M> {
         };
         self.responses.count_message(bytes);
         if response.head.status < 200 {
-            self.responses.informational += 1;
+            self.informational += 1;
             return false;
         }
         self.finish_lost_request(out);

@@ -18,21 +18,14 @@ use super::{
     event::{CommandTag, Completion, End, Event, Fact, Tally, Transaction},
     pending::{Exchange, Op, Pending},
     statements::Statements,
-    stream::{Piece, State, Stream},
+    stream::{Frames, State, Stream},
 };
 use crate::exchange::{Abandon, Counters, Direction, EndError, Skip};
 use crate::limits;
+use crate::stream::{Flow, Piece};
 
 /// Where events go.
 pub(super) type Out<'a, M> = dyn FnMut(Event<M>) + 'a;
-
-/// Whether a direction took all of a piece.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flow {
-    Taken,
-    /// The rest has to wait for the other direction.
-    Hold,
-}
 
 /// An exchange whose answer is over, but for the `ReadyForQuery` that may follow.
 #[derive(Debug)]
@@ -100,8 +93,8 @@ impl<M: Clone> Connection<M> {
             (State::Desync, State::Desync)
         };
         Self {
-            requests: Stream::new(from_start, requests),
-            responses: Stream::new(from_start, responses),
+            requests: Stream::new(from_start, Frames::new(requests)),
+            responses: Stream::new(from_start, Frames::new(responses)),
             pending: Pending::new(),
             finishing: None,
             statements: Statements::default(),
@@ -159,7 +152,7 @@ impl<M: Clone> Connection<M> {
     /// Offsets still count: if they show a hole at the direction's next piece, that is another loss, for
     /// nobody can tell whether it is the same.
     pub fn on_gap(&mut self, direction: Direction, out: &mut impl FnMut(Event<M>)) {
-        if matches!(self.stream(direction).state, State::Ended | State::Opaque | State::Silent) {
+        if matches!(self.stream(direction).state.at, State::Ended | State::Opaque | State::Silent) {
             return;
         }
         self.desync(Abandon::Gap, Skip::Resync, out);
@@ -192,7 +185,7 @@ impl<M: Clone> Connection<M> {
     /// held bytes are dropped.
     pub fn on_idle(&mut self, out: &mut impl FnMut(Event<M>)) {
         self.finish(None, None, out);
-        if self.responses.state == State::Lost {
+        if self.responses.state.at == State::Lost {
             self.infer_end(out);
         }
         if !self.requests.held.is_empty() || !self.responses.held.is_empty() {
@@ -207,7 +200,8 @@ impl<M: Clone> Connection<M> {
             Direction::Requests => 0,
             Direction::Responses => self.tally.notices.saturating_add(self.tally.notifications),
         };
-        self.stream(direction).counters(informational)
+        let stream = self.stream(direction);
+        stream.counters(stream.state.unfinished(), informational)
     }
 
     /// How many exchanges are neither over nor abandoned.
@@ -242,7 +236,11 @@ impl<M: Clone> Connection<M> {
         }
         let behind = !self.stream(direction).held.is_empty();
         if (behind || self.advance(direction, &mut piece, out) == Flow::Hold)
-            && !self.stream_mut(direction).held.push(&piece)
+            && !self.stream_mut(direction).held.push(
+                &piece,
+                limits::POSTGRES_HELD_BYTES,
+                limits::POSTGRES_HELD_PIECES,
+            )
         {
             self.skip(direction, piece.len(), Skip::HeldTooLong, out);
             self.desync(Abandon::Gap, Skip::HeldTooLong, out);
@@ -290,20 +288,20 @@ impl<M: Clone> Connection<M> {
             return;
         }
         let Some((error, mark)) = stream.ending.take() else { return };
-        stream.end_error = error;
+        stream.ended = Some(error);
         if direction == Direction::Responses {
             self.end_responses(error, &mark, out);
         }
         let stream = self.stream_mut(direction);
-        let partial = stream.drop_partial();
-        stream.state = State::Ended;
+        let partial = stream.state.drop_partial();
+        stream.state.at = State::Ended;
         self.skip(direction, partial, Skip::Resync, out);
     }
 
     /// The server's stream is over: nothing that is open will be answered any more.
     fn end_responses(&mut self, error: Option<EndError>, mark: &M, out: &mut Out<'_, M>) {
         self.finish(None, None, out);
-        if self.responses.state == State::Lost && error.is_none() {
+        if self.responses.state.at == State::Lost && error.is_none() {
             self.infer_end(out);
         }
         for mut op in self.pending.clear() {
@@ -366,7 +364,7 @@ impl<M: Clone> Connection<M> {
         }
         self.tainted = true;
         self.answered_group = None;
-        self.responses.state = State::Expect;
+        self.responses.state.at = State::Expect;
     }
 
     pub(super) fn fact(&self, fact: Fact, mark: &M, out: &mut Out<'_, M>) {
@@ -436,13 +434,13 @@ impl<M: Clone> Connection<M> {
     /// Puts both streams in a state that keeps nothing of what they had.
     pub(super) fn reset(&mut self, state: State, held: Skip, partial: Skip, out: &mut Out<'_, M>) {
         for direction in [Direction::Requests, Direction::Responses] {
-            if matches!(self.stream(direction).state, State::Ended | State::Opaque) {
+            if matches!(self.stream(direction).state.at, State::Ended | State::Opaque) {
                 continue;
             }
             self.skip_held(direction, held, out);
             let stream = self.stream_mut(direction);
-            let bytes = stream.drop_partial();
-            stream.state = state;
+            let bytes = stream.state.drop_partial();
+            stream.state.at = state;
             self.skip(direction, bytes, partial, out);
         }
     }

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use super::{
-    connection::{Connection, Flow, Out},
+    connection::{Connection, Out},
     detect::begins_request,
     event::{Encryption, End, Event, Fact, Query, QueryKind},
     fields,
     message::{CANCEL_CODE, GSS_CODE, SSL_CODE, frontend},
     pending::{Exchange, Op, Task, Work},
     statements::{self, Statement},
-    stream::{Message, Piece, State, Step},
+    stream::{Message, State, Step},
 };
 use crate::exchange::{Abandon, Direction, Skip};
 use crate::limits;
+use crate::stream::{Flow, Piece};
 
 /// Bytes of `Execute` of the unnamed portal and `Sync`, alone and with `Describe` before or `Close`
 /// between them: what drivers send behind a `Bind`.
@@ -26,15 +27,15 @@ impl<M: Clone> Connection<M> {
         out: &mut Out<'_, M>,
     ) -> Flow {
         while !piece.is_empty() {
-            match self.requests.state {
+            match self.requests.state.at {
                 State::Startup | State::Framed => {
-                    if self.requests.at_boundary()
+                    if self.requests.state.at_boundary()
                         && matches!(self.pending.front(), Some(Op::Negotiate(_)))
                     {
                         // What it is depends on the server's answer.
                         return Flow::Hold;
                     }
-                    match self.requests.take(Direction::Requests, piece) {
+                    match self.requests.state.take(Direction::Requests, piece) {
                         Step::More => {}
                         Step::Message(message) => self.request_message(&message, piece.mark, out),
                         Step::Lost => self.lose_request(piece, out),
@@ -47,7 +48,7 @@ impl<M: Clone> Connection<M> {
                     self.took(Direction::Requests, bytes, out);
                 }
                 State::Expect if piece.start && begins_request(piece.bytes, piece.missing) => {
-                    self.requests.state = State::Framed;
+                    self.requests.state.at = State::Framed;
                 }
                 // A request that is not recognised: its answer would be the next one's.
                 State::Expect => self.desync(Abandon::Gap, Skip::Resync, out),
@@ -125,7 +126,7 @@ impl<M: Clone> Connection<M> {
             CANCEL_CODE => self.fact(Fact::Cancel, last, out),
             code if fields::is_version_3(code) => {
                 self.fact(fields::startup(rest), last, out);
-                self.requests.state = State::Framed;
+                self.requests.state.at = State::Framed;
                 self.pending.push(Op::Startup);
             }
             // Not captured, another version, or another protocol.
@@ -135,7 +136,7 @@ impl<M: Clone> Connection<M> {
 
     /// Whether a message that is answered can be taken up.
     fn admit(&mut self, out: &mut Out<'_, M>) -> bool {
-        if self.responses.state == State::Lost {
+        if self.responses.state.at == State::Lost {
             // Nothing was lost between its request and this one.
             if !self.end_by_tail(out) {
                 if self.pipelined {
@@ -147,7 +148,7 @@ impl<M: Clone> Connection<M> {
             }
         }
         if self.pending.sync_points() > 0 {
-            if self.responses.state == State::Desync && self.answer_cut {
+            if self.responses.state.at == State::Desync && self.answer_cut {
                 // The answer's end was not captured: it may well have come.
                 self.pending.clear();
                 self.restart_probe();
@@ -241,7 +242,7 @@ impl<M: Clone> Connection<M> {
                 (work, statement, portal)
             }
         };
-        if self.responses.state == State::Ended {
+        if self.responses.state.at == State::Ended {
             return;
         }
         let (group, last) = (self.group, last.clone());
@@ -281,9 +282,9 @@ impl<M: Clone> Connection<M> {
         op: impl FnOnce(Option<Exchange>) -> Op<M>,
     ) {
         let exchange = self.open(query, offset, first, last, out);
-        if self.responses.state == State::Ended {
+        if self.responses.state.at == State::Ended {
             if let Some(exchange) = exchange {
-                self.close(exchange, self.responses.end_error, last, out);
+                self.close(exchange, self.responses.ended.flatten(), last, out);
             }
         } else if self.skipping {
             if let Some(exchange) = exchange {
@@ -316,12 +317,12 @@ impl<M: Clone> Connection<M> {
 
     /// Where messages begin was lost.
     fn lose_request(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {
-        let partial = self.requests.drop_partial();
+        let partial = self.requests.state.drop_partial();
         let behind = partial.saturating_add(piece.missing);
         let exact = self.bound.is_some() && BEHIND_BIND_BYTES.contains(&behind);
         let copying = self.copy_in && self.pending.len() == 1;
-        let idle = self.pending.sync_points() == 0 && self.responses.state != State::Lost;
-        let framed = self.requests.state == State::Framed;
+        let idle = self.pending.sync_points() == 0 && self.responses.state.at != State::Lost;
+        let framed = self.requests.state.at == State::Framed;
         if !framed || self.probes > 0 || self.skipping || !(exact || copying || idle) {
             self.skip(Direction::Requests, partial, Skip::Resync, out);
             return self.desync(Abandon::Gap, Skip::Resync, out);
@@ -357,7 +358,7 @@ impl<M: Clone> Connection<M> {
         self.end_group();
         self.tainted = true;
         self.suspected = false;
-        self.requests.state = State::Lost;
+        self.requests.state.at = State::Lost;
         let bytes = piece.drain();
         self.took(Direction::Requests, bytes, out);
     }

@@ -1,16 +1,17 @@
 //! The server's direction of a PostgreSQL connection: messages answer what is due first.
 
 use super::{
-    connection::{Connection, Finishing, Flow, Out},
+    connection::{Connection, Finishing, Out},
     event::{CommandTag, Encryption, End, Event, Fact, PgError, QueryKind, Transaction},
     fields,
     message::{Header, backend, is_asynchronous},
     pending::{Exchange, Op, Work},
     requests::query,
-    stream::{Message, Piece, State, Step},
+    stream::{Message, State, Step},
 };
 use crate::exchange::{Abandon, Direction, Skip};
 use crate::limits;
+use crate::stream::{Flow, Piece};
 
 impl<M: Clone> Connection<M> {
     pub(super) fn advance_responses(
@@ -19,9 +20,9 @@ impl<M: Clone> Connection<M> {
         out: &mut Out<'_, M>,
     ) -> Flow {
         while !piece.is_empty() {
-            match self.responses.state {
+            match self.responses.state.at {
                 State::Startup | State::Framed => {
-                    if self.responses.at_boundary()
+                    if self.responses.state.at_boundary()
                         && let Some(flow) = self.answer_begins(piece, out)
                     {
                         if flow == Flow::Hold {
@@ -29,7 +30,7 @@ impl<M: Clone> Connection<M> {
                         }
                         continue;
                     }
-                    match self.responses.take(Direction::Responses, piece) {
+                    match self.responses.state.take(Direction::Responses, piece) {
                         Step::More => {}
                         Step::Message(message) => self.response_message(&message, piece.mark, out),
                         Step::Lost => self.lose_response(piece, out),
@@ -62,10 +63,10 @@ impl<M: Clone> Connection<M> {
             return None;
         }
         // Before the session nothing comes unasked, and an `N` is no notice.
-        if self.requests.state != State::Startup && comes_unasked(piece.bytes) {
+        if self.requests.state.at != State::Startup && comes_unasked(piece.bytes) {
             return None;
         }
-        match self.requests.state {
+        match self.requests.state.at {
             _ if self.tainted => self.desync(Abandon::Unpaired, Skip::UnpairedResponse, out),
             State::Startup | State::Framed => return Some(Flow::Hold),
             State::Ended => {
@@ -268,12 +269,12 @@ impl<M: Clone> Connection<M> {
         self.answered_group = None;
         match op {
             Op::Startup => self.fact(Fact::Ready, last, out),
-            Op::Unknown | Op::Query(_) if self.requests.state == State::Lost => {
+            Op::Unknown | Op::Query(_) if self.requests.state.at == State::Lost => {
                 if self.suspected {
                     // A request was taken for a part of what was lost.
                     self.desync(Abandon::Gap, Skip::Resync, out);
                 } else {
-                    self.requests.state = State::Expect;
+                    self.requests.state.at = State::Expect;
                 }
             }
             _ => {}
@@ -390,17 +391,17 @@ impl<M: Clone> Connection<M> {
     fn lose_response(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {
         let startup = matches!(self.pending.front(), Some(Op::Startup));
         // Both directions lost: nobody would see the next request begin.
-        let both = self.requests.state == State::Lost;
+        let both = self.requests.state.at == State::Lost;
         if !self.pending.ends_with_its_only_sync_point() || startup || both {
             return self.desync(Abandon::Gap, Skip::Resync, out);
         }
-        let partial = self.responses.drop_partial();
+        let partial = self.responses.state.drop_partial();
         self.took(Direction::Responses, partial, out);
         self.finish(None, None, out);
         if self.exchanges() > 1 {
             self.abandon_waiting(Abandon::Gap, out);
         }
-        self.responses.state = State::Lost;
+        self.responses.state.at = State::Lost;
         self.in_lost_response(piece, partial, out);
     }
 
@@ -416,7 +417,7 @@ impl<M: Clone> Connection<M> {
 
     /// A piece of an answer in which framing was lost.
     fn response_lost(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {
-        if self.tail.is_some() || !self.requests.at_boundary() {
+        if self.tail.is_some() || !self.requests.state.at_boundary() {
             // More than was asked for: a request was lost too. Or the next one has begun.
             return self.desync(Abandon::Unpaired, Skip::UnpairedResponse, out);
         }
@@ -434,7 +435,7 @@ impl<M: Clone> Connection<M> {
             return false;
         };
         self.answered_group = None;
-        self.responses.state = State::Framed;
+        self.responses.state.at = State::Framed;
         let mut waiting = None;
         for mut op in self.pending.clear() {
             let is_execute = matches!(op, Op::Execute { .. });
@@ -468,10 +469,10 @@ impl<M: Clone> Connection<M> {
             .and_then(|&header| Header::read(Direction::Responses, header));
         match (header.filter(|_| piece.start), self.pending.front()) {
             (Some(header), _) if is_asynchronous(header.kind) => {
-                self.responses.state = State::Framed;
+                self.responses.state.at = State::Framed;
             }
             (Some(header), Some(op)) if fits(header.kind, op) => {
-                self.responses.state = State::Framed;
+                self.responses.state.at = State::Framed;
             }
             (_, Some(_)) => self.desync(Abandon::Unpaired, Skip::Resync, out),
             (_, None) => {

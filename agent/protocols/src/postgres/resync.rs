@@ -13,15 +13,16 @@ use super::{
     detect::begins_request,
     fields,
     message::backend,
-    stream::{Piece, State},
+    stream::State,
 };
 use crate::exchange::{Direction, Skip};
 use crate::limits;
+use crate::stream::Piece;
 
 impl<M: Clone> Connection<M> {
     pub(super) fn resync_requests(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {
         if piece.start && begins_request(piece.bytes, piece.missing) {
-            self.requests.state = State::Framed;
+            self.requests.state.at = State::Framed;
             self.answer_cut = false;
         } else {
             let bytes = piece.drain();
@@ -32,8 +33,8 @@ impl<M: Clone> Connection<M> {
     pub(super) fn resync_responses(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {
         let answered = piece.missing == 0
             && ends_ready(piece.bytes)
-            && self.requests.state == State::Framed
-            && self.requests.at_boundary()
+            && self.requests.state.at == State::Framed
+            && self.requests.state.at_boundary()
             && self.pending.ends_with_its_only_sync_point();
         self.answer_cut |= piece.missing > 0;
         let bytes = piece.drain();
@@ -41,7 +42,7 @@ impl<M: Clone> Connection<M> {
         if answered {
             self.pending.clear();
             self.skipping = false;
-            self.responses.state = State::Framed;
+            self.responses.state.at = State::Framed;
             self.probes = self.probes.saturating_sub(1);
         }
     }

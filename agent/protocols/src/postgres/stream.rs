@@ -2,52 +2,11 @@
 //!
 //! Knows pieces and message boundaries; what the messages mean together is `connection`'s.
 
-use std::{borrow::Cow, collections::VecDeque};
+use std::borrow::Cow;
 
 use super::message::{HEADER_BYTES, Header};
-use crate::exchange::{Counters, Direction, EndError};
-use crate::limits;
-
-/// A run of one direction's bytes: captured ones, then a number of missing ones.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Piece<'a, M> {
-    pub(super) offset: u64,
-    pub(super) bytes: &'a [u8],
-    pub(super) missing: u64,
-    pub(super) mark: &'a M,
-    /// Nothing of what the caller handed in has been taken yet.
-    pub(super) start: bool,
-}
-
-impl<'a, M> Piece<'a, M> {
-    pub(super) fn len(&self) -> u64 {
-        (self.bytes.len() as u64).saturating_add(self.missing)
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.bytes.is_empty() && self.missing == 0
-    }
-
-    /// Takes the first `count` bytes, captured ones first; the captured ones.
-    pub(super) fn advance(&mut self, count: u64) -> &'a [u8] {
-        let count = count.min(self.len());
-        let captured =
-            usize::try_from(count).map_or(self.bytes.len(), |count| count.min(self.bytes.len()));
-        let (taken, rest) = self.bytes.split_at_checked(captured).unwrap_or((self.bytes, &[]));
-        self.bytes = rest;
-        self.missing -= count - taken.len() as u64;
-        self.offset = self.offset.saturating_add(count);
-        self.start &= count == 0;
-        taken
-    }
-
-    /// Takes everything; how much that was.
-    pub(super) fn drain(&mut self) -> u64 {
-        let len = self.len();
-        self.advance(len);
-        len
-    }
-}
+use crate::exchange::Direction;
+use crate::stream::{self, Piece};
 
 /// Where in its messages a stream is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,141 +69,19 @@ pub(super) enum Step<'a, M> {
     Broken,
 }
 
-/// Pieces that wait for the other direction, in order.
-#[derive(Debug)]
-pub(super) struct Held<M> {
-    pieces: VecDeque<HeldPiece<M>>,
-    captured: usize,
-    total: u64,
-}
-
-/// An owned [`Piece`].
-#[derive(Debug)]
-pub(super) struct HeldPiece<M> {
-    offset: u64,
-    bytes: Box<[u8]>,
-    /// How many of `bytes` were taken since.
-    taken: usize,
-    missing: u64,
-    mark: M,
-    start: bool,
-}
-
-impl<M> HeldPiece<M> {
-    pub(super) fn piece(&self) -> Piece<'_, M> {
-        Piece {
-            offset: self.offset,
-            bytes: self.bytes.get(self.taken..).unwrap_or_default(),
-            missing: self.missing,
-            mark: &self.mark,
-            start: self.start,
-        }
-    }
-}
-
-impl<M: Clone> Held<M> {
-    fn new() -> Self {
-        Self { pieces: VecDeque::new(), captured: 0, total: 0 }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
-    }
-
-    /// Holds a piece behind the others; `false` (and nothing held) when that is too much.
-    pub(super) fn push(&mut self, piece: &Piece<'_, M>) -> bool {
-        let fits = self.captured + piece.bytes.len() <= limits::POSTGRES_HELD_BYTES
-            && self.pieces.len() < limits::POSTGRES_HELD_PIECES;
-        if fits {
-            self.pieces.push_back(HeldPiece {
-                offset: piece.offset,
-                bytes: piece.bytes.into(),
-                taken: 0,
-                missing: piece.missing,
-                mark: piece.mark.clone(),
-                start: piece.start,
-            });
-            self.captured += piece.bytes.len();
-            self.total = self.total.saturating_add(piece.len());
-        }
-        fits
-    }
-
-    pub(super) fn pop(&mut self) -> Option<HeldPiece<M>> {
-        let held = self.pieces.pop_front()?;
-        self.captured -= held.bytes.len();
-        self.total = self.total.saturating_sub(held.piece().len());
-        Some(held)
-    }
-
-    /// Puts back the piece that was taken last, after `taken` of its bytes. What is kept is counted in
-    /// full until the piece is gone: its memory is.
-    pub(super) fn put_back(&mut self, mut held: HeldPiece<M>, taken: u64) {
-        let mut piece = held.piece();
-        piece.advance(taken);
-        let (offset, left, missing) = (piece.offset, piece.bytes.len(), piece.missing);
-        held.start &= taken == 0;
-        held.taken = held.bytes.len() - left;
-        held.missing = missing;
-        held.offset = offset;
-        self.captured += held.bytes.len();
-        self.total = self.total.saturating_add(held.piece().len());
-        self.pieces.push_front(held);
-    }
-
-    /// Drops everything; how many bytes that were.
-    pub(super) fn clear(&mut self) -> u64 {
-        let total = self.total;
-        *self = Self::new();
-        total
-    }
-}
-
 /// One direction.
+pub(super) type Stream<M> = stream::Stream<M, Frames<M>>;
+
+/// Where in its messages a stream is, and what it has of the present one.
 #[derive(Debug)]
-pub(super) struct Stream<M> {
-    pub(super) state: State,
-    pub(super) held: Held<M>,
-    /// The stream's end, until everything held before it is through.
-    pub(super) ending: Option<(Option<EndError>, M)>,
-    /// How the stream ended, once it has.
-    pub(super) end_error: Option<EndError>,
+pub(super) struct Frames<M> {
+    pub(super) at: State,
     partial: Option<Partial<M>>,
-    /// Offset of the next byte; `None` when the next piece says.
-    next: Option<u64>,
-    fed_bytes: u64,
-    message_bytes: u64,
-    skipped_bytes: u64,
 }
 
-impl<M: Clone> Stream<M> {
-    pub(super) fn new(from_start: bool, state: State) -> Self {
-        Self {
-            state,
-            held: Held::new(),
-            ending: None,
-            end_error: None,
-            partial: None,
-            next: from_start.then_some(0),
-            fed_bytes: 0,
-            message_bytes: 0,
-            skipped_bytes: 0,
-        }
-    }
-
-    /// Places a piece in the stream: cuts off what has already passed, and says how many bytes before it
-    /// never came (`hole`) and how many came again (`overlap`).
-    pub(super) fn place(&mut self, piece: &mut Piece<'_, M>) -> Placed {
-        let next = self.next.unwrap_or(piece.offset);
-        let hole = piece.offset.saturating_sub(next);
-        self.fed_bytes = self.fed_bytes.saturating_add(hole).saturating_add(piece.len());
-        let start = piece.start;
-        let overlap = next.saturating_sub(piece.offset).min(piece.len());
-        piece.advance(overlap);
-        // What is left begins where the last piece ended: as good a start as any other.
-        piece.start = start;
-        self.next = Some(next.max(piece.offset.saturating_add(piece.len())));
-        Placed { hole, overlap }
+impl<M: Clone> Frames<M> {
+    pub(super) fn new(at: State) -> Self {
+        Self { at, partial: None }
     }
 
     /// Whether the stream is between two messages, as far as framing goes.
@@ -258,7 +95,7 @@ impl<M: Clone> Stream<M> {
         direction: Direction,
         piece: &mut Piece<'a, M>,
     ) -> Step<'a, M> {
-        let typed = self.state != State::Startup;
+        let typed = self.at != State::Startup;
         let mut partial = self.partial.take().unwrap_or_else(|| Partial {
             offset: piece.offset,
             first: piece.mark.clone(),
@@ -273,7 +110,7 @@ impl<M: Clone> Stream<M> {
             Some(header) => header,
             None => {
                 let want = HEADER_BYTES - partial.header_have;
-                let taken = piece.advance(want.min(piece.bytes.len()) as u64);
+                let taken = piece.take(want.min(piece.bytes.len()) as u64);
                 let slots = partial.header.iter_mut().skip(partial.header_have);
                 slots.zip(taken).for_each(|(slot, &byte)| *slot = byte);
                 partial.header_have += taken.len();
@@ -299,7 +136,7 @@ impl<M: Clone> Stream<M> {
             }
         };
         let used = partial.left.min(piece.len());
-        let captured = piece.advance(used);
+        let captured = piece.take(used);
         partial.left -= used;
         partial.taken += used;
         // Captured bytes count only as long as none are missing before them.
@@ -331,34 +168,8 @@ impl<M: Clone> Stream<M> {
         self.partial.take().map_or(0, |partial| partial.taken)
     }
 
-    pub(super) fn count_message(&mut self, bytes: u64) {
-        self.message_bytes = self.message_bytes.saturating_add(bytes);
+    /// Bytes of the incomplete message.
+    pub(super) fn unfinished(&self) -> u64 {
+        self.partial.as_ref().map_or(0, |partial| partial.taken)
     }
-
-    pub(super) fn count_skipped(&mut self, bytes: u64) {
-        self.skipped_bytes = self.skipped_bytes.saturating_add(bytes);
-    }
-
-    /// Whether its end is known, be it that held pieces come first.
-    pub(super) fn has_ended(&self) -> bool {
-        self.ending.is_some() || self.state == State::Ended
-    }
-
-    pub(super) fn counters(&self, informational: u64) -> Counters {
-        let partial = self.partial.as_ref().map_or(0, |partial| partial.taken);
-        Counters {
-            fed_bytes: self.fed_bytes,
-            message_bytes: self.message_bytes,
-            skipped_bytes: self.skipped_bytes,
-            pending_bytes: self.held.total.saturating_add(partial),
-            informational,
-        }
-    }
-}
-
-/// How a piece lies behind those before it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Placed {
-    pub(super) hole: u64,
-    pub(super) overlap: u64,
 }

@@ -24,21 +24,14 @@ use super::{
     reply::Reply,
     request, resp,
     session::{Answers, Kind, Session},
-    stream::{Piece, Stream},
     table::Shape,
 };
 use crate::exchange::{Abandon, Counters, Direction, EndError, Skip};
+use crate::limits;
+use crate::stream::{Flow, Piece, Stream};
 
 /// Where events go.
 pub(super) type Out<'a, M> = dyn FnMut(Event<M>) + 'a;
-
-/// Whether a direction took all of a piece.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flow {
-    Taken,
-    /// The rest has to wait for the other direction.
-    Hold,
-}
 
 /// How certain the pairing is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,8 +102,8 @@ pub(super) enum Parked<M> {
 /// A connection whose lost bytes can't be placed in a direction needs [`Self::on_gap`] for both.
 #[derive(Debug)]
 pub struct Connection<M> {
-    pub(super) requests: Stream<M>,
-    pub(super) responses: Stream<M>,
+    pub(super) requests: Stream<M, ()>,
+    pub(super) responses: Stream<M, ()>,
     pub(super) request: Option<Box<request::Parser<M>>>,
     pub(super) reply: Option<Box<resp::Parser<M>>>,
     pub(super) lost_reply: Option<Box<LostReply<M>>>,
@@ -136,8 +129,8 @@ impl<M: Clone> Connection<M> {
     pub fn new(from_start: bool) -> Self {
         let session = Session::new(from_start);
         Self {
-            requests: Stream::new(from_start),
-            responses: Stream::new(from_start),
+            requests: Stream::new(from_start, ()),
+            responses: Stream::new(from_start, ()),
             request: None,
             reply: None,
             lost_reply: None,
@@ -262,7 +255,7 @@ impl<M: Clone> Connection<M> {
             Direction::Requests => self.request.as_ref().map_or(0, |request| request.bytes),
             Direction::Responses => self.reply.as_ref().map_or(0, |reply| reply.bytes),
         };
-        self.stream(direction).counters(unfinished)
+        self.stream(direction).counters(unfinished, 0)
     }
 
     /// How many exchanges are neither over nor abandoned.
@@ -271,14 +264,14 @@ impl<M: Clone> Connection<M> {
         self.open_told + usize::from(self.lost_reply.is_some())
     }
 
-    pub(super) fn stream(&self, direction: Direction) -> &Stream<M> {
+    pub(super) fn stream(&self, direction: Direction) -> &Stream<M, ()> {
         match direction {
             Direction::Requests => &self.requests,
             Direction::Responses => &self.responses,
         }
     }
 
-    pub(super) fn stream_mut(&mut self, direction: Direction) -> &mut Stream<M> {
+    pub(super) fn stream_mut(&mut self, direction: Direction) -> &mut Stream<M, ()> {
         match direction {
             Direction::Requests => &mut self.requests,
             Direction::Responses => &mut self.responses,
@@ -296,7 +289,11 @@ impl<M: Clone> Connection<M> {
             self.answered = true;
             let behind = !self.responses.held.is_empty();
             if (behind || self.advance_responses(&mut piece, out) == Flow::Hold)
-                && !self.responses.held.push(&piece)
+                && !self.responses.held.push(
+                    &piece,
+                    limits::REDIS_HELD_BYTES,
+                    limits::REDIS_HELD_PIECES,
+                )
             {
                 self.skip(direction, piece.len(), Skip::HeldTooLong, out);
                 self.give_up(Tracking::Lost, Abandon::Gap, Skip::HeldTooLong, out);

@@ -9,9 +9,9 @@ use super::{
     command::{Builder, Read},
     inline,
     reply::integer,
-    stream::Piece,
 };
 use crate::limits;
+use crate::stream::Piece;
 
 /// What has become of a command after some bytes.
 #[derive(Debug)]

@@ -7,10 +7,10 @@ use super::{
     event::{End, Event},
     request::{Parser, Progress},
     session::{Answers, Kind},
-    stream::Piece,
 };
 use crate::exchange::{Abandon, Direction, Skip};
 use crate::limits;
+use crate::stream::Piece;
 
 impl<M: Clone> Connection<M> {
     pub(super) fn advance_requests(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {

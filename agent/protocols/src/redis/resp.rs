@@ -10,9 +10,9 @@ use memchr::memchr;
 use super::{
     error,
     reply::{Reply, integer},
-    stream::Piece,
 };
 use crate::limits;
+use crate::stream::Piece;
 
 /// What has become of a reply after some bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

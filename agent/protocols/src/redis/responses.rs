@@ -2,15 +2,15 @@
 //! none.
 
 use super::{
-    connection::{Confirmed, Connection, Entry, Flow, LostReply, Out, Parked, Tracking},
+    connection::{Confirmed, Connection, Entry, LostReply, Out, Parked, Tracking},
     event::{End, Event, PushKind},
     reply::Reply,
     resp::{Elements, Parser, Progress},
     session::{Answers, Channels, Kind},
-    stream::Piece,
     table::Shape,
 };
 use crate::exchange::{Abandon, Direction, EndError, Skip};
+use crate::stream::{Flow, Piece};
 
 /// What an array or push is, by its first element.
 enum Sort {

@@ -1,53 +1,69 @@
-//! One direction of a Redis connection: pieces, where they lie, what is held of them, what was counted.
+//! One direction of a connection, whatever its protocol: pieces, where they lie, what is held of them,
+//! what was counted.
 //!
-//! Knows nothing of commands and replies.
+//! Knows nothing of messages. A parser adds the state that it needs between two pieces, `S`.
 
 use std::collections::VecDeque;
 
 use crate::exchange::{Counters, EndError};
-use crate::limits;
 
 /// A run of one direction's bytes: captured ones, then a number of missing ones.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Piece<'a, M> {
-    pub(super) offset: u64,
-    pub(super) bytes: &'a [u8],
-    pub(super) missing: u64,
-    pub(super) mark: &'a M,
+pub(crate) struct Piece<'a, M> {
+    pub(crate) offset: u64,
+    pub(crate) bytes: &'a [u8],
+    pub(crate) missing: u64,
+    pub(crate) mark: &'a M,
     /// Nothing of what the caller handed in has been taken yet.
-    pub(super) start: bool,
+    pub(crate) start: bool,
 }
 
-impl<M> Piece<'_, M> {
-    pub(super) fn len(&self) -> u64 {
+impl<'a, M> Piece<'a, M> {
+    pub(crate) fn len(&self) -> u64 {
         (self.bytes.len() as u64).saturating_add(self.missing)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.bytes.is_empty() && self.missing == 0
     }
 
-    /// Takes the first `count` bytes, captured ones first; how many they were.
-    pub(super) fn advance(&mut self, count: u64) -> u64 {
+    /// Takes the first `count` bytes, captured ones first; the captured ones.
+    pub(crate) fn take(&mut self, count: u64) -> &'a [u8] {
         let count = count.min(self.len());
         let captured =
             usize::try_from(count).map_or(self.bytes.len(), |count| count.min(self.bytes.len()));
-        self.bytes = self.bytes.get(captured..).unwrap_or_default();
-        self.missing -= count - captured as u64;
+        let (taken, rest) = self.bytes.split_at_checked(captured).unwrap_or((self.bytes, &[]));
+        self.bytes = rest;
+        self.missing -= count - taken.len() as u64;
         self.offset = self.offset.saturating_add(count);
         self.start &= count == 0;
+        taken
+    }
+
+    /// Takes the first `count` bytes, captured ones first; how many they were.
+    pub(crate) fn advance(&mut self, count: u64) -> u64 {
+        let count = count.min(self.len());
+        self.take(count);
         count
     }
 
-    /// Takes everything.
-    pub(super) fn drain(&mut self) -> u64 {
+    /// Takes everything; how much that was.
+    pub(crate) fn drain(&mut self) -> u64 {
         self.advance(u64::MAX)
     }
 }
 
+/// Whether a direction took all of a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    Taken,
+    /// The rest has to wait for the other direction.
+    Hold,
+}
+
 /// Pieces that wait for the other direction, in order.
 #[derive(Debug)]
-pub(super) struct Held<M> {
+pub(crate) struct Held<M> {
     pieces: VecDeque<HeldPiece<M>>,
     captured: usize,
     total: u64,
@@ -55,7 +71,7 @@ pub(super) struct Held<M> {
 
 /// An owned [`Piece`].
 #[derive(Debug)]
-pub(super) struct HeldPiece<M> {
+pub(crate) struct HeldPiece<M> {
     offset: u64,
     bytes: Box<[u8]>,
     /// How many of `bytes` were taken since.
@@ -66,7 +82,7 @@ pub(super) struct HeldPiece<M> {
 }
 
 impl<M> HeldPiece<M> {
-    pub(super) fn piece(&self) -> Piece<'_, M> {
+    pub(crate) fn piece(&self) -> Piece<'_, M> {
         Piece {
             offset: self.offset,
             bytes: self.bytes.get(self.taken..).unwrap_or_default(),
@@ -82,14 +98,20 @@ impl<M: Clone> Held<M> {
         Self { pieces: VecDeque::new(), captured: 0, total: 0 }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
 
-    /// Holds a piece behind the others; `false` (and nothing held) when that is too much.
-    pub(super) fn push(&mut self, piece: &Piece<'_, M>) -> bool {
-        let fits = self.captured + piece.bytes.len() <= limits::REDIS_HELD_BYTES
-            && self.pieces.len() < limits::REDIS_HELD_PIECES;
+    /// Holds a piece behind the others; `false` (and nothing held) when that makes more captured bytes
+    /// or pieces than may be.
+    pub(crate) fn push(
+        &mut self,
+        piece: &Piece<'_, M>,
+        most_bytes: usize,
+        most_pieces: usize,
+    ) -> bool {
+        let fits =
+            self.captured + piece.bytes.len() <= most_bytes && self.pieces.len() < most_pieces;
         if fits {
             self.captured += piece.bytes.len();
             self.total = self.total.saturating_add(piece.len());
@@ -105,7 +127,7 @@ impl<M: Clone> Held<M> {
         fits
     }
 
-    pub(super) fn pop(&mut self) -> Option<HeldPiece<M>> {
+    pub(crate) fn pop(&mut self) -> Option<HeldPiece<M>> {
         let held = self.pieces.pop_front()?;
         self.captured -= held.bytes.len();
         self.total = self.total.saturating_sub(held.piece().len());
@@ -114,7 +136,7 @@ impl<M: Clone> Held<M> {
 
     /// Puts back the piece that was taken last, after `taken` of its bytes. What is kept is counted in
     /// full until the piece is gone: its memory is.
-    pub(super) fn put_back(&mut self, mut held: HeldPiece<M>, taken: u64) {
+    pub(crate) fn put_back(&mut self, mut held: HeldPiece<M>, taken: u64) {
         let mut piece = held.piece();
         piece.advance(taken);
         let (offset, left, missing) = (piece.offset, piece.bytes.len(), piece.missing);
@@ -128,7 +150,7 @@ impl<M: Clone> Held<M> {
     }
 
     /// Drops everything; how many bytes that were.
-    pub(super) fn clear(&mut self) -> u64 {
+    pub(crate) fn clear(&mut self) -> u64 {
         let total = self.total;
         *self = Self::new();
         total
@@ -137,12 +159,14 @@ impl<M: Clone> Held<M> {
 
 /// One direction.
 #[derive(Debug)]
-pub(super) struct Stream<M> {
-    pub(super) held: Held<M>,
+pub(crate) struct Stream<M, S> {
+    /// Where in its messages it is.
+    pub(crate) state: S,
+    pub(crate) held: Held<M>,
     /// The stream's end, until everything held before it is through.
-    pub(super) ending: Option<(Option<EndError>, M)>,
+    pub(crate) ending: Option<(Option<EndError>, M)>,
     /// The stream has ended, and how.
-    pub(super) ended: Option<Option<EndError>>,
+    pub(crate) ended: Option<Option<EndError>>,
     /// Offset of the next byte; `None` when the next piece says.
     next: Option<u64>,
     fed_bytes: u64,
@@ -150,9 +174,10 @@ pub(super) struct Stream<M> {
     skipped_bytes: u64,
 }
 
-impl<M: Clone> Stream<M> {
-    pub(super) fn new(from_start: bool) -> Self {
+impl<M: Clone, S> Stream<M, S> {
+    pub(crate) fn new(from_start: bool, state: S) -> Self {
         Self {
+            state,
             held: Held::new(),
             ending: None,
             ended: None,
@@ -165,7 +190,7 @@ impl<M: Clone> Stream<M> {
 
     /// Places a piece in the stream: cuts off what has already passed, and says how many bytes before it
     /// never came (`hole`) and how many came again (`overlap`).
-    pub(super) fn place(&mut self, piece: &mut Piece<'_, M>) -> Placed {
+    pub(crate) fn place(&mut self, piece: &mut Piece<'_, M>) -> Placed {
         let next = self.next.unwrap_or(piece.offset);
         let hole = piece.offset.saturating_sub(next);
         self.fed_bytes = self.fed_bytes.saturating_add(hole).saturating_add(piece.len());
@@ -177,34 +202,34 @@ impl<M: Clone> Stream<M> {
         Placed { hole, overlap }
     }
 
-    pub(super) fn count_message(&mut self, bytes: u64) {
+    pub(crate) fn count_message(&mut self, bytes: u64) {
         self.message_bytes = self.message_bytes.saturating_add(bytes);
     }
 
-    pub(super) fn count_skipped(&mut self, bytes: u64) {
+    pub(crate) fn count_skipped(&mut self, bytes: u64) {
         self.skipped_bytes = self.skipped_bytes.saturating_add(bytes);
     }
 
     /// Whether its end is known, be it that held pieces come first.
-    pub(super) fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.ending.is_some() || self.ended.is_some()
     }
 
     /// The counters, with `unfinished` bytes of a message that isn't over.
-    pub(super) fn counters(&self, unfinished: u64) -> Counters {
+    pub(crate) fn counters(&self, unfinished: u64, informational: u64) -> Counters {
         Counters {
             fed_bytes: self.fed_bytes,
             message_bytes: self.message_bytes,
             skipped_bytes: self.skipped_bytes,
             pending_bytes: self.held.total.saturating_add(unfinished),
-            informational: 0,
+            informational,
         }
     }
 }
 
 /// How a piece lies behind those before it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Placed {
-    pub(super) hole: u64,
-    pub(super) overlap: u64,
+pub(crate) struct Placed {
+    pub(crate) hole: u64,
+    pub(crate) overlap: u64,
 }
