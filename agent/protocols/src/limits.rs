@@ -109,6 +109,9 @@ pub const POSTGRES_TAGS: usize = 16;
 /// Most messages of one connection that wait for their answers.
 pub const POSTGRES_PENDING: usize = 2048;
 
+/// Most bytes of the SQL texts that they keep.
+pub const POSTGRES_PENDING_TEXT_BYTES: usize = 1024 * 1024;
+
 /// Most prepared statements of one connection whose texts are known; the oldest go first. Drivers' own
 /// caches keep 100 to 256.
 pub const POSTGRES_STATEMENTS: usize = 512;
@@ -125,5 +128,6 @@ pub const POSTGRES_HELD_BYTES: usize = 64 * 1024;
 /// Most pieces of one direction held.
 pub const POSTGRES_HELD_PIECES: usize = 256;
 
-/// Requests that must be seen answered one by one, after a loss, before pairing is reported again.
-pub const POSTGRES_PROBES: u8 = 2;
+/// Requests of a client that takes turns that must be seen answered one by one, after a loss, before
+/// any is told again.
+pub const POSTGRES_ROUNDS: u8 = 2;

@@ -11,9 +11,11 @@
 mod connection;
 mod detect;
 mod event;
+mod failures;
 mod fields;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod lost;
 mod message;
 mod pending;
 mod requests;

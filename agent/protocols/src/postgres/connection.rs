@@ -2,21 +2,15 @@
 //!
 //! Answers pair with requests by order alone, but most message types fit one kind of request only, and
 //! each `Query` or `Sync` has exactly one `ReadyForQuery`: an answer that doesn't fit what is due shows
-//! that order was lost. The rules where bytes were lost:
-//!
-//! - In an answer, with one `ReadyForQuery` due: that exchange goes on (`Lost`). It ends where the next
-//!   request begins with nothing lost before it, if a piece ended with `CommandComplete` and
-//!   `ReadyForQuery`, which then can only be its own; without that, if the client never sent on before
-//!   it had its answer. At silence and at the stream's end it ends too, with what was certain before.
-//! - Behind a `Bind`, with nothing else due: its `Execute` is taken as sent, and what else comes up to
-//!   `ReadyForQuery` is passed over. What is lost of `Execute` and `Sync` alone is known by its length.
-//! - Elsewhere everything open is abandoned, and pairing begins anew as `resync` says: never for a
-//!   client that pipelines (sends on while a `ReadyForQuery` is due), for then nobody can tell how many
-//!   answers are still to come.
+//! that order was lost. As long as every message's beginning is seen, any client can be followed; what
+//! is given up where one is not, and what isn't, is said in `lost`, and how pairing begins anew in
+//! `resync`.
 
 use super::{
-    event::{CommandTag, Completion, End, Event, Fact, Tally, Transaction},
-    pending::{Exchange, Op, Pending},
+    event::{Completion, End, Event, Fact, Tally, Transaction},
+    lost::LostAnswer,
+    pending::{Exchange, Pending},
+    resync::{Certainty, Turns},
     statements::Statements,
     stream::{Frames, State, Stream},
 };
@@ -63,20 +57,22 @@ pub struct Connection<M> {
     pub(super) skipping: bool,
     /// The server reads COPY data.
     pub(super) copy_in: bool,
-    /// The client sent on while a `ReadyForQuery` was due, at some time.
-    pub(super) pipelined: bool,
-    /// Something was lost at some time: the pairing rests on the client not pipelining.
+    /// The client's last message was such data, or may have asked to copy.
+    pub(super) may_copy: bool,
+    pub(super) certainty: Certainty,
+    pub(super) turns: Turns,
+    /// Something was lost since pairing was certain without it: now it rests on the client taking turns.
     pub(super) tainted: bool,
-    /// Requests that must still be seen answered before any is reported.
-    pub(super) probes: u8,
-    /// While probing: answers had bytes that were not captured since the last request.
+    /// In `Certainty::Rounds`: the answer had bytes that were not captured.
     pub(super) answer_cut: bool,
+    /// In `Certainty::Lost`: the server may not have answered everything.
+    pub(super) owed: bool,
+    /// The server answered something since a request was lost.
+    pub(super) heard: bool,
     /// What looked like a request came where what was lost had not been answered.
     pub(super) suspected: bool,
-    /// Mark of the last piece of an answer in which framing was lost.
-    pub(super) lost_last: Option<M>,
-    /// What that piece ended with.
-    pub(super) tail: Option<(CommandTag, Transaction)>,
+    /// The answer in which framing was lost.
+    pub(super) lost_answer: Option<LostAnswer<M>>,
     pub(super) tally: Tally,
 }
 
@@ -106,14 +102,28 @@ impl<M: Clone> Connection<M> {
             open: 0,
             skipping: false,
             copy_in: false,
-            pipelined: false,
-            tainted: !from_start,
-            probes: if from_start { 0 } else { limits::POSTGRES_PROBES },
+            may_copy: false,
+            certainty: if from_start { Certainty::Certain } else { Certainty::Lost },
+            turns: Turns::Unknown,
+            tainted: false,
             answer_cut: false,
+            owed: false,
+            heard: false,
             suspected: false,
-            lost_last: None,
-            tail: None,
+            lost_answer: None,
             tally: Tally::default(),
+        }
+    }
+
+    /// Says that this client takes turns: it never sends on before it has read the whole answer. Where
+    /// its messages show that it does so (node-postgres, asyncpg, psycopg outside of its pipeline mode,
+    /// all with parameters), or doesn't, that is found out.
+    ///
+    /// Of such a client pairing begins anew soon after a loss, or on a connection met in the middle; of
+    /// any other it takes two quiet moments. Of a client that does otherwise this would make wrong pairs.
+    pub fn takes_turns(&mut self) {
+        if self.turns == Turns::Unknown {
+            self.found_taking_turns();
         }
     }
 
@@ -142,6 +152,7 @@ impl<M: Clone> Connection<M> {
                 mark,
                 start: true,
             };
+            self.suspect();
             self.feed(direction, hole, out);
         }
         self.feed(direction, piece, out);
@@ -181,16 +192,15 @@ impl<M: Clone> Connection<M> {
         self.release(out);
     }
 
-    /// The connection has been quiet for a while: exchanges whose end can only be inferred end now, and
-    /// held bytes are dropped.
+    /// The connection has been quiet for a while: exchanges whose end can only be inferred end now, held
+    /// bytes are dropped, and pairing may begin anew.
     pub fn on_idle(&mut self, out: &mut impl FnMut(Event<M>)) {
         self.finish(None, None, out);
-        if self.responses.state.at == State::Lost {
-            self.infer_end(out);
-        }
+        self.idle_in_lost_answer(out);
         if !self.requests.held.is_empty() || !self.responses.held.is_empty() {
             self.desync(Abandon::Gap, Skip::HeldTooLong, out);
         }
+        self.quiet_moment();
     }
 
     /// What became of a direction's bytes so far. `informational` counts notices and notifications.
@@ -301,8 +311,8 @@ impl<M: Clone> Connection<M> {
     /// The server's stream is over: nothing that is open will be answered any more.
     fn end_responses(&mut self, error: Option<EndError>, mark: &M, out: &mut Out<'_, M>) {
         self.finish(None, None, out);
-        if self.responses.state.at == State::Lost && error.is_none() {
-            self.infer_end(out);
+        if error.is_none() {
+            self.end_lost_answer(false, out);
         }
         for mut op in self.pending.clear() {
             let group = op.group();
@@ -348,32 +358,13 @@ impl<M: Clone> Connection<M> {
         self.end(exchange.ordinal, last.unwrap_or(before), End::Complete(done), out);
     }
 
-    /// Ends the exchange in whose answer framing was lost: it is over, whatever its end was.
-    pub(super) fn infer_end(&mut self, out: &mut Out<'_, M>) {
-        // Which request that answered is not certain without another one behind it.
-        self.tail = None;
-        let last = self.lost_last.take();
-        for exchange in self.pending.clear().into_iter().filter_map(|mut op| op.take_exchange()) {
-            match &last {
-                Some(last) => {
-                    let end = End::Inferred(exchange.done);
-                    self.end(exchange.ordinal, last.clone(), end, out);
-                }
-                None => self.abandon(&exchange, Abandon::Gap, out),
-            }
-        }
-        self.tainted = true;
-        self.answered_group = None;
-        self.responses.state.at = State::Expect;
-    }
-
     pub(super) fn fact(&self, fact: Fact, mark: &M, out: &mut Out<'_, M>) {
         out(Event::Session { mark: mark.clone(), fact });
     }
 
     /// Counts a message's bytes: while pairing is not certain they make none.
     pub(super) fn took(&mut self, direction: Direction, bytes: u64, out: &mut Out<'_, M>) {
-        if self.probes > 0 {
+        if self.certainty != Certainty::Certain {
             self.skip(direction, bytes, Skip::Resync, out);
         } else {
             self.stream_mut(direction).count_message(bytes);
@@ -403,32 +394,31 @@ impl<M: Clone> Connection<M> {
         out(Event::Abandoned { exchange: exchange.ordinal, reason });
     }
 
-    /// Gives up what is open: pairing begins anew as `resync` says, or, with a client that pipelines,
-    /// never.
+    /// Gives up what is open: pairing begins anew as `resync` says.
     pub(super) fn desync(&mut self, reason: Abandon, held: Skip, out: &mut Out<'_, M>) {
+        self.give_up(State::Desync, reason, held, out);
+        self.lose_certainty();
+    }
+
+    /// What is spoken here is not the protocol: nothing will be told any more.
+    pub(super) fn silence(&mut self, out: &mut Out<'_, M>) {
+        self.give_up(State::Silent, Abandon::Broken, Skip::Resync, out);
+        self.certainty = Certainty::Lost;
+    }
+
+    fn give_up(&mut self, state: State, reason: Abandon, held: Skip, out: &mut Out<'_, M>) {
         self.finish(None, None, out);
         for exchange in self.pending.clear().into_iter().filter_map(|mut op| op.take_exchange()) {
             self.abandon(&exchange, reason, out);
         }
-        self.statements.forget_all();
+        self.statements.forget_unnamed();
         self.end_group();
         self.answered_group = None;
         self.skipping = false;
         self.copy_in = false;
         self.suspected = false;
-        self.lost_last = None;
-        self.tail = None;
-        self.tainted = true;
-        self.restart_probe();
-        let state = if self.pipelined { State::Silent } else { State::Desync };
+        self.lost_answer = None;
         self.reset(state, held, Skip::Resync, out);
-    }
-
-    /// Nothing on this connection is certain any more: the client pipelines and something was lost, or
-    /// it does not speak the protocol.
-    pub(super) fn silence(&mut self, reason: Abandon, out: &mut Out<'_, M>) {
-        self.pipelined = true;
-        self.desync(reason, Skip::Resync, out);
     }
 
     /// Puts both streams in a state that keeps nothing of what they had.
@@ -450,17 +440,5 @@ impl<M: Clone> Connection<M> {
         self.group += 1;
         self.group_start = None;
         self.bound = None;
-    }
-
-    /// The exchanges that wait for an answer.
-    pub(super) fn exchanges(&self) -> usize {
-        self.pending.iter().filter(|op| op.has_exchange()).count()
-    }
-
-    /// Gives up the exchanges, not what the server owes.
-    pub(super) fn abandon_waiting(&mut self, reason: Abandon, out: &mut Out<'_, M>) {
-        let waiting: Vec<Exchange> =
-            self.pending.iter_mut().filter_map(Op::take_exchange).collect();
-        waiting.iter().for_each(|exchange| self.abandon(exchange, reason, out));
     }
 }

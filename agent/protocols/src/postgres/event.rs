@@ -84,6 +84,8 @@ pub struct Query {
     pub statement: Option<Arc<str>>,
     /// The portal's name, if it has one.
     pub portal: Option<Arc<str>>,
+    /// It asks nothing ([`crate::sql::is_poll`]): a pool or driver looks whether the connection lives.
+    pub poll: bool,
 }
 
 /// How a request was made.
@@ -125,7 +127,8 @@ pub struct Completion {
     /// One of each statement that completed and whose tag was captured, the first
     /// [`crate::limits::POSTGRES_TAGS`] of them.
     pub tags: Vec<CommandTag>,
-    /// How many statements completed, empty ones included.
+    /// How many statements completed, empty ones included: more than one only of a `Query` (OpenTelemetry's
+    /// `db.operation.batch.size`).
     pub statements: u32,
     /// Rows returned or affected, by the tags; of a portal that is not exhausted the rows counted.
     pub rows: Option<u64>,
@@ -149,7 +152,7 @@ pub struct CommandTag {
     pub rows: Option<u64>,
 }
 
-/// An error of the server, without what may be a user's data.
+/// An error of the server, without what may be a user's data. What was not captured is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PgError {
     /// `ERROR`, `FATAL` or `PANIC`.

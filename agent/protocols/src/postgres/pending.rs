@@ -6,6 +6,7 @@ use super::{
     event::{Completion, Encryption},
     statements::Statement,
 };
+use crate::limits;
 
 /// An exchange that is not over.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub(super) enum Work {
     Bind,
     DescribeStatement,
     DescribePortal,
+    /// Which of both was not captured.
+    Describe,
     Close,
 }
 
@@ -63,12 +66,13 @@ pub(super) enum Op<M> {
     Sync,
     /// `CopyDone` or `CopyFail`: no answer of its own.
     CopyEnd,
-    /// Messages that were not captured, up to `ReadyForQuery`.
-    Unknown,
+    /// Messages that were not captured, up to `ReadyForQuery`; before them, in the same request, this was
+    /// parsed.
+    Unknown(Option<Box<Task<M>>>),
 }
 
 /// A message that prepares an `Execute`, with what a failure is reported by.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Task<M> {
     pub(super) work: Work,
     /// The messages from a `Parse`, or the last `Execute`, `Sync` or `Flush`, up to the next of these
@@ -79,6 +83,8 @@ pub(super) struct Task<M> {
     pub(super) last: M,
     pub(super) statement: Statement,
     pub(super) portal: Option<Arc<str>>,
+    /// What it adds to [`Pending`]'s.
+    pub(super) text_bytes: usize,
 }
 
 impl<M> Op<M> {
@@ -86,7 +92,7 @@ impl<M> Op<M> {
     pub(super) fn is_sync_point(&self) -> bool {
         matches!(
             self,
-            Self::Startup | Self::Query(_) | Self::FunctionCall(_) | Self::Sync | Self::Unknown
+            Self::Startup | Self::Query(_) | Self::FunctionCall(_) | Self::Sync | Self::Unknown(_)
         )
     }
 
@@ -132,11 +138,14 @@ impl<M> Op<M> {
 pub(super) struct Pending<M> {
     ops: VecDeque<Op<M>>,
     sync_points: usize,
+    /// Bytes of the texts that `ops` keep, those of one text in a row once, and the last such text.
+    text_bytes: usize,
+    last_text: Option<Arc<str>>,
 }
 
 impl<M> Pending<M> {
     pub(super) fn new() -> Self {
-        Self { ops: VecDeque::new(), sync_points: 0 }
+        Self { ops: VecDeque::new(), sync_points: 0, text_bytes: 0, last_text: None }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -147,19 +156,33 @@ impl<M> Pending<M> {
         self.ops.len()
     }
 
+    pub(super) fn has_room(&self) -> bool {
+        self.ops.len() < limits::POSTGRES_PENDING
+            && self.text_bytes < limits::POSTGRES_PENDING_TEXT_BYTES
+    }
+
     /// How many `ReadyForQuery` are due.
     pub(super) fn sync_points(&self) -> usize {
         self.sync_points
     }
 
     pub(super) fn ends_with_its_only_sync_point(&self) -> bool {
-        self.sync_points == 1 && self.ops.back().is_some_and(Op::is_sync_point)
+        let last = self.ops.iter().rev().find(|op| !matches!(op, Op::CopyEnd));
+        self.sync_points == 1 && last.is_some_and(Op::is_sync_point)
     }
 
-    pub(super) fn push(&mut self, op: Op<M>) {
+    pub(super) fn push(&mut self, mut op: Op<M>) {
         // With nothing before it, a copy's end waits for nothing.
         if self.ops.is_empty() && matches!(op, Op::CopyEnd) {
             return;
+        }
+        if let Op::Work(task) = &mut op
+            && let Some(text) = &task.statement.text
+            && !self.last_text.as_ref().is_some_and(|last| Arc::ptr_eq(last, text))
+        {
+            task.text_bytes = text.len();
+            self.text_bytes += text.len();
+            self.last_text = Some(Arc::clone(text));
         }
         self.sync_points += usize::from(op.is_sync_point());
         self.ops.push_back(op);
@@ -173,6 +196,44 @@ impl<M> Pending<M> {
         self.ops.front_mut()
     }
 
+    /// `Execute`, and no `Sync` behind it.
+    pub(super) fn ends_with_execute(&self) -> bool {
+        matches!(self.ops.back(), Some(Op::Execute { .. }))
+    }
+
+    /// The last message, if it parsed or described a statement and is of this group.
+    pub(super) fn parsed(&self, group: u64) -> Option<&Task<M>> {
+        match self.ops.back() {
+            Some(Op::Work(task))
+                if task.group == group
+                    && matches!(
+                        task.work,
+                        Work::Parse | Work::Describe | Work::DescribeStatement
+                    ) =>
+            {
+                Some(task)
+            }
+            _ => None,
+        }
+    }
+
+    /// What was parsed before messages that were not captured, which are due first.
+    pub(super) fn take_parsed(&mut self) -> Option<Box<Task<M>>> {
+        match self.ops.front_mut() {
+            Some(Op::Unknown(parsed)) => parsed.take(),
+            _ => None,
+        }
+    }
+
+    /// What comes behind messages that were not captured may be another request's.
+    pub(super) fn forget_parsed(&mut self) {
+        for op in &mut self.ops {
+            if let Op::Unknown(parsed) = op {
+                *parsed = None;
+            }
+        }
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Op<M>> {
         self.ops.iter()
     }
@@ -181,10 +242,24 @@ impl<M> Pending<M> {
         self.ops.iter_mut()
     }
 
+    /// Takes the exchanges, not what the server owes.
+    pub(super) fn take_exchanges(&mut self) -> Vec<Exchange> {
+        self.ops.iter_mut().filter_map(Op::take_exchange).collect()
+    }
+
+    /// Puts something before the first.
+    pub(super) fn push_front(&mut self, op: Op<M>) {
+        self.sync_points += usize::from(op.is_sync_point());
+        self.ops.push_front(op);
+    }
+
     /// Takes the first, and the ends of copies behind it.
     pub(super) fn pop(&mut self) -> Option<Op<M>> {
         let op = self.ops.pop_front()?;
         self.sync_points -= usize::from(op.is_sync_point());
+        if let Op::Work(task) = &op {
+            self.text_bytes -= task.text_bytes;
+        }
         while matches!(self.ops.front(), Some(Op::CopyEnd)) {
             self.ops.pop_front();
         }
@@ -192,8 +267,9 @@ impl<M> Pending<M> {
     }
 
     pub(super) fn clear(&mut self) -> VecDeque<Op<M>> {
-        self.sync_points = 0;
-        std::mem::take(&mut self.ops)
+        let ops = std::mem::take(&mut self.ops);
+        *self = Self::new();
+        ops
     }
 
     /// The first begins to copy from the client, and the server passes over `Sync` until the copy's end:

@@ -9,16 +9,12 @@ use super::{
     fields,
     message::{CANCEL_CODE, GSS_CODE, SSL_CODE, frontend},
     pending::{Exchange, Op, Task, Work},
+    resync::{Certainty, Turns},
     statements::{self, Statement},
     stream::{Message, State, Step},
 };
 use crate::exchange::{Abandon, Direction, Skip};
-use crate::limits;
 use crate::stream::{Flow, Piece};
-
-/// Bytes of `Execute` of the unnamed portal and `Sync`, alone and with `Describe` before or `Close`
-/// between them: what drivers send behind a `Bind`.
-const BEHIND_BIND_BYTES: [u64; 2] = [15, 22];
 
 impl<M: Clone> Connection<M> {
     pub(super) fn advance_requests(
@@ -26,8 +22,10 @@ impl<M: Clone> Connection<M> {
         piece: &mut Piece<'_, M>,
         out: &mut Out<'_, M>,
     ) -> Flow {
+        self.look_for_turns(piece);
         while !piece.is_empty() {
-            match self.requests.state.at {
+            let at = self.requests.state.at;
+            match at {
                 State::Startup | State::Framed => {
                     if self.requests.state.at_boundary()
                         && matches!(self.pending.front(), Some(Op::Negotiate(_)))
@@ -42,8 +40,15 @@ impl<M: Clone> Connection<M> {
                         Step::Broken => self.desync(Abandon::Broken, Skip::Resync, out),
                     }
                 }
+                State::Lost
+                    if piece.start
+                        && begins_request(piece.bytes, piece.missing)
+                        && self.next_round(out) => {}
+                // Behind its answer: of another request.
+                State::Lost if self.responses.state.at == State::Lost => {
+                    self.desync(Abandon::Gap, Skip::Resync, out);
+                }
                 State::Lost => {
-                    self.suspected |= piece.start && begins_request(piece.bytes, piece.missing);
                     let bytes = piece.drain();
                     self.took(Direction::Requests, bytes, out);
                 }
@@ -68,6 +73,7 @@ impl<M: Clone> Connection<M> {
 
     fn request_message(&mut self, message: &Message<'_, M>, last: &M, out: &mut Out<'_, M>) {
         self.took(Direction::Requests, message.bytes, out);
+        self.may_copy = message.kind == frontend::COPY_DATA;
         match message.kind {
             0 => return self.startup_message(message, last, out),
             frontend::COPY_DONE | frontend::COPY_FAIL if self.copy_in => {
@@ -85,7 +91,7 @@ impl<M: Clone> Connection<M> {
             // Passwords and COPY data are nobody's business.
             _ => return,
         }
-        if self.admit(out) {
+        if self.admit(message.kind, out) {
             self.answered_message(message, last, out);
         }
     }
@@ -100,6 +106,8 @@ impl<M: Clone> Connection<M> {
             }
             frontend::QUERY => {
                 let (text, cut) = fields::text(&message.body);
+                let verb = text.trim_start().as_bytes().get(..4);
+                self.may_copy = verb.is_some_and(|verb| verb.eq_ignore_ascii_case(b"copy"));
                 let statement = Statement::new(text, cut, None);
                 self.statements.simple_query(&statement);
                 let query = query(QueryKind::Simple, &statement, None);
@@ -125,42 +133,46 @@ impl<M: Clone> Connection<M> {
             GSS_CODE => self.pending.push(Op::Negotiate(Encryption::Gss)),
             CANCEL_CODE => self.fact(Fact::Cancel, last, out),
             code if fields::is_version_3(code) => {
-                self.fact(fields::startup(rest), last, out);
+                let fact = fields::startup(rest);
+                if let Fact::Startup { application_name: Some(name), .. } = &fact
+                    && **name == *"postgres.js"
+                {
+                    self.turns = Turns::Pipelines;
+                }
+                self.fact(fact, last, out);
                 self.requests.state.at = State::Framed;
                 self.pending.push(Op::Startup);
             }
             // Not captured, another version, or another protocol.
-            _ => self.silence(Abandon::Broken, out),
+            _ => self.silence(out),
         }
     }
 
     /// Whether a message that is answered can be taken up.
-    fn admit(&mut self, out: &mut Out<'_, M>) -> bool {
+    fn admit(&mut self, kind: u8, out: &mut Out<'_, M>) -> bool {
         if self.responses.state.at == State::Lost {
-            // Nothing was lost between its request and this one.
-            if !self.end_by_tail(out) {
-                if self.pipelined {
-                    self.silence(Abandon::Pipelined, out);
-                    return false;
-                }
-                // A client that doesn't pipeline has had all of the answer.
-                self.infer_end(out);
-            }
-        }
-        if self.pending.sync_points() > 0 {
-            if self.responses.state.at == State::Desync && self.answer_cut {
-                // The answer's end was not captured: it may well have come.
-                self.pending.clear();
-                self.restart_probe();
+            if self.turns == Turns::Takes || self.answer_has_ended() {
+                self.end_lost_answer(true, out);
             } else {
-                self.pipelined = true;
-                if self.tainted {
-                    self.silence(Abandon::Pipelined, out);
-                    return false;
-                }
+                self.desync(Abandon::Unpaired, Skip::Resync, out);
+            }
+            if self.requests.state.at != State::Framed {
+                return false;
             }
         }
-        if self.pending.len() >= limits::POSTGRES_PENDING {
+        let due = self.pending.sync_points() > 0;
+        if due && self.responses.state.at == State::Desync && self.answer_cut {
+            // The answer's end was not captured: it may well have come.
+            self.pending.clear();
+            self.lose_certainty();
+        } else if due || (kind == frontend::PARSE && self.pending.ends_with_execute()) {
+            self.turns = Turns::Pipelines;
+            if self.tainted {
+                self.desync(Abandon::Pipelined, Skip::Resync, out);
+                return false;
+            }
+        }
+        if !self.pending.has_room() {
             self.desync(Abandon::TooMany, Skip::Resync, out);
             return false;
         }
@@ -206,39 +218,39 @@ impl<M: Clone> Connection<M> {
                 let statement = fields::cstring(rest).map(|(statement, _)| statement);
                 let statement = match statements::name(statement) {
                     Ok(name) => self.statements.get(name),
-                    Err(()) => Statement::default(),
+                    // Not captured: of what was parsed just before, if anything was.
+                    Err(()) => self.parsed(),
                 };
-                match &portal {
-                    Ok(portal) => self.statements.bind(portal.clone(), statement.clone()),
-                    Err(()) => self.statements.forget_portals(),
+                if portal.is_err() {
+                    self.statements.forget_portals();
                 }
-                self.bound = portal.clone().ok();
                 let portal = portal.unwrap_or_default();
+                self.statements.bind(portal.clone(), statement.clone());
+                self.bound = Some(portal.clone());
                 (Work::Bind, statement, portal)
             }
             kind => {
                 // One byte says of what.
-                let (of, name) = name.and_then(<[u8]>::split_first).unzip();
-                let name = statements::name(name).unwrap_or_default();
-                let is_statement = of == Some(&b'S');
-                let statement = if is_statement {
-                    self.statements.get(name.clone())
-                } else {
-                    self.statements.portal(&name)
+                let of = body.first();
+                let name = statements::name(name.and_then(|name| name.get(1..)));
+                let (statement, portal) = match (of, &name) {
+                    (Some(b'S'), Ok(name)) => (self.statements.get(name.clone()), None),
+                    (Some(b'P'), Ok(name)) => (self.statements.portal(name), name.clone()),
+                    _ => (self.parsed(), None),
                 };
-                let portal = if is_statement { None } else { name.clone() };
-                let work = match (kind, is_statement) {
-                    (frontend::CLOSE, true) => {
-                        self.statements.forget(&name);
-                        Work::Close
-                    }
-                    (frontend::CLOSE, false) => {
-                        self.statements.forget_portal(&name);
-                        Work::Close
-                    }
-                    (_, true) => Work::DescribeStatement,
-                    (_, false) => Work::DescribePortal,
+                let work = match (kind, of) {
+                    (frontend::CLOSE, _) => Work::Close,
+                    (_, Some(b'S')) => Work::DescribeStatement,
+                    (_, Some(b'P')) => Work::DescribePortal,
+                    _ => Work::Describe,
                 };
+                if work == Work::Close {
+                    match (of, &name) {
+                        (Some(b'S'), Ok(name)) => self.statements.forget(name),
+                        (Some(b'P'), Ok(name)) => self.statements.forget_portal(name),
+                        _ => {}
+                    }
+                }
                 (work, statement, portal)
             }
         };
@@ -246,10 +258,25 @@ impl<M: Clone> Connection<M> {
             return;
         }
         let (group, last) = (self.group, last.clone());
-        self.pending.push(Op::Work(Task { work, group, offset, first, last, statement, portal }));
+        self.pending.push(Op::Work(Task {
+            work,
+            group,
+            offset,
+            first,
+            last,
+            statement,
+            portal,
+            text_bytes: 0,
+        }));
     }
 
-    fn execute(
+    /// What was parsed just before, in the same group.
+    fn parsed(&self) -> Statement {
+        let parsed = self.pending.parsed(self.group);
+        parsed.map(|task| task.statement.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn execute(
         &mut self,
         portal: Result<Option<Arc<str>>, ()>,
         own_start: (u64, M),
@@ -304,7 +331,7 @@ impl<M: Clone> Connection<M> {
         last: &M,
         out: &mut Out<'_, M>,
     ) -> Option<Exchange> {
-        if self.probes > 0 {
+        if self.certainty != Certainty::Certain {
             return None;
         }
         let exchange = self.next_exchange;
@@ -313,54 +340,6 @@ impl<M: Clone> Connection<M> {
         out(Event::Request { exchange, offset, first: first.clone(), query });
         out(Event::RequestEnd { exchange, last: last.clone() });
         Some(Exchange::new(exchange))
-    }
-
-    /// Where messages begin was lost.
-    fn lose_request(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {
-        let partial = self.requests.state.drop_partial();
-        let behind = partial.saturating_add(piece.missing);
-        let exact = self.bound.is_some() && BEHIND_BIND_BYTES.contains(&behind);
-        let copying = self.copy_in && self.pending.len() == 1;
-        let idle = self.pending.sync_points() == 0 && self.responses.state.at != State::Lost;
-        let framed = self.requests.state.at == State::Framed;
-        if !framed || self.probes > 0 || self.skipping || !(exact || copying || idle) {
-            self.skip(Direction::Requests, partial, Skip::Resync, out);
-            return self.desync(Abandon::Gap, Skip::Resync, out);
-        }
-        self.took(Direction::Requests, partial, out);
-        if copying {
-            // Its end is among what was lost; `ReadyForQuery` will tell.
-            self.copy_in = false;
-            if matches!(self.pending.front(), Some(Op::Execute { .. })) {
-                self.pending.push(Op::Unknown);
-            }
-            return self.lost_request(piece, out);
-        }
-        if let Some(portal) = self.bound.clone() {
-            let mark = piece.mark;
-            self.execute(Ok(portal), (piece.offset, mark.clone()), true, mark, out);
-        }
-        self.pending.push(Op::Unknown);
-        if exact {
-            let bytes = piece.drain();
-            self.took(Direction::Requests, bytes, out);
-        } else {
-            self.statements.forget_unnamed();
-            self.lost_request(piece, out);
-        }
-    }
-
-    fn lost_request(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {
-        if self.pipelined {
-            // How many requests are among what was lost can't be known.
-            return self.silence(Abandon::Pipelined, out);
-        }
-        self.end_group();
-        self.tainted = true;
-        self.suspected = false;
-        self.requests.state.at = State::Lost;
-        let bytes = piece.drain();
-        self.took(Direction::Requests, bytes, out);
     }
 }
 
@@ -371,5 +350,6 @@ pub(super) fn query(kind: QueryKind, statement: &Statement, portal: Option<Arc<s
         kind,
         statement: statement.name.clone(),
         portal,
+        poll: statement.poll,
     }
 }

@@ -2,11 +2,12 @@
 
 use super::{
     connection::{Connection, Finishing, Out},
-    event::{CommandTag, Encryption, End, Event, Fact, PgError, QueryKind, Transaction},
+    event::{CommandTag, Encryption, Event, Fact, QueryKind},
     fields,
-    message::{Header, backend, is_asynchronous},
+    message::{backend, is_asynchronous},
     pending::{Exchange, Op, Work},
     requests::query,
+    resync::Certainty,
     stream::{Message, State, Step},
 };
 use crate::exchange::{Abandon, Direction, Skip};
@@ -67,7 +68,9 @@ impl<M: Clone> Connection<M> {
             return None;
         }
         match self.requests.state.at {
-            _ if self.tainted => self.desync(Abandon::Unpaired, Skip::UnpairedResponse, out),
+            _ if self.tainted || self.certainty != Certainty::Certain => {
+                self.desync(Abandon::Unpaired, Skip::UnpairedResponse, out);
+            }
             State::Startup | State::Framed => return Some(Flow::Hold),
             State::Ended => {
                 let bytes = piece.drain();
@@ -95,7 +98,7 @@ impl<M: Clone> Connection<M> {
                 return None;
             }
             _ => {
-                self.silence(Abandon::Broken, out);
+                self.silence(out);
                 return Some(Flow::Taken);
             }
         };
@@ -140,6 +143,15 @@ impl<M: Clone> Connection<M> {
         let at_sync = matches!(self.pending.front(), Some(Op::Sync));
         if kind != backend::READY && !(kind == backend::ERROR && at_sync) {
             self.finish(None, None, out);
+        }
+        self.heard = true;
+        if matches!(self.pending.front(), Some(Op::Unknown(_))) {
+            match kind {
+                backend::BIND_COMPLETE => self.bound_unseen(first, out),
+                // Of another statement.
+                backend::PARSE_COMPLETE => self.pending.forget_parsed(),
+                _ => {}
+            }
         }
         self.answered(message, out);
         match kind {
@@ -252,7 +264,10 @@ impl<M: Clone> Connection<M> {
 
     /// `ReadyForQuery`.
     fn ready(&mut self, body: &[u8], last: &M, out: &mut Out<'_, M>) -> bool {
-        let Some(transaction) = fields::transaction(body) else { return false };
+        let transaction = fields::transaction(body);
+        if transaction.is_none() && !body.is_empty() {
+            return false;
+        }
         if let Some(Op::Query(Some(exchange)) | Op::FunctionCall(Some(exchange))) =
             self.pending.front()
             && exchange.done.statements == 0
@@ -265,221 +280,25 @@ impl<M: Clone> Connection<M> {
         if let Some(exchange) = op.take_exchange() {
             self.finishing = Some(Finishing { exchange, last: last.clone() });
         }
-        self.finish(Some(transaction), Some(last.clone()), out);
+        self.finish(transaction, Some(last.clone()), out);
         self.answered_group = None;
-        match op {
-            Op::Startup => self.fact(Fact::Ready, last, out),
-            Op::Unknown | Op::Query(_) if self.requests.state.at == State::Lost => {
-                if self.suspected {
-                    // A request was taken for a part of what was lost.
-                    self.desync(Abandon::Gap, Skip::Resync, out);
-                } else {
-                    self.requests.state.at = State::Expect;
-                }
-            }
-            _ => {}
+        if matches!(op, Op::Startup) {
+            self.fact(Fact::Ready, last, out);
         }
-        if self.probes > 0 && self.pending.is_empty() {
-            self.probes -= 1;
+        if self.pending.is_empty() {
+            self.round_over();
+            self.over_though_lost(out);
         }
         true
     }
 
-    /// `ErrorResponse`.
-    fn failed(&mut self, error: PgError, first: &M, bytes: u64, last: &M, out: &mut Out<'_, M>) {
-        self.copy_in = false;
-        let error = Box::new(error);
-        match self.pending.front_mut() {
-            None | Some(Op::Negotiate(_) | Op::Startup) => {
-                self.fact(Fact::Failure(error), last, out);
-            }
-            Some(Op::CopyEnd | Op::Unknown) => {}
-            Some(Op::Sync) => match &mut self.finishing {
-                // The transaction's end failed: a deferred constraint.
-                Some(finishing) if finishing.exchange.done.error.is_none() => {
-                    finishing.exchange.done.response_bytes += bytes;
-                    finishing.exchange.done.error = Some(error);
-                    finishing.last = last.clone();
-                }
-                Some(_) => {}
-                None => self.fact(Fact::Failure(error), last, out),
-            },
-            Some(Op::Query(exchange) | Op::FunctionCall(exchange)) => {
-                if let Some(exchange) = exchange {
-                    exchange.done.error.get_or_insert(error);
-                }
-            }
-            Some(Op::Execute { .. } | Op::Work(_)) => {
-                self.group_failed(error, first, bytes, last, out);
-                self.pass_over(last, out);
-            }
-        }
-    }
-
-    /// The first message that is due failed: so did the `Execute` that it belongs to, or by itself.
-    fn group_failed(
-        &mut self,
-        error: Box<PgError>,
-        first: &M,
-        bytes: u64,
-        last: &M,
-        out: &mut Out<'_, M>,
-    ) {
-        let mut failed = None;
-        while let Some(Op::Work(task)) = self.pending.front() {
-            let group = task.group;
-            if failed.as_ref().is_some_and(|(before, _)| *before != group) {
-                break;
-            }
-            if let Some(Op::Work(task)) = self.pending.pop() {
-                if task.work == Work::Parse {
-                    self.statements.failed(&task.statement);
-                }
-                failed.get_or_insert((group, task));
-            }
-        }
-        let first = match &self.answered_group {
-            Some((_, first)) => first.clone(),
-            None => first.clone(),
-        };
-        let same_group = |op: &Op<M>| match op {
-            Op::Execute { group, .. } => failed.as_ref().is_none_or(|(failed, _)| failed == group),
-            _ => false,
-        };
-        let exchange = if self.pending.front().is_some_and(same_group) {
-            self.pending.pop().and_then(|mut op| op.take_exchange())
-        } else if let Some((_, task)) = failed {
-            let query = query(QueryKind::Prepare, &task.statement, task.portal);
-            self.open(query, task.offset, &task.first, &task.last, out)
-        } else {
-            None
-        };
-        if let Some(mut exchange) = exchange {
-            let bytes = if exchange.answered { 0 } else { bytes };
-            exchange.begin(first, bytes, out);
-            exchange.done.error = Some(error);
-            self.finishing = Some(Finishing { exchange, last: last.clone() });
-        }
-    }
-
-    /// After an error in the extended protocol the server passes over everything up to `Sync`.
-    fn pass_over(&mut self, last: &M, out: &mut Out<'_, M>) {
-        loop {
-            match self.pending.front() {
-                Some(Op::Sync | Op::Unknown) => return,
-                Some(_) => {}
-                None => {
-                    self.skipping = true;
-                    return;
-                }
-            }
-            match self.pending.pop() {
-                Some(Op::Work(task)) if task.work == Work::Parse => {
-                    self.statements.failed(&task.statement);
-                }
-                Some(mut op) => {
-                    if let Some(Exchange { ordinal, .. }) = op.take_exchange() {
-                        self.end(ordinal, last.clone(), End::NotExecuted, out);
-                    }
-                }
-                None => {}
-            }
-        }
-    }
-
-    /// Where messages begin was lost: the exchange goes on if it can only be one.
-    fn lose_response(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {
-        let startup = matches!(self.pending.front(), Some(Op::Startup));
-        // Both directions lost: nobody would see the next request begin.
-        let both = self.requests.state.at == State::Lost;
-        if !self.pending.ends_with_its_only_sync_point() || startup || both {
-            return self.desync(Abandon::Gap, Skip::Resync, out);
-        }
-        let partial = self.responses.state.drop_partial();
-        self.took(Direction::Responses, partial, out);
-        self.finish(None, None, out);
-        if self.exchanges() > 1 {
-            self.abandon_waiting(Abandon::Gap, out);
-        }
-        self.responses.state.at = State::Lost;
-        self.in_lost_response(piece, partial, out);
-    }
-
-    fn in_lost_response(&mut self, piece: &mut Piece<'_, M>, before: u64, out: &mut Out<'_, M>) {
-        let mark = piece.mark;
-        self.lost_last = Some(mark.clone());
-        let bytes = piece.drain();
-        self.took(Direction::Responses, bytes, out);
-        if let Some(exchange) = self.pending.iter_mut().find_map(Op::exchange_mut) {
-            exchange.begin(mark.clone(), before.saturating_add(bytes), out);
-        }
-    }
-
-    /// A piece of an answer in which framing was lost.
-    fn response_lost(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {
-        if self.tail.is_some() || !self.requests.state.at_boundary() {
-            // More than was asked for: a request was lost too. Or the next one has begun.
-            return self.desync(Abandon::Unpaired, Skip::UnpairedResponse, out);
-        }
-        if piece.start && piece.missing == 0 {
-            self.tail = answer_tail(piece.bytes);
-        }
-        self.in_lost_response(piece, 0, out);
-    }
-
-    /// Ends the exchange in whose answer framing was lost, by what its last piece ends with. `false`:
-    /// that piece was not seen.
-    pub(super) fn end_by_tail(&mut self, out: &mut Out<'_, M>) -> bool {
-        let (Some((tag, transaction)), Some(last)) = (self.tail.take(), self.lost_last.take())
-        else {
-            return false;
-        };
-        self.answered_group = None;
-        self.responses.state.at = State::Framed;
-        let mut waiting = None;
-        for mut op in self.pending.clear() {
-            let is_execute = matches!(op, Op::Execute { .. });
-            waiting = op.take_exchange().map(|exchange| (is_execute, exchange)).or(waiting);
-        }
-        if let Some((is_execute, mut exchange)) = waiting {
-            let done = &mut exchange.done;
-            done.statements += 1;
-            done.rows =
-                tag.rows.map(|rows| done.rows.unwrap_or(0).saturating_add(rows)).or(done.rows);
-            done.transaction = Some(transaction);
-            if done.tags.len() < limits::POSTGRES_TAGS {
-                done.tags.push(tag);
-            }
-            // Of a simple query other statements may have been in what was lost.
-            let end = if is_execute {
-                End::Complete(exchange.done)
-            } else {
-                End::Inferred(exchange.done)
-            };
-            self.end(exchange.ordinal, last, end, out);
-        }
-        true
-    }
-
-    /// After an answer of which the end was not seen: the next begins with a piece.
-    fn expect_response(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {
-        let header = piece
-            .bytes
-            .first_chunk()
-            .and_then(|&header| Header::read(Direction::Responses, header));
-        match (header.filter(|_| piece.start), self.pending.front()) {
-            (Some(header), _) if is_asynchronous(header.kind) => {
-                self.responses.state.at = State::Framed;
-            }
-            (Some(header), Some(op)) if fits(header.kind, op) => {
-                self.responses.state.at = State::Framed;
-            }
-            (_, Some(_)) => self.desync(Abandon::Unpaired, Skip::Resync, out),
-            (_, None) => {
-                let bytes = piece.drain();
-                self.skip(Direction::Responses, bytes, Skip::UnpairedResponse, out);
-            }
-        }
+    /// `BindComplete` of a request of which only `Parse` was seen: it is executed.
+    fn bound_unseen(&mut self, first: &M, out: &mut Out<'_, M>) {
+        let Some(task) = self.pending.take_parsed() else { return };
+        let query = query(QueryKind::Execute, &task.statement, None);
+        let exchange = self.open(query, task.offset, &task.first, &task.last, out);
+        self.answered_group.get_or_insert_with(|| (task.group, first.clone()));
+        self.pending.push_front(Op::Execute { group: task.group, assumed: true, exchange });
     }
 }
 
@@ -534,6 +353,7 @@ fn fits<M>(kind: u8, op: &Op<M>) -> bool {
             Work::Bind => kind == BIND_COMPLETE,
             Work::Close => kind == CLOSE_COMPLETE,
             Work::DescribePortal => matches!(kind, ROW_DESCRIPTION | NO_DATA),
+            Work::Describe => matches!(kind, PARAMETER_DESCRIPTION | ROW_DESCRIPTION | NO_DATA),
             Work::DescribeStatement => {
                 matches!(kind, PARAMETER_DESCRIPTION | ROW_DESCRIPTION | NO_DATA)
             }
@@ -545,61 +365,6 @@ fn fits<M>(kind: u8, op: &Op<M>) -> bool {
         Op::Query(_) => rows || matches!(kind, ROW_DESCRIPTION | READY),
         Op::FunctionCall(_) => matches!(kind, FUNCTION_CALL | READY),
         Op::Sync => kind == READY,
-        Op::Unknown => !matches!(kind, AUTHENTICATION | BACKEND_KEY_DATA | NEGOTIATE_VERSION),
-    }
-}
-
-/// `CommandComplete` and `ReadyForQuery` at the end of a piece.
-fn answer_tail(bytes: &[u8]) -> Option<(CommandTag, Transaction)> {
-    let (rest, ready) = bytes.split_last_chunk::<6>()?;
-    let transaction = fields::transaction(ready.strip_prefix(&[backend::READY, 0, 0, 0, 5])?)?;
-    // Backwards: a tag has no NUL but its last byte, and the length's are before it.
-    let tag = rest.strip_suffix(&[0])?;
-    let tag_bytes = tag
-        .iter()
-        .rev()
-        .take(limits::POSTGRES_TAG_BYTES)
-        .take_while(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || **byte == b' ')
-        .count();
-    // A length below 32 is no such character; one above may be taken for the tag's first.
-    for tag_bytes in [tag_bytes, tag_bytes.saturating_sub(1)] {
-        let (before, tag) = rest.split_at_checked(tag.len() - tag_bytes)?;
-        let length = u32::try_from(tag.len() + 4).ok()?.to_be_bytes();
-        if let Some(before) = before.strip_suffix(&length)
-            && before.last() == Some(&backend::COMMAND_COMPLETE)
-        {
-            return Some((fields::command_tag(tag)?, transaction));
-        }
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_end_of_an_answer_is_recognised_whatever_the_tags_length() {
-        for words in 1..14 {
-            let command = vec!["WORD"; words].join(" ");
-            for rows in [7, 12_345_678] {
-                let body = format!("{command} {rows}\0");
-                let mut bytes = b"whatever".to_vec();
-                bytes.push(b'C');
-                bytes.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
-                bytes.extend_from_slice(body.as_bytes());
-                assert_eq!(answer_tail(&bytes), None);
-                bytes.extend_from_slice(b"Z\0\0\0\x05T");
-                match answer_tail(&bytes) {
-                    Some((tag, transaction)) => {
-                        assert_eq!((&*tag.command, tag.rows), (&*command, Some(rows)));
-                        assert_eq!(transaction, Transaction::InTransaction);
-                    }
-                    None => assert!(body.len() > limits::POSTGRES_TAG_BYTES, "{body}"),
-                }
-            }
-        }
-        assert_eq!(answer_tail(b"Z\0\0\0\x05T"), None);
-        assert_eq!(answer_tail(b"\0Z\0\0\0\x05T"), None);
+        Op::Unknown(_) => !matches!(kind, AUTHENTICATION | BACKEND_KEY_DATA | NEGOTIATE_VERSION),
     }
 }

@@ -1,16 +1,24 @@
-//! How pairing begins anew after a loss, or on a connection met in the middle.
+//! How certain the pairing is, and how it begins anew after a loss or on a connection met in the middle.
 //!
-//! The client's stream is taken up where a piece begins with a request ([`begins_request`]), the
-//! server's where a piece ends with `ReadyForQuery` while exactly one is due: a server sends what it has
-//! when it is ready, and a client that doesn't pipeline sends nothing before. Whether this client does
-//! can't be seen from one round, so [`limits::POSTGRES_PROBES`] rounds must go by, the later ones with
-//! answers that fit, before any is reported. A client that sends on while a `ReadyForQuery` is due
-//! pipelines: how many answers are still owed from before can't be known then, and the connection stays
-//! silent. An answer that nothing was due for begins the rounds anew.
+//! Nothing in the streams shows how many answers are still owed from before. Hence:
+//!
+//! - A client that takes turns owes its every request to the answer before. Its stream is taken up where
+//!   a piece begins with a request ([`begins_request`]), the server's where a piece ends with
+//!   `ReadyForQuery` while exactly one is due; [`limits::POSTGRES_ROUNDS`] rounds must go by, the later
+//!   ones with answers that fit, before any is told. If it sends on while an answer is due after all,
+//!   it is not taken for such a client again.
+//! - Of any other client it takes a trial between two quiet moments, the first of them with nothing sent
+//!   since the server was last heard to be ready. From there on requests and answers are paired, and not
+//!   told; if at a later quiet moment some were and none is due, and no answer came that nothing was due
+//!   for, none had been owed. That errs only if two requests stayed unanswered for as long as the caller
+//!   calls quiet, each across one of these moments.
+//!
+//! Steady traffic of two requests at a time looks like turns in every way but its time: whether a client
+//! takes turns is told by what only drivers that do so send ([`takes_turns`]), or by the caller.
 
 use super::{
     connection::{Connection, Out},
-    detect::begins_request,
+    detect::{begins_request, takes_turns},
     fields,
     message::backend,
     stream::State,
@@ -19,23 +27,104 @@ use crate::exchange::{Direction, Skip};
 use crate::limits;
 use crate::stream::Piece;
 
+/// How certain the pairing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Certainty {
+    /// Exchanges are told.
+    Certain,
+    /// The client takes turns: so many rounds must go by.
+    Rounds(u8),
+    /// Nothing is known.
+    Lost,
+    /// Since a quiet moment: paired, not told.
+    Trial { paired: bool },
+}
+
+/// Whether the client sends on only when it has all of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turns {
+    Unknown,
+    Takes,
+    /// It was seen not to, or is known for that.
+    Pipelines,
+}
+
 impl<M: Clone> Connection<M> {
+    /// Looks for what tells a client that takes turns.
+    pub(super) fn look_for_turns(&mut self, piece: &Piece<'_, M>) {
+        if self.turns == Turns::Unknown && piece.start && takes_turns(piece.bytes) {
+            self.found_taking_turns();
+        }
+    }
+
+    pub(super) fn found_taking_turns(&mut self) {
+        self.turns = Turns::Takes;
+        if self.certainty == Certainty::Lost {
+            self.lose_certainty();
+        }
+    }
+
+    pub(super) fn lose_certainty(&mut self) {
+        self.owed = true;
+        self.answer_cut = false;
+        self.certainty = if self.turns == Turns::Takes {
+            self.tainted = true;
+            Certainty::Rounds(limits::POSTGRES_ROUNDS)
+        } else {
+            Certainty::Lost
+        };
+    }
+
+    /// Everything that was due has been answered.
+    pub(super) fn round_over(&mut self) {
+        match &mut self.certainty {
+            Certainty::Rounds(0 | 1) => self.certainty = Certainty::Certain,
+            Certainty::Rounds(rounds) => *rounds -= 1,
+            Certainty::Trial { paired } => *paired = true,
+            Certainty::Certain | Certainty::Lost => {}
+        }
+    }
+
+    pub(super) fn quiet_moment(&mut self) {
+        let desync = [&self.requests, &self.responses].map(|it| it.state.at) == [State::Desync; 2];
+        let between = self.pending.is_empty()
+            && [&self.requests, &self.responses]
+                .iter()
+                .all(|it| it.state.at == State::Framed && it.state.at_boundary());
+        match self.certainty {
+            Certainty::Lost if desync && !self.owed => {
+                self.certainty = Certainty::Trial { paired: false };
+                self.tainted = false;
+                self.requests.state.at = State::Expect;
+                self.responses.state.at = State::Expect;
+            }
+            Certainty::Trial { paired: true } if between => self.certainty = Certainty::Certain,
+            _ => {}
+        }
+    }
+
     pub(super) fn resync_requests(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {
-        if piece.start && begins_request(piece.bytes, piece.missing) {
+        if matches!(self.certainty, Certainty::Rounds(_))
+            && piece.start
+            && begins_request(piece.bytes, piece.missing)
+        {
             self.requests.state.at = State::Framed;
             self.answer_cut = false;
         } else {
+            self.owed = true;
             let bytes = piece.drain();
             self.skip(Direction::Requests, bytes, Skip::Resync, out);
         }
     }
 
     pub(super) fn resync_responses(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {
-        let answered = piece.missing == 0
-            && ends_ready(piece.bytes)
-            && self.requests.state.at == State::Framed
-            && self.requests.state.at_boundary()
-            && self.pending.ends_with_its_only_sync_point();
+        let ready = piece.missing == 0 && ends_ready(piece.bytes);
+        let asked = match self.requests.state.at {
+            State::Framed => self.requests.state.at_boundary(),
+            at => at == State::Lost,
+        };
+        let answered = ready && asked && self.pending.ends_with_its_only_sync_point();
+        self.owed = !ready;
         self.answer_cut |= piece.missing > 0;
         let bytes = piece.drain();
         self.skip(Direction::Responses, bytes, Skip::Resync, out);
@@ -43,13 +132,9 @@ impl<M: Clone> Connection<M> {
             self.pending.clear();
             self.skipping = false;
             self.responses.state.at = State::Framed;
-            self.probes = self.probes.saturating_sub(1);
+            self.round_over();
+            self.over_though_lost(out);
         }
-    }
-
-    pub(super) fn restart_probe(&mut self) {
-        self.probes = limits::POSTGRES_PROBES;
-        self.answer_cut = false;
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::limits;
+use crate::sql;
 
 /// A statement's text, and its name if it has one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +18,7 @@ pub(super) struct Statement {
     pub(super) text: Option<Arc<str>>,
     pub(super) cut: bool,
     pub(super) name: Option<Arc<str>>,
+    pub(super) poll: bool,
     /// It may change what names stand for, behind the protocol's back.
     meddles: bool,
 }
@@ -27,7 +29,8 @@ impl Statement {
             ["prepare", "deallocate", "discard"].iter().any(|it| word.eq_ignore_ascii_case(it))
         };
         let meddles = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(meddles);
-        Self { text: Some(text), cut, name, meddles }
+        let poll = !cut && sql::is_poll(&text);
+        Self { text: Some(text), cut, name, poll, meddles }
     }
 
     fn is_same(&self, other: &Self) -> bool {

@@ -1,6 +1,8 @@
 //! Tests of the PostgreSQL parser: what they share. Events of a run, told in one line per exchange.
 
 mod captures;
+mod detection;
+mod losses;
 mod semantics;
 mod simulation;
 
@@ -10,6 +12,7 @@ use super::{
     fuzz::{Books, fuzz_postgres},
     *,
 };
+use crate::limits;
 use Direction::{Requests, Responses};
 
 /// A connection with its marks counted up, its offsets kept, and its promises checked at every step.
@@ -120,7 +123,7 @@ struct Exchange {
 impl Exchange {
     /// `Execute five "SELECT ..." > SELECT 5 =5 Idle`.
     fn tell(&self) -> String {
-        let Query { text, cut, kind, statement, portal } = &self.query;
+        let Query { text, cut, kind, statement, portal, .. } = &self.query;
         let name = statement.as_deref().map_or(String::new(), |name| format!(" {name}"));
         let portal = portal.as_deref().map_or(String::new(), |portal| format!(" @{portal}"));
         let text = text.as_deref().unwrap_or("?");
@@ -138,9 +141,10 @@ impl Exchange {
 
     /// How many rows the text says that there are.
     fn rows_due(&self) -> Option<u64> {
-        let text = self.query.text.as_deref().filter(|_| !self.query.cut)?;
-        let (_, rows) = text.rsplit_once("n=")?;
-        rows.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+        let (_, rows) = self.query.text.as_deref()?.rsplit_once("n=")?;
+        let digits = rows.bytes().take_while(u8::is_ascii_digit).count();
+        // Cut, there may have been more of them.
+        if self.query.cut && digits == rows.len() { None } else { rows.get(..digits)?.parse().ok() }
     }
 
     fn assert_paired_right(&self, context: &dyn Fn() -> String) {
@@ -330,6 +334,26 @@ mod tell {
 }
 
 impl Run {
+    /// A piece of which only so many bytes were captured, and its last eight.
+    fn cut(&mut self, direction: Direction, bytes: impl AsRef<[u8]>, kept: usize) -> &mut Self {
+        let bytes = bytes.as_ref();
+        let tail = bytes.len() - 8;
+        self.piece(direction, &bytes[..kept], (tail - kept) as u64);
+        self.piece(direction, &bytes[tail..], 0)
+    }
+
+    /// A request as node-postgres makes it, answered with so many rows.
+    fn round(&mut self, text: &str, rows: usize) -> &mut Self {
+        self.requests([ask::unnamed(text), ask::sync()].concat());
+        self.responses([tell::unnamed(rows), tell::ready('I')].concat())
+    }
+
+    /// A simple query, answered with so many rows.
+    fn simple(&mut self, text: &str, rows: usize) -> &mut Self {
+        self.requests(ask::query(text));
+        self.responses([tell::rows(rows), tell::ready('I')].concat())
+    }
+
     /// A session that is open.
     fn session() -> Self {
         let mut run = Self::new(true);
