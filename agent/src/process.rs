@@ -104,6 +104,14 @@ pub struct ProcFs {
     versions: Versions,
 }
 
+/// What tells whether more of a process is to be read.
+#[derive(Debug)]
+struct Glance {
+    stat: parse::Stat,
+    exe: (PathBuf, bool),
+    image: Image,
+}
+
 /// Why a process could not be described.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
@@ -189,8 +197,8 @@ impl ProcFs {
     /// # Errors
     /// When the directory itself cannot be read.
     pub fn traceable(&self) -> io::Result<Vec<Process>> {
-        let processes = self.pids()?.into_iter().filter_map(|pid| self.inspect(pid).ok());
-        Ok(processes.filter(|process| process.runtime.is_traceable()).collect())
+        let inspected = self.pids()?.into_iter().filter_map(|pid| self.inspect_traceable(pid).ok());
+        Ok(inspected.flatten().collect())
     }
 
     /// Which process has this number now.
@@ -219,17 +227,41 @@ impl ProcFs {
     /// # Errors
     /// [`InspectError::Gone`] when it ended meanwhile; see there for the others.
     pub fn inspect(&self, pid: i32) -> Result<Process, InspectError> {
+        let glance = self.glance(pid)?;
+        self.describe(pid, glance)
+    }
+
+    /// The same for a process that could be traced. Of any other (`None`) nothing is read but what tells its
+    /// runtime: most of what a node executes is that.
+    ///
+    /// # Errors
+    /// As [`ProcFs::inspect`].
+    pub fn inspect_traceable(&self, pid: i32) -> Result<Option<Process>, InspectError> {
+        let glance = self.glance(pid)?;
+        match glance.image {
+            Image::Other => Ok(None),
+            Image::Node(_) | Image::Python(..) => self.describe(pid, glance).map(Some),
+        }
+    }
+
+    /// What is read first, and of every process.
+    fn glance(&self, pid: i32) -> Result<Glance, InspectError> {
         let stat = self.stat(pid)?;
         if matches!(stat.state, b'Z' | b'X') {
             return Err(InspectError::NoProgram { pid });
         }
+        let exe = self.exe(pid)?;
+        let maps = self.required(pid, "maps", limits::MAPS_BYTES)?;
+        let image = runtime::detect(&exe.0, &parse::mapped_files(&maps, limits::MAPPED_FILES));
+        Ok(Glance { stat, exe, image })
+    }
+
+    fn describe(&self, pid: i32, glance: Glance) -> Result<Process, InspectError> {
+        let Glance { stat, exe: (exe, exe_deleted), image } = glance;
         let status_path = self.path(pid, "status");
         let status = parse::status(&self.required(pid, "status", limits::SMALL_BYTES)?)
             .ok_or(InspectError::Malformed { path: status_path })?;
-        let (exe, exe_deleted) = self.exe(pid)?;
-        let maps = self.required(pid, "maps", limits::MAPS_BYTES)?;
-        let mapped = parse::mapped_files(&maps, limits::MAPPED_FILES);
-        let runtime = self.runtime(pid, runtime::detect(&exe, &mapped));
+        let runtime = self.runtime(pid, image);
 
         let cgroup = parse::cgroup(&self.optional(pid, "cgroup", limits::SMALL_BYTES));
         let container_id = parse::container_id(&cgroup).or_else(|| {

@@ -141,6 +141,26 @@ fn a_process_is_described() {
     assert!(shown.contains("PYTHONPATH") && !shown.contains("/p"), "{shown}");
 }
 
+/// Most of what a node executes: its command line and its environment are nobody's business.
+#[test]
+fn of_what_cannot_be_traced_nothing_is_read_but_that() {
+    let tree = Tree::new();
+    tree.add(42, 1, "cc1", b"", &["cc1", "-o", "a.o"]);
+    tree.add(43, 1, "node", b"", &["node", "a.js"]);
+    for pid in [42, 43] {
+        for name in ["status", "cmdline"] {
+            fs::remove_file(tree.entry(pid).join(name)).unwrap();
+        }
+    }
+    let procfs = tree.procfs();
+    assert_eq!(procfs.inspect_traceable(42).unwrap(), None);
+    assert!(procfs.inspect(42).is_err() && procfs.inspect_traceable(43).is_err());
+    assert!(matches!(procfs.inspect_traceable(44), Err(InspectError::Gone { pid: 44 })));
+    tree.add(45, 1, "nodejs", b"", &["node", "b.js"]);
+    let whole = procfs.inspect_traceable(45).unwrap();
+    assert_eq!(whole, Some(procfs.inspect(45).unwrap()));
+}
+
 #[test]
 fn a_replaced_executable_is_said() {
     let tree = Tree::new();
