@@ -270,6 +270,12 @@ pub struct Status {
     pub calls_refused: u64,
     /// Processes that a rule allows and that could not be traced.
     pub processes_failed: u64,
+    /// Processes that wait to be looked at.
+    pub processes_waiting: u64,
+    /// Forks that found no slot in the kernel: traced, but not from their first instruction.
+    pub forks_late: u64,
+    /// How often all processes were looked at again because records were lost.
+    pub recoveries: u64,
     /// The exporters.
     pub exporters: Vec<ExporterStatus>,
     /// What the hooks cost; runs and time only while the kernel measures them (`--measure-hooks`).

@@ -12,7 +12,7 @@ mod slots;
 
 pub use cost::HookCost;
 pub use fields::FieldError;
-pub use loader::{Capture, CaptureSettings, DEFAULT_BURST_BUDGET, LoadError, TraceError};
+pub use loader::{Capture, CaptureSettings, DEFAULT_BURST_BUDGET, LoadError, Recount, TraceError};
 pub use object::RelocateError;
 pub use record::{
     Gone, Operation, ProcessEvent, ProcessEventKind, Record, RecordError, Socket, parse,

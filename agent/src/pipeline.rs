@@ -3,6 +3,7 @@
 //! Records in, spans out: capture, selection, connection, exchange, correlation, span, export. Exporters
 //! run elsewhere; handing them a batch never blocks.
 
+mod begun;
 mod status;
 
 use std::collections::{HashMap, VecDeque};
@@ -30,6 +31,7 @@ use crate::export::ExportHandle;
 use crate::route::Routes;
 use crate::selection::{Change, Selection};
 use crate::span::{Span, http};
+use begun::Begun;
 
 /// How often the reader comes round while there is traffic. Operations wake nobody.
 const BUSY_WAIT: Duration = Duration::from_millis(5);
@@ -84,6 +86,7 @@ struct Stages {
     /// Records that the kernel lost, by process, as of the last look.
     losses: FxHashMap<ProcessId, u64>,
     operations_unknown: u64,
+    begun: Begun,
     spans: u64,
 }
 
@@ -115,6 +118,7 @@ impl Pipeline {
             departed: AgentBooks::default(),
             losses: FxHashMap::default(),
             operations_unknown: 0,
+            begun: Begun::default(),
             spans: 0,
         };
         Self { capture, stages }
@@ -164,6 +168,7 @@ impl Pipeline {
             let Self { capture, stages } = self;
             stages.housekeep(now, capture);
         }
+        self.select(now, drained)?;
         // What was committed before the round began has been read: time may go on.
         if drained {
             self.stages.end_connections(now.saturating_sub(LATE_NS));
@@ -171,7 +176,15 @@ impl Pipeline {
         }
         self.stages.drop_calls();
         self.stages.hand_over();
-        Ok(count)
+        Ok(count + self.stages.selection.waiting())
+    }
+
+    /// Looks at processes that wait for it.
+    fn select(&mut self, now: u64, drained: bool) -> anyhow::Result<()> {
+        let mut changes = Vec::new();
+        let Self { capture, stages } = self;
+        stages.selection.round(now, drained, capture, &mut |change| changes.push(change));
+        self.follow(&changes)
     }
 
     /// Reads records. Returns how many, and whether the rings were read to their ends.
@@ -234,6 +247,7 @@ impl Stages {
     fn operation(&mut self, operation: &Operation<'_>) {
         let Some(traced) = self.selection.by_slot(operation.slot) else {
             self.operations_unknown += 1;
+            self.begun.insert(operation.cookie);
             return;
         };
         let process = traced.id;
@@ -268,9 +282,10 @@ impl Stages {
             return;
         }
         let process = traced.id;
-        let from_start = socket.active
+        let is_new = socket.active
             || socket.passive
             || (!socket.found && socket.at_ns >= traced.known_from_ns);
+        let from_start = is_new && !self.begun.contains(socket.cookie);
         let inbound = is_inbound(&socket, &traced.process.listening);
         let (cookie, at_ns) = (socket.cookie, socket.at_ns);
         let counted = socket.unix_ends.is_some();

@@ -3,17 +3,21 @@
 //! Owns the set of traced processes and their slots. A process found by a scan was running before; one
 //! that came by exec, fork or listen is known from its beginning.
 
+mod decide;
+mod looks;
+mod recovery;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use wirespan_ebpf::ProcessSlot;
 
 use crate::call::ProcessId;
-use crate::capture::{Capture, ProcessEvent, ProcessEventKind, Slot, TraceError};
-use crate::process::{
-    AgentInfo, Decision, InspectError, ProcFs, Process, Reason, Rules, resource, resource_of_child,
-};
+use crate::capture::{Capture, ProcessEvent, ProcessEventKind, Slot};
+use crate::process::{AgentInfo, ProcFs, Process, Rules, resource, resource_of_child};
 use crate::span::Resource;
+
+use looks::{Look, Looks};
 
 /// How long a slot stays its process's after the exit: records in other rings, calls under way.
 const SLOT_LINGER_NS: u64 = 3_000_000_000;
@@ -66,6 +70,13 @@ pub struct Selection {
     /// was let go.
     leaving: VecDeque<(u64, Slot, Option<ProcessId>)>,
     leaving_slots: HashSet<Slot>,
+    /// Processes that wait to be looked at.
+    looks: Looks,
+    /// How many more may be looked at in this round.
+    left: usize,
+    /// Records were lost: processes may have come, changed and gone untold.
+    is_incomplete: bool,
+    recovered_ns: u64,
     next: u64,
     /// Kernel books of processes that are gone, summed up.
     departed: ProcessSlot,
@@ -73,9 +84,16 @@ pub struct Selection {
     unattributed: ProcessSlot,
     /// Processes that could not be traced although a rule allows them.
     pub failed: u64,
+    /// Forks that found no slot: traced from when they are looked at, not from their first instruction.
+    pub forks_late: u64,
+    /// How often all processes were looked at because records of some were lost.
+    pub recoveries: u64,
 }
 
 impl Selection {
+    /// Processes looked at in a round. Each takes a fraction of a millisecond: the rings go on being drained.
+    const LOOKS: usize = 64;
+
     /// Nothing traced yet.
     pub fn new(procfs: ProcFs, rules: Rules, agent: AgentInfo) -> Self {
         Self {
@@ -87,11 +105,22 @@ impl Selection {
             by_pid: HashMap::new(),
             leaving: VecDeque::new(),
             leaving_slots: HashSet::new(),
+            looks: Looks::default(),
+            left: Self::LOOKS,
+            is_incomplete: false,
+            recovered_ns: 0,
             next: 0,
             departed: Capture::NO_BOOKS,
             unattributed: Capture::NO_BOOKS,
             failed: 0,
+            forks_late: 0,
+            recoveries: 0,
         }
+    }
+
+    /// Processes that wait to be looked at.
+    pub fn waiting(&self) -> usize {
+        self.looks.len()
     }
 
     /// The process in a slot.
@@ -140,7 +169,8 @@ impl Selection {
             for pid in
                 pids.into_iter().filter(|pid| !self.by_pid.contains_key(pid)).collect::<Vec<_>>()
             {
-                self.consider(pid, true, capture, changed);
+                let look = Look { running: true, ..Look::default() };
+                self.consider(pid, look, 0, capture, changed);
             }
         }
     }
@@ -164,49 +194,85 @@ impl Selection {
                     // went with the old one.
                     self.let_go(pid, event.at_ns, changed);
                 }
-                if self.by_pid.contains_key(&pid) {
-                    self.reconsider(pid, event.at_ns, capture, changed);
+                let listen = event.kind == ProcessEventKind::Listen;
+                let look = Look { running: listen, executed: !listen, ..Look::default() };
+                if self.left > 0 && self.looks.len() == 0 {
+                    self.left -= 1;
+                    self.look(pid, look, event.at_ns, capture, changed);
                 } else {
-                    self.consider(pid, event.kind == ProcessEventKind::Listen, capture, changed);
+                    self.looks.add(pid, Look { running: true, ..look });
                 }
             }
-            ProcessEventKind::Fork => {
-                if event.slot.is_some() {
-                    capture.slot_taken();
-                }
-                let Some(slot) = event.slot else {
-                    self.failed += 1;
-                    return;
-                };
-                // One that isn't visible here gives its slot back when it exits.
-                let Some(pid) = event.pid else { return };
-                let Ok(process) = self.procfs.inspect(pid) else {
-                    return self.enter_gone(pid, slot, event, changed);
-                };
-                let parent = event.parent_slot.and_then(|slot| self.by_slot(slot));
-                // It may have executed something else by now.
-                if parent.is_some_and(|parent| parent.process.exe == process.exe)
-                    || self.allows(&process, parent.is_some())
-                {
-                    self.enter(process, slot, false, changed);
-                } else {
-                    capture.untrace(pid, slot);
-                    self.leave(event.at_ns, slot, None);
-                }
-            }
+            ProcessEventKind::Fork => self.forked(event, capture, changed),
             ProcessEventKind::Exit(_) => {
                 let Some(slot) = event.slot else { return };
-                let id = self.by_slot.get(&slot).copied();
-                self.leave(event.at_ns, slot, id);
-                let traced = id.and_then(|id| self.by_id.get_mut(&id));
-                // One that was let go before has nothing more to end.
-                if let Some(traced) = traced.filter(|traced| traced.gone_ns.is_none()) {
-                    traced.gone_ns = Some(event.at_ns);
-                    self.by_pid.remove(&traced.process.pid);
-                    tracing::info!(pid = traced.process.pid, "traced process exited");
-                    changed(Change::Gone { id: traced.id, at_ns: event.at_ns });
+                let other = |known: &Traced| event.pid.is_some_and(|pid| pid != known.process.pid);
+                // A record as late as that tells of the slot's last owner.
+                if !self.by_slot(slot).is_some_and(other) {
+                    self.exited(slot, event.at_ns, changed);
                 }
             }
+        }
+    }
+
+    fn forked(
+        &mut self,
+        event: &ProcessEvent,
+        capture: &mut Capture,
+        changed: &mut impl FnMut(Change),
+    ) {
+        let parent = event.parent_slot.and_then(|slot| self.by_slot.get(&slot)).copied();
+        let Some(slot) = event.slot else {
+            // The kernel's queue was empty. Nothing is told of its own children.
+            self.is_incomplete = true;
+            self.forks_late += 1;
+            match event.pid {
+                Some(pid) => self.looks.add(pid, Look { running: true, parent, ..Look::default() }),
+                None => self.failed += 1,
+            }
+            return;
+        };
+        capture.slot_taken(slot);
+        // One that isn't visible here gives its slot back when it exits.
+        let Some(pid) = event.pid else { return };
+        if self.leaving_slots.contains(&slot) {
+            // A look at all processes came before this record: it has another slot by now, or none.
+            return;
+        }
+        // The number was another's, whose exit was lost.
+        self.let_go(pid, event.at_ns, changed);
+        if self.left == 0 {
+            // For now it is what its parent is.
+            self.looks.add(pid, Look::default());
+            return self.enter_child(pid, slot, event, changed);
+        }
+        self.left -= 1;
+        let process = match self.procfs.inspect_traceable(pid) {
+            Ok(Some(process)) => Some(process),
+            Ok(None) => None,
+            Err(_) => return self.enter_child(pid, slot, event, changed),
+        };
+        // It may have executed something else by now.
+        match process.filter(|process| self.is_wanted(process, parent)) {
+            Some(process) => self.enter(process, slot, false, changed),
+            None => {
+                capture.untrace(pid, slot);
+                self.leave(event.at_ns, slot, None);
+            }
+        }
+    }
+
+    /// The process in a slot is gone.
+    fn exited(&mut self, slot: Slot, at_ns: u64, changed: &mut impl FnMut(Change)) {
+        let id = self.by_slot.get(&slot).copied();
+        self.leave(at_ns, slot, id);
+        let traced = id.and_then(|id| self.by_id.get_mut(&id));
+        // One that was let go before has nothing more to end.
+        if let Some(traced) = traced.filter(|traced| traced.gone_ns.is_none()) {
+            traced.gone_ns = Some(at_ns);
+            self.by_pid.remove(&traced.process.pid);
+            tracing::debug!(pid = traced.process.pid, "traced process exited");
+            changed(Change::Gone { id: traced.id, at_ns });
         }
     }
 
@@ -231,74 +297,6 @@ impl Selection {
                 self.by_id.remove(&id);
                 forgotten(id);
             }
-        }
-    }
-
-    fn consider(
-        &mut self,
-        pid: i32,
-        running: bool,
-        capture: &mut Capture,
-        changed: &mut impl FnMut(Change),
-    ) {
-        let process = match self.procfs.inspect(pid) {
-            Ok(process) => process,
-            Err(InspectError::Gone { .. } | InspectError::NoProgram { .. }) => return,
-            Err(error) => {
-                tracing::debug!(pid, %error, "can't inspect process");
-                return;
-            }
-        };
-        if !self.allows(&process, false) {
-            return;
-        }
-        match capture.trace(pid) {
-            Ok(slot) => self.enter(process, slot, running, changed),
-            Err(error) => {
-                self.failed += 1;
-                match error {
-                    TraceError::Full(_) => tracing::error!(pid, %error, "can't trace process"),
-                    TraceError::System(..) => tracing::warn!(pid, %error, "can't trace process"),
-                }
-            }
-        }
-    }
-
-    /// Whether the rules allow a process, or it is a worker of one that they allow: a rule that names a port
-    /// or a command line means the service, of which the worker is a part.
-    fn allows(&self, process: &Process, of_a_traced_one: bool) -> bool {
-        match self.rules.decide(process) {
-            Decision::Traced { .. } => true,
-            Decision::NotTraced { reason: Reason::NoRule } => of_a_traced_one && is_worker(process),
-            Decision::NotTraced { .. } => false,
-        }
-    }
-
-    /// A traced process executed another program, or listens on another port.
-    fn reconsider(
-        &mut self,
-        pid: i32,
-        at_ns: u64,
-        capture: &mut Capture,
-        changed: &mut impl FnMut(Change),
-    ) {
-        let Ok(process) = self.procfs.inspect(pid) else { return };
-        let allowed = self.allows(&process, true);
-        let Some(id) = self.by_pid.get(&pid).copied() else { return };
-        let Some(traced) = self.by_id.get_mut(&id) else { return };
-        let same_program =
-            traced.process.exe == process.exe && traced.process.command == process.command;
-        if allowed {
-            if !same_program {
-                traced.resource = Arc::new(resource(&self.procfs, &process, &self.agent));
-            }
-            traced.process = process;
-            return;
-        }
-        // What it was allowed for is over: it executed something else.
-        if !same_program {
-            capture.untrace(pid, traced.slot);
-            self.let_go(pid, at_ns, changed);
         }
     }
 
@@ -330,8 +328,8 @@ impl Selection {
         self.enter_as(process, resource, slot, changed, found_running);
     }
 
-    /// A child that lived for less time than it takes to look: it was what its parent is.
-    fn enter_gone(
+    /// A child that lived for less time than it takes to look, or than there is now: it is what its parent is.
+    fn enter_child(
         &mut self,
         pid: i32,
         slot: Slot,
@@ -339,7 +337,10 @@ impl Selection {
         changed: &mut impl FnMut(Change),
     ) {
         let Some(parent) = event.parent_slot.and_then(|slot| self.by_slot(slot)) else { return };
-        let child = parent.process.child(pid, event.at_ns);
+        let mut child = parent.process.child(pid, event.at_ns);
+        if let Ok(id) = self.procfs.identify(pid) {
+            child.start_time = id.start_time;
+        }
         let resource = resource_of_child(&parent.resource, &parent.process, &child, &self.agent);
         self.enter_as(child, resource, slot, changed, false);
     }
@@ -355,7 +356,7 @@ impl Selection {
         self.next += 1;
         let id = ProcessId(self.next);
         let resource = Arc::new(resource);
-        tracing::info!(
+        tracing::debug!(
             pid = process.pid,
             service = resource.text(opentelemetry_semantic_conventions::attribute::SERVICE_NAME),
             runtime = process.runtime.word(),
@@ -368,16 +369,6 @@ impl Selection {
         self.by_id.insert(id, traced);
         changed(Change::Traced { id, found_running });
     }
-}
-
-/// A process that its parent started as a part of itself: a Node.js cluster worker or fork, a Python
-/// multiprocessing child by spawn or forkserver.
-fn is_worker(process: &Process) -> bool {
-    process.environment.get("NODE_CHANNEL_FD").is_some()
-        || process.environment.get("NODE_UNIQUE_ID").is_some()
-        || process.command.iter().any(|argument| {
-            argument == "--multiprocessing-fork" || argument.starts_with("from multiprocessing.")
-        })
 }
 
 /// Adds the books of one process to a sum.

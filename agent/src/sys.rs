@@ -2,6 +2,7 @@
 //! and the bpf(2) commands that aya has no type for.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 
@@ -111,6 +112,18 @@ pub fn set_task_storage<T: Pod>(
 ) -> io::Result<()> {
     const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
     map_element(BPF_MAP_UPDATE_ELEM, map, pidfd, ptr::from_ref(value) as u64)
+}
+
+/// The task storage of a process. `pidfd` names its group leader.
+///
+/// # Errors
+/// The error of bpf(2): `ENOENT` where there is none, `ESRCH` when the process is gone.
+pub fn task_storage<T: Pod>(map: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> io::Result<T> {
+    const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+    let mut value = MaybeUninit::<T>::zeroed();
+    map_element(BPF_MAP_LOOKUP_ELEM, map, pidfd, value.as_mut_ptr() as u64)?;
+    // SAFETY: `Pod` says that any bytes make a value, and the kernel wrote these.
+    Ok(unsafe { value.assume_init() })
 }
 
 /// Removes the task storage of a process.

@@ -25,6 +25,7 @@ mod http_shapes;
 mod kernel_latency;
 mod loss_is_counted;
 mod otlp_receivers;
+mod processes_and_losses;
 mod selection;
 mod targets_come_and_go;
 mod whole_traces;

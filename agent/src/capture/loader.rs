@@ -1,5 +1,6 @@
 //! Loading the kernel programs, and the handle on them.
 
+use std::collections::HashSet;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,7 +21,7 @@ use crate::capture::cost::{self, HookCost};
 use crate::capture::fields::{self, FieldError};
 use crate::capture::object::{OBJECT, RelocateError, relocate};
 use crate::capture::record::{self, Record, RecordError};
-use crate::capture::slots::{FreeSlots, Slot};
+use crate::capture::slots::{Slot, Slots};
 use crate::sys::{self, SharedTable};
 
 /// Payload bytes copied of one burst: enough for the heads of almost all HTTP messages (a median head has
@@ -112,16 +113,23 @@ pub enum TraceError {
     System(&'static str, io::Error),
 }
 
+/// What [`Capture::recount`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recount {
+    /// Slots whose processes are gone, whether or not that was told.
+    pub ended: Vec<Slot>,
+    /// Some were taken just now and have to be asked for again.
+    pub again: bool,
+}
+
 /// The loaded programs. Dropping it detaches and unloads everything.
 pub struct Capture {
     ebpf: Ebpf,
     rings: Vec<RingBuf<MapData>>,
     tasks: MapData,
     fork_slots: Queue<MapData, u32>,
-    free: FreeSlots,
+    slots: Slots,
     table: SharedTable,
-    /// Slots taken out of `free` for the kernel's queue and not yet seen in a fork.
-    queued: usize,
     malformed: u64,
     logger: Option<EbpfLogger<&'static dyn Log>>,
     /// Keeps the kernel measuring.
@@ -191,9 +199,8 @@ impl Capture {
             rings,
             tasks,
             fork_slots,
-            free: FreeSlots::new(),
+            slots: Slots::new(),
             table,
-            queued: 0,
             malformed: 0,
             logger,
             _statistics: statistics,
@@ -208,38 +215,89 @@ impl Capture {
     /// [`TraceError`].
     pub fn trace(&mut self, pid: i32) -> Result<Slot, TraceError> {
         let pidfd = open(pid)?;
-        let slot = self.free.take().ok_or(TraceError::Full(wirespan_ebpf::PROCESS_SLOTS - 1))?;
+        let slot = self.slots.take().ok_or(TraceError::Full(wirespan_ebpf::PROCESS_SLOTS - 1))?;
         let mut entry = EMPTY;
         entry.flags = process_flag::CAPTURE | process_flag::UNCLAIMED;
         self.table.set(slot.0, &entry);
         let state = TaskState { slot: slot.0, reserved: 0 };
         if let Err(cause) = sys::set_task_storage(self.tasks.fd().as_fd(), pidfd.as_fd(), &state) {
             self.table.disown(slot.0);
-            self.free.put(slot);
+            self.slots.put(slot);
             return Err(TraceError::System("can't mark the process", cause));
         }
         Ok(slot)
     }
 
+    /// The slot that the kernel has the process `pid` under: its own, or the one that its fork took. `None`:
+    /// it has none, or is gone.
+    pub fn marked(&self, pid: i32) -> Option<Slot> {
+        let pidfd = open(pid).ok()?;
+        let state: TaskState = sys::task_storage(self.tasks.fd().as_fd(), pidfd.as_fd()).ok()?;
+        Slot::known(state.slot)
+    }
+
     /// Stops tracing a process that lives on. Its slot stays taken until [`Capture::release`].
     pub fn untrace(&mut self, pid: i32, slot: Slot) {
-        self.table.disown(slot.0);
-        if let Ok(pidfd) = open(pid) {
+        self.disown(slot);
+        // It may be traced under another slot by now.
+        if self.marked(pid) == Some(slot)
+            && let Ok(pidfd) = open(pid)
+        {
             // An error means that the process is gone, and its storage with it.
             drop(sys::remove_task_storage(self.tasks.fd().as_fd(), pidfd.as_fd()));
         }
     }
 
+    /// Has nothing more counted for a slot, which stays taken until [`Capture::release`].
+    pub fn disown(&mut self, slot: Slot) {
+        self.table.disown(slot.0);
+    }
+
+    /// Whether the slot's process exited, by the kernel's own word, or was untraced.
+    pub fn ended(&self, slot: Slot) -> bool {
+        let entry = self.books(slot);
+        entry.tgid == 0 && entry.flags & process_flag::UNCLAIMED == 0
+    }
+
     /// Gives back the slot of a process that is gone, after its books were read.
     pub fn release(&mut self, slot: Slot) {
         self.table.disown(slot.0);
-        self.free.put(slot);
+        self.slots.put(slot);
     }
 
     /// A fork took `slot` out of the kernel's queue.
-    pub fn slot_taken(&mut self) {
-        self.queued = self.queued.saturating_sub(1);
+    pub fn slot_taken(&mut self, slot: Slot) {
+        self.slots.forked(slot);
         self.fill_fork_slots();
+    }
+
+    /// Finds out which slots forks took although nobody told, and fills the kernel's queue again. Returns the
+    /// slots of processes that ended, or were never there: not those that were taken just now, since a fork
+    /// writes its process's number a moment later; `again` says that there is such a one.
+    pub fn recount(&mut self) -> Recount {
+        let mut in_queue = HashSet::new();
+        // Each is put back at once: a fork that comes meanwhile finds one. What comes round again has all
+        // others behind it.
+        while let Ok(slot) = self.fork_slots.pop(0) {
+            if self.fork_slots.push(slot, 0).is_err() || !in_queue.insert(slot) {
+                break;
+            }
+        }
+        let before: Vec<Slot> = self.slots.taken().filter(|slot| self.ended(*slot)).collect();
+        let taken = self.slots.recount(&in_queue);
+        self.fill_fork_slots();
+        Recount { ended: before, again: taken.iter().any(|slot| self.ended(*slot)) }
+    }
+
+    /// Whether the kernel lost records that tell of processes or sockets since this was asked last.
+    pub fn has_lost_records(&mut self) -> bool {
+        let in_use: Vec<Slot> = self.slots.in_use().collect();
+        let mut more = false;
+        for slot in in_use {
+            let lost = self.books(slot).dropped_records;
+            more |= self.slots.lost(slot, lost);
+        }
+        more
     }
 
     /// The kernel's books of a process; all zero for a slot that doesn't exist.
@@ -334,14 +392,14 @@ impl Capture {
     }
 
     fn fill_fork_slots(&mut self) {
-        while self.queued < FORK_SLOTS {
-            let Some(slot) = self.free.take() else { return };
+        while self.slots.queued() < FORK_SLOTS {
+            let Some(slot) = self.slots.take() else { return };
             self.table.set(slot.0, &EMPTY);
             if self.fork_slots.push(slot.0, 0).is_err() {
-                self.free.put(slot);
+                self.slots.put(slot);
                 return;
             }
-            self.queued += 1;
+            self.slots.queue(slot);
         }
     }
 }

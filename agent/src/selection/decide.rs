@@ -1,0 +1,138 @@
+//! Whether a process is traced: what the rules say of what `/proc` shows.
+//!
+//! The one place in the selection that reads `/proc` of a process that was only named.
+
+use std::sync::Arc;
+
+use super::{Change, Look, Selection};
+use crate::call::ProcessId;
+use crate::capture::{Capture, TraceError};
+use crate::process::{Decision, InspectError, Process, Reason, resource};
+
+impl Selection {
+    /// Looks at a process that was named.
+    pub(super) fn look(
+        &mut self,
+        pid: i32,
+        look: Look,
+        now_ns: u64,
+        capture: &mut Capture,
+        changed: &mut impl FnMut(Change),
+    ) {
+        let known = self.by_pid.get(&pid).and_then(|id| self.by_id.get(id));
+        match known.map(|known| known.slot) {
+            // Not the process that was marked, or a thread of it executed, untold.
+            Some(slot) if look.anew && capture.marked(pid) != Some(slot) => {
+                self.let_go(pid, now_ns, changed);
+            }
+            Some(_) => return self.reconsider(pid, look, now_ns, capture, changed),
+            None => {}
+        }
+        self.consider(pid, look, now_ns, capture, changed);
+    }
+
+    pub(super) fn consider(
+        &mut self,
+        pid: i32,
+        look: Look,
+        now_ns: u64,
+        capture: &mut Capture,
+        changed: &mut impl FnMut(Change),
+    ) {
+        let process = match self.procfs.inspect_traceable(pid) {
+            Ok(process) => process,
+            Err(InspectError::Gone { .. } | InspectError::NoProgram { .. }) => return,
+            Err(error) => {
+                tracing::debug!(pid, %error, "can't inspect process");
+                return;
+            }
+        };
+        let mut parent = look.parent;
+        if look.anew
+            && let Some(slot) = capture.marked(pid)
+        {
+            // A traced process's fork that nobody was told of. What it did was counted as nobody's: under
+            // a slot of its own its books are whole.
+            capture.untrace(pid, slot);
+            self.leave(now_ns, slot, None);
+            let ppid = process.as_ref().map(|process| process.ppid);
+            parent = ppid.and_then(|ppid| self.by_pid.get(&ppid)).copied();
+        }
+        let Some(process) = process.filter(|process| self.is_wanted(process, parent)) else {
+            return;
+        };
+        match capture.trace(pid) {
+            Ok(slot) => self.enter(process, slot, look.running, changed),
+            Err(error) => {
+                self.failed += 1;
+                match error {
+                    TraceError::Full(_) => tracing::error!(pid, %error, "can't trace process"),
+                    TraceError::System(..) => tracing::warn!(pid, %error, "can't trace process"),
+                }
+            }
+        }
+    }
+
+    /// Whether a process is to be traced. `parent`: the traced process that forked it; a child that has not
+    /// executed anything else is a part of it.
+    pub(super) fn is_wanted(&self, process: &Process, parent: Option<ProcessId>) -> bool {
+        let parent = parent.and_then(|id| self.by_id.get(&id));
+        parent.is_some_and(|parent| parent.process.exe == process.exe)
+            || self.allows(process, parent.is_some())
+    }
+
+    /// Whether the rules allow a process, or it is a worker of one that they allow: a rule that names a port
+    /// or a command line means the service, of which the worker is a part.
+    fn allows(&self, process: &Process, of_a_traced_one: bool) -> bool {
+        match self.rules.decide(process) {
+            Decision::Traced { .. } => true,
+            Decision::NotTraced { reason: Reason::NoRule } => of_a_traced_one && is_worker(process),
+            Decision::NotTraced { .. } => false,
+        }
+    }
+
+    /// A traced process executed another program, or listens on another port.
+    fn reconsider(
+        &mut self,
+        pid: i32,
+        look: Look,
+        at_ns: u64,
+        capture: &mut Capture,
+        changed: &mut impl FnMut(Change),
+    ) {
+        let Ok(process) = self.procfs.inspect_traceable(pid) else { return };
+        let Some(id) = self.by_pid.get(&pid).copied() else { return };
+        let Some(traced) = self.by_id.get(&id) else { return };
+        let known = &traced.process;
+        // A process may write over its environment: only an exec can have changed it.
+        let same_program = process.as_ref().is_some_and(|process| {
+            known.exe == process.exe
+                && known.command == process.command
+                && (!look.executed || known.environment == process.environment)
+        });
+        let Some(process) = process.filter(|process| self.allows(process, true)) else {
+            // What it was allowed for is over: it executed something else.
+            if !same_program {
+                capture.untrace(pid, traced.slot);
+                self.let_go(pid, at_ns, changed);
+            }
+            return;
+        };
+        let resource = (!same_program || known.namespace_pid != process.namespace_pid)
+            .then(|| Arc::new(resource(&self.procfs, &process, &self.agent)));
+        if let Some(traced) = self.by_id.get_mut(&id) {
+            traced.resource = resource.unwrap_or_else(|| Arc::clone(&traced.resource));
+            traced.process = process;
+        }
+    }
+}
+
+/// A process that its parent started as a part of itself: a Node.js cluster worker or fork, a Python
+/// multiprocessing child by spawn or forkserver.
+fn is_worker(process: &Process) -> bool {
+    process.environment.get("NODE_CHANNEL_FD").is_some()
+        || process.environment.get("NODE_UNIQUE_ID").is_some()
+        || process.command.iter().any(|argument| {
+            argument == "--multiprocessing-fork" || argument.starts_with("from multiprocessing.")
+        })
+}
