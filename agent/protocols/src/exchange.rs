@@ -1,5 +1,5 @@
-//! What the parsers of request and response protocols share: the two directions, how they end, why an
-//! exchange or bytes come to nothing, and the counters of one direction.
+//! What the parsers of request and response protocols share: the two directions, what a stream's beginning
+//! shows, how streams end, why an exchange or bytes come to nothing, and the counters of one direction.
 //!
 //! Each protocol has its own events and messages; a caller's books are the same for all.
 
@@ -10,6 +10,19 @@ pub enum Direction {
     Requests,
     /// From the server to the client.
     Responses,
+}
+
+/// What the first bytes of a stream are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detected {
+    /// They begin as a client does.
+    Requests,
+    /// They begin as a server does.
+    Responses,
+    /// They are a proper prefix of something possible.
+    NeedMore,
+    /// No stream of the protocol begins so, or it can't be told.
+    No,
 }
 
 /// How a direction ended other than by an orderly FIN.

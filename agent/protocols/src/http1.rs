@@ -21,9 +21,9 @@ mod requests;
 mod responses;
 mod stream;
 
-pub use crate::exchange::{Abandon, Counters, Direction, EndError, Skip};
+pub use crate::exchange::{Abandon, Counters, Detected, Direction, EndError, Skip};
 pub use connection::Connection;
-pub use detect::{Detected, detect};
+pub use detect::detect;
 pub use event::{End, Event};
 pub use head::{Method, RequestHead, ResponseHead, Version};
 

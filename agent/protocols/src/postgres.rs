@@ -24,9 +24,9 @@ mod resync;
 mod statements;
 mod stream;
 
-pub use crate::exchange::{Abandon, Counters, Direction, EndError, Skip};
+pub use crate::exchange::{Abandon, Counters, Detected, Direction, EndError, Skip};
 pub use connection::Connection;
-pub use detect::{Detected, detect};
+pub use detect::detect;
 pub use event::{
     CommandTag, Completion, Encryption, End, Event, Fact, PgError, Query, QueryKind, Tally,
     Transaction,

@@ -25,10 +25,10 @@ mod responses;
 mod session;
 mod table;
 
-pub use crate::exchange::{Abandon, Counters, Direction, EndError, Skip};
+pub use crate::exchange::{Abandon, Counters, Detected, Direction, EndError, Skip};
 pub use command::Command;
 pub use connection::Connection;
-pub use detect::{Detected, detect};
+pub use detect::detect;
 pub use event::{End, Event, Fact, PushKind};
 pub use reply::Reply;
 

@@ -5,21 +5,8 @@
 
 use memchr::memchr;
 
-use super::{Direction, head::Method};
+use super::{Detected, Direction, head::Method};
 use crate::limits;
-
-/// What the first bytes of a stream are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Detected {
-    /// They begin with a request line.
-    Requests,
-    /// They begin with a status line.
-    Responses,
-    /// They are a proper prefix of a possible first line.
-    NeedMore,
-    /// No HTTP/1.x message begins so.
-    No,
-}
 
 /// Recognises a request line (`METHOD SP target SP HTTP/1.x`) or a status line at the start of
 /// `bytes`, after any empty lines (RFC 9112, 2.2).

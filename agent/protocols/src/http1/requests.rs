@@ -1,9 +1,10 @@
 //! The request direction of an HTTP/1.x connection: heads open exchanges, bodies end their requests.
 
 use super::{
+    Detected,
     body::{Body, Progress, ends_chunked},
     connection::{Answer, Connection, Exchange, Out},
-    detect::{Detected, detect, skip_empty_lines},
+    detect::{detect, skip_empty_lines},
     event::{End, Event},
     head,
     stream::{Gather, Head, State},

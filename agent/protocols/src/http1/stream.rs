@@ -3,8 +3,9 @@
 //! Knows pieces, heads and bodies; which request a response belongs to is `connection`'s.
 
 use super::{
+    Detected,
     body::{Body, Progress},
-    detect::{Detected, begins_message, classify},
+    detect::{begins_message, classify},
 };
 use crate::exchange::Direction;
 use crate::limits;

@@ -5,20 +5,7 @@
 use super::message::{
     CANCEL_CODE, GSS_CODE, HEADER_BYTES, Header, MAJOR_VERSION, SSL_CODE, backend, frontend,
 };
-use crate::exchange::Direction;
-
-/// What the first bytes of a stream are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Detected {
-    /// A client's: a start-up message, or a message that begins a request.
-    Requests,
-    /// A server's.
-    Responses,
-    /// They are a proper prefix of something possible.
-    NeedMore,
-    /// No stream of the protocol begins so, at its start or at a message's.
-    No,
-}
+use crate::exchange::{Detected, Direction};
 
 /// Recognises the first message, by its content and not by its header alone.
 ///

@@ -3,21 +3,8 @@
 //! Strict, for RESP's type bytes are ordinary characters. Commands are known by their name: an array of
 //! strings is also what a server answers. Of what is not certain to be one or the other: no.
 
-use super::{reply::integer, table};
+use super::{Detected, reply::integer, table};
 use crate::limits;
-
-/// What the first bytes of a stream are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Detected {
-    /// They begin with a command.
-    Requests,
-    /// They begin with a reply.
-    Responses,
-    /// They are a proper prefix of a possible command or reply.
-    NeedMore,
-    /// Neither begins so, or it can't be told.
-    No,
-}
 
 /// Recognises a command that Redis or one of its usual modules has, in an array of bulk strings or a bare
 /// `PING`; or a reply. Other inline commands are read once a connection is known to be one of Redis, but
@@ -300,7 +287,7 @@ mod tests {
     fn neither_protocol_takes_the_others_beginnings() {
         use crate::http1;
         for redis in [&b"*1\r\n$4\r\nPING\r\n"[..], b"+OK\r\n", b"PING\r\n"] {
-            assert_eq!(http1::detect(redis), http1::Detected::No);
+            assert_eq!(http1::detect(redis), Detected::No);
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The request direction of a Redis connection: commands open exchanges.
 
 use super::{
+    Detected,
     command::Read,
     connection::{Connection, Entry, Out, Parked, Tracking},
-    detect::{Detected, detect},
+    detect,
     event::{End, Event},
     request::{Parser, Progress},
     session::{Answers, Kind},

@@ -2,8 +2,9 @@
 
 use rstest::rstest;
 
-use super::super::detect::{Detected, begins_request, detect, takes_turns};
+use super::super::detect::{begins_request, detect, takes_turns};
 use super::ask;
+use crate::exchange::Detected;
 
 #[rstest]
 #[case(b"\0\0\0\x1e\0\x03\0\0user\0app\0", Detected::Requests)]
