@@ -88,6 +88,9 @@ pub struct AgentBooks {
     pub calls: u64,
     /// Calls that became a span.
     pub calls_spans: u64,
+    /// Calls that make no span by their nature: an idle worker's polls, statements that the server passed
+    /// over.
+    pub calls_silent: u64,
     /// Calls given up: lost bytes, a desynchronised stream, too many.
     pub calls_abandoned: u64,
     /// Exchanges that are somebody's telemetry, and are no calls.
@@ -116,6 +119,7 @@ impl AgentBooks {
         grow(&mut self.bytes_pending, other.bytes_pending);
         grow(&mut self.calls, other.calls);
         grow(&mut self.calls_spans, other.calls_spans);
+        grow(&mut self.calls_silent, other.calls_silent);
         grow(&mut self.calls_abandoned, other.calls_abandoned);
         grow(&mut self.telemetry_exchanges, other.telemetry_exchanges);
         grow(&mut self.connections_not_understood, other.connections_not_understood);
@@ -167,6 +171,8 @@ pub struct CallStatus {
     pub open: u64,
     /// Over, their place not decided yet.
     pub waiting: u64,
+    /// Over without a span, by their nature.
+    pub silent: u64,
     /// Given up.
     pub abandoned: u64,
     /// Dropped because a cap was reached.
@@ -195,6 +201,7 @@ impl From<correlation::Books> for CallStatus {
             started: books.started,
             open: books.open,
             waiting: books.waiting,
+            silent: books.silent,
             abandoned: books.abandoned,
             evicted: books.evicted,
             certain: books.certain,

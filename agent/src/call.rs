@@ -59,6 +59,10 @@ pub struct CallStarted {
     pub offset: u64,
     /// What the request's own headers say.
     pub remote: Option<RemoteParent>,
+    /// A client library's own doing (setting up a session, asking whether a connection is alive, waiting for
+    /// work): whoever is in flight need not have asked for it, and made in no request it proves nothing of
+    /// other calls.
+    pub incidental: bool,
 }
 
 /// A parent that came over the wire.

@@ -5,17 +5,24 @@
 //! port. It knows nothing of other connections, of processes or of spans.
 
 mod ends;
+mod http;
+mod message;
+mod parser;
+mod postgres;
+mod redis;
 mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
 
-use wirespan_protocols::http1::{self, Detected, EndError};
+use wirespan_protocols::exchange::{Direction, EndError};
 
 use crate::call::{ProcessId, Role};
 use crate::capture::{Gone, Operation, Socket};
 
 use ends::Ends;
+pub use message::{Broken, Content, Message, Outcome, PostgresSession, Step};
+use parser::{Choice, Parser};
 use stream::{Piece, Stream};
 pub use table::{Announced, Connections};
 
@@ -24,6 +31,9 @@ const MAX_TRIES: u8 = 32;
 
 /// Bytes kept of an undecided beginning.
 const MAX_UNDECIDED: usize = 1024;
+
+/// Pieces kept of it.
+const MAX_UNDECIDED_PIECES: usize = 16;
 
 /// After so long without a word, what is still asked on a connection whose end can pass unseen is given up.
 const SILENCE_NS: u64 = 600 * 1_000_000_000;
@@ -85,24 +95,6 @@ impl Mark {
     }
 }
 
-/// What a parser told, by protocol.
-#[derive(Clone, Debug, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "handled at once, never stored: a box would be an allocation a message"
-)]
-pub enum Message {
-    /// HTTP/1.x.
-    Http(http1::Event<Mark>),
-    /// The connection carries what can't be read; from here on nothing of it is.
-    Opaque,
-    /// Something was received that could not be read: of an inbound connection it may be a request.
-    Unread {
-        /// When, CLOCK_MONOTONIC.
-        at_ns: u64,
-    },
-}
-
 /// What became of a connection's bytes, for the books. `received = parsed + not_understood + waiting`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bytes {
@@ -154,7 +146,7 @@ impl<T> Ways<T> {
 
 enum Protocol {
     Undecided { tries: u8 },
-    Http1(Box<http1::Connection<Mark>>),
+    Known(Box<dyn Parser>),
     Opaque,
 }
 
@@ -227,7 +219,7 @@ impl Connection {
         let unix = self.socket.as_ref().is_none_or(|socket| socket.unix_ends.is_some());
         let silence_ns = now_ns.saturating_sub(self.last_ns);
         let open = match &self.protocol {
-            Protocol::Http1(http) => http.open_exchanges(),
+            Protocol::Known(parser) => parser.open_exchanges(),
             Protocol::Undecided { .. } | Protocol::Opaque => 0,
         };
         if !unix && !self.end_in_doubt {
@@ -245,9 +237,9 @@ impl Connection {
 
     /// What is asked on it will not be waited for: no span comes of that.
     pub fn give_up(&mut self, out: &mut dyn FnMut(Message)) {
-        let Protocol::Http1(http) = &mut self.protocol else { return };
-        for direction in [http1::Direction::Requests, http1::Direction::Responses] {
-            http.on_gap(direction, &mut |event| out(Message::Http(event)));
+        let Protocol::Known(parser) = &mut self.protocol else { return };
+        for direction in [Direction::Requests, Direction::Responses] {
+            parser.on_gap(direction, out);
         }
     }
 
@@ -256,24 +248,15 @@ impl Connection {
         self.from_start
     }
 
-    /// The protocol's name, once known.
-    pub fn protocol(&self) -> Option<&'static str> {
-        match self.protocol {
-            Protocol::Undecided { .. } => None,
-            Protocol::Http1(_) => Some("http"),
-            Protocol::Opaque => Some("unknown"),
-        }
-    }
-
     /// What became of its bytes.
     pub fn bytes(&self) -> Bytes {
         let mut bytes = self.bytes;
         bytes.waiting = self.streams.received.waiting_bytes()
             + self.streams.sent.waiting_bytes()
             + self.undecided.iter().map(Piece::length).sum::<u64>();
-        if let Protocol::Http1(http) = &self.protocol {
-            for direction in [http1::Direction::Requests, http1::Direction::Responses] {
-                let counters = http.counters(direction);
+        if let Protocol::Known(parser) = &self.protocol {
+            for direction in [Direction::Requests, Direction::Responses] {
+                let counters = parser.counters(direction);
                 let add = |sum: &mut u64, part: u64| *sum = sum.saturating_add(part);
                 add(&mut bytes.messages, counters.message_bytes);
                 add(&mut bytes.skipped, counters.skipped_bytes);
@@ -329,12 +312,12 @@ impl Connection {
 
     /// Time passes: pieces that waited for an earlier one too long go on without it, and a connection that
     /// has been quiet for long enough ends what only silence can end.
-    pub fn tick(&mut self, now_ns: u64, quiet_ns: u64, out: &mut dyn FnMut(Message)) {
+    pub fn tick(&mut self, now_ns: u64, out: &mut dyn FnMut(Message)) {
         self.deliver_waiting(now_ns, out);
-        if now_ns.saturating_sub(self.last_ns) >= quiet_ns
-            && let Protocol::Http1(http) = &mut self.protocol
+        if let Protocol::Known(parser) = &mut self.protocol
+            && now_ns.saturating_sub(self.last_ns) >= parser.quiet_ns()
         {
-            http.on_idle(&mut |event| out(Message::Http(event)));
+            parser.on_idle(out);
         }
     }
 
@@ -381,7 +364,7 @@ impl Connection {
         self.lost |= hole > 0;
         match &mut self.protocol {
             Protocol::Opaque => self.bytes.not_understood += piece.length(),
-            Protocol::Http1(_) => self.feed(&piece, out),
+            Protocol::Known(_) => self.feed(&piece, out),
             Protocol::Undecided { .. } => self.decide(piece, out),
         }
     }
@@ -398,23 +381,23 @@ impl Connection {
             self.lost = true;
             return;
         };
-        let Protocol::Http1(http) = &mut self.protocol else { return };
-        let mut out = |mut event| {
-            if let http1::Event::Request { offset, .. } = &mut event {
+        let Protocol::Known(parser) = &mut self.protocol else { return };
+        let mut out = |mut message| {
+            if let Message::Call { step: Step::Begun { offset, .. }, .. } = &mut message {
                 *offset = offset.wrapping_add(base);
             }
-            out(Message::Http(event));
+            out(message);
         };
         if piece.other_lost {
             // Else what was answered would seem open, and a client that pipelines can't be followed.
-            http.on_gap(self::direction(role, !piece.sent), &mut out);
+            parser.on_gap(self::direction(role, !piece.sent), &mut out);
             self.lost = true;
         }
-        http.on_bytes(direction, offset, &piece.bytes, piece.missing, &piece.mark, &mut out);
+        parser.on_bytes(direction, offset, &piece.bytes, piece.missing, &piece.mark, &mut out);
         if !piece.tail.is_empty() {
             let read = (piece.bytes.len() as u64).saturating_add(piece.missing);
             let offset = offset.saturating_add(read);
-            http.on_bytes(direction, offset, &piece.tail, 0, &piece.mark, &mut out);
+            parser.on_bytes(direction, offset, &piece.tail, 0, &piece.mark, &mut out);
         }
     }
 
@@ -425,7 +408,7 @@ impl Connection {
             self.bytes.not_understood += piece.length();
             self.from_start = false;
             if !piece.sent {
-                out(Message::Unread { at_ns: piece.mark.at_ns });
+                out(Message::Unread { at_ns: Some(piece.mark.at_ns) });
             }
             return;
         }
@@ -439,24 +422,32 @@ impl Connection {
                 break;
             }
         }
-        let role = match (http1::detect(&beginning), sent) {
-            (Detected::Requests, false) | (Detected::Responses, true) => Role::Server,
-            (Detected::Requests, true) | (Detected::Responses, false) => Role::Client,
-            (Detected::NeedMore, _)
-                if beginning.len() < MAX_UNDECIDED && self.undecided.len() < 16 =>
-            {
-                return;
+        match parser::choose(&beginning, sent, self.side(), self.from_start) {
+            Choice::Parser(parser, role) => {
+                self.role = Some(role);
+                self.protocol = Protocol::Known(parser);
+                for piece in std::mem::take(&mut self.undecided) {
+                    self.feed(&piece, out);
+                }
             }
-            (Detected::NeedMore | Detected::No, _) => return self.not_http(out),
-        };
-        self.role = Some(role);
-        self.protocol = Protocol::Http1(Box::new(http1::Connection::new(self.from_start)));
-        for piece in std::mem::take(&mut self.undecided) {
-            self.feed(&piece, out);
+            Choice::NeedMore
+                if beginning.len() < MAX_UNDECIDED
+                    && self.undecided.len() < MAX_UNDECIDED_PIECES => {}
+            Choice::NeedMore | Choice::Unknown => self.not_known(out),
         }
     }
 
-    fn not_http(&mut self, out: &mut dyn FnMut(Message)) {
+    /// The process's side, where its socket tells it.
+    fn side(&self) -> Option<Role> {
+        let socket = self.socket.as_ref()?;
+        match (socket.active, socket.passive || socket.addressed) {
+            (true, false) => Some(Role::Client),
+            (false, true) => Some(Role::Server),
+            _ => None,
+        }
+    }
+
+    fn not_known(&mut self, out: &mut dyn FnMut(Message)) {
         let mut unread = None;
         for piece in self.undecided.drain(..) {
             self.bytes.not_understood += piece.length();
@@ -464,8 +455,8 @@ impl Connection {
                 unread = unread.max(Some(piece.mark.at_ns));
             }
         }
-        if let Some(at_ns) = unread {
-            out(Message::Unread { at_ns });
+        if unread.is_some() {
+            out(Message::Unread { at_ns: unread });
         }
         let Protocol::Undecided { tries } = &mut self.protocol else { return };
         *tries += 1;
@@ -483,10 +474,8 @@ impl Connection {
         mark: Mark,
         out: &mut dyn FnMut(Message),
     ) {
-        let (Protocol::Http1(http), Some(role)) = (&mut self.protocol, self.role) else { return };
-        http.on_end(direction(role, sent), error, &mark, &mut |event| {
-            out(Message::Http(event));
-        });
+        let (Protocol::Known(parser), Some(role)) = (&mut self.protocol, self.role) else { return };
+        parser.on_end(direction(role, sent), error, &mark, out);
     }
 
     fn break_off(&mut self, errno: u16, mark: Mark, out: &mut dyn FnMut(Message)) {
@@ -500,10 +489,6 @@ impl Connection {
     }
 }
 
-fn direction(role: Role, sent: bool) -> http1::Direction {
-    if sent == (role == Role::Client) {
-        http1::Direction::Requests
-    } else {
-        http1::Direction::Responses
-    }
+fn direction(role: Role, sent: bool) -> Direction {
+    if sent == (role == Role::Client) { Direction::Requests } else { Direction::Responses }
 }

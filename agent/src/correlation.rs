@@ -194,7 +194,8 @@ impl Engine {
 
     /// A call began. Calls may be told in any order, and late.
     pub fn started(&mut self, call: CallStarted) {
-        let CallStarted { id, process, socket, role, task, at_ns: at, offset, remote } = call;
+        let CallStarted { id, process, socket, role, task, at_ns: at, offset, remote, incidental } =
+            call;
         if self.calls.contains_key(&id) {
             self.books.unmatched += 1;
             return;
@@ -222,6 +223,7 @@ impl Engine {
             aged: false,
             held: false,
             suspect: false,
+            incidental,
             dependents: 0,
             named: 0,
         };
@@ -229,7 +231,11 @@ impl Engine {
         match role {
             Role::Server => self.server_started(id, due),
             Role::Client => {
-                self.process_mut(process).client_started(id, at);
+                let process = self.process_mut(process);
+                // What waits for work, or keeps a connection alive, is nobody's late work.
+                if !incidental {
+                    process.client_started(id, at);
+                }
                 self.schedule.push(due, Due::Early(id));
             }
         }
@@ -295,6 +301,16 @@ impl Engine {
         }
         self.give_up(id, at_ns);
         self.books.abandoned += 1;
+    }
+
+    /// A client's call is over, and by its nature no span comes of it.
+    pub fn silent(&mut self, id: CallId, at_ns: u64) {
+        if !self.calls.get(&id).is_some_and(Call::is_live) {
+            self.books.unmatched += 1;
+            return;
+        }
+        self.give_up(id, at_ns);
+        self.books.silent += 1;
     }
 
     /// Does what is due. `now_ns`: the newest moment of which everything was delivered; it never goes

@@ -6,18 +6,17 @@
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use wirespan_protocols::http1::{End, RequestHead, ResponseHead};
 
 use crate::call::{CallId, ProcessId, Role};
 use crate::capture::Socket;
 use crate::clock::WallClock;
-use crate::connection::Mark;
+use crate::connection::{Content, Mark, Outcome};
 use crate::span::Resource;
 
 /// Calls held at most. Beyond, a new one makes no span, and is counted.
 const MAX_EXCHANGES: usize = 200_000;
 
-/// One HTTP exchange.
+/// One request with its response.
 #[derive(Clone, Debug)]
 pub struct Exchange {
     /// The process.
@@ -28,8 +27,8 @@ pub struct Exchange {
     pub resource: Arc<Resource>,
     /// The ends of the connection.
     pub socket: Option<Socket>,
-    /// The request's head.
-    pub request: RequestHead,
+    /// What was asked, and what an HTTP response's head says.
+    pub content: Content,
     /// When the request's first bytes passed.
     pub first: Mark,
     /// When its last bytes passed.
@@ -38,10 +37,8 @@ pub struct Exchange {
     pub request_bytes: Option<u64>,
     /// When the response's first bytes passed.
     pub response_first: Option<Mark>,
-    /// The response's head.
-    pub response: Option<ResponseHead>,
-    /// How and when it ended.
-    pub end: Option<(Mark, End)>,
+    /// When and how it ended.
+    pub end: Option<(Mark, Outcome)>,
     /// How long the connection took to be made, on the first call over it.
     pub connect_ns: Option<u64>,
     /// The distance to wall time when it began.
@@ -75,7 +72,7 @@ impl Exchange {
 /// bytes, and the server was done before the client had read the last of them.
 pub fn reconcile(client: &mut Exchange, server: &mut Exchange) {
     client.begun_by_ns = Some(server.start_ns());
-    if matches!(client.end, Some((_, End::Complete { .. } | End::Closed { .. } | End::Upgraded))) {
+    if client.end.as_ref().is_some_and(|(_, outcome)| outcome.is_whole()) {
         server.over_by_ns = Some(client.end_ns());
     }
 }
@@ -152,7 +149,7 @@ impl Exchanges {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wirespan_protocols::http1::{Connection, Direction, Event};
+    use wirespan_protocols::http1::{Connection, Direction, End, Event};
 
     fn exchange(role: Role) -> Exchange {
         let (mut connection, mut heads) = (Connection::new(true), Vec::new());
@@ -167,12 +164,11 @@ mod tests {
             role,
             resource: Arc::new(Resource { attributes: Vec::new() }),
             socket: None,
-            request: heads.remove(0),
+            content: Content::Http { request: heads.remove(0), response: None },
             first: Mark::default(),
             request_last: None,
             request_bytes: None,
             response_first: None,
-            response: None,
             end: None,
             connect_ns: None,
             wall: WallClock::at_distance(0),
@@ -208,7 +204,7 @@ mod tests {
             let mut exchanges = Exchanges::default();
             let mut enter = |role, at_ns, end_ns| {
                 let mark = |at_ns| Mark { at_ns, ..Mark::default() };
-                let end = Some((mark(end_ns), End::Complete { body_bytes: 0 }));
+                let end = Some((mark(end_ns), Outcome::Http(End::Complete { body_bytes: 0 })));
                 let wall = WallClock::at_distance(at_ns);
                 let exchange = Exchange { first: mark(at_ns), end, wall, ..exchange(role) };
                 exchanges.enter((at_ns, 0), exchange).unwrap()

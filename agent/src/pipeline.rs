@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use opentelemetry_semantic_conventions::attribute::SERVICE_NAME;
 use rustc_hash::{FxHashMap, FxHashSet};
-use wirespan_protocols::http1::{self, End, Skip};
+use wirespan_protocols::sql;
 
 use crate::books::{AgentBooks, Status};
 use crate::call::{
@@ -24,13 +24,15 @@ use crate::call::{
 };
 use crate::capture::{Capture, Gone, Operation, Record, Socket};
 use crate::clock::{self, WallClock};
-use crate::connection::{Announced, Connection, Connections, Fate, Mark, Message};
+use crate::connection::{
+    Announced, Connection, Connections, Content, Fate, Mark, Message, Outcome, Step,
+};
 use crate::correlation::Engine;
 use crate::exchange::{Exchange, Exchanges};
 use crate::export::ExportHandle;
 use crate::route::Routes;
 use crate::selection::{Change, Selection};
-use crate::span::{Span, http};
+use crate::span::{self, Span};
 use begun::Begun;
 
 /// How often the reader comes round while there is traffic. Operations wake nobody.
@@ -43,8 +45,6 @@ const DRAIN_LIMIT: usize = 8192;
 const WALL_SAMPLE_NS: u64 = 1_000_000_000;
 /// How often connections are looked at for silence.
 const HOUSEKEEPING_NS: u64 = 100_000_000;
-/// Silence that ends what only silence can end (a body whose framing was lost).
-const QUIET_NS: u64 = 500_000_000;
 /// Connections held. Beyond, a new one is not followed, and its operations count as not understood.
 const MAX_CONNECTIONS: usize = 65_536;
 
@@ -350,7 +350,7 @@ impl Stages {
         }
         for message in messages {
             match message {
-                Message::Http(event) => self.http(cookie, event),
+                Message::Call { exchange, step } => self.call(cookie, exchange, step),
                 Message::Opaque => self.opaque(cookie),
                 Message::Unread { at_ns } => self.unread(cookie, at_ns),
             }
@@ -367,8 +367,9 @@ impl Stages {
     }
 
     /// A request may have come that nobody could read: it would be in flight unseen.
-    fn unread(&mut self, cookie: u64, at_ns: u64) {
+    fn unread(&mut self, cookie: u64, at_ns: Option<u64>) {
         let Some(connection) = self.connections.get(cookie) else { return };
+        let at_ns = at_ns.unwrap_or(connection.last_ns);
         let process = connection.process;
         if connection.role != Some(Role::Server) && !self.is_inbound(connection) {
             return;
@@ -391,72 +392,67 @@ impl Stages {
         connection.socket.as_ref().is_none_or(|socket| is_inbound(socket, listening))
     }
 
-    fn http(&mut self, cookie: u64, event: http1::Event<Mark>) {
-        match event {
-            http1::Event::Request { exchange, offset, first, head } => {
-                self.request(cookie, exchange, offset, first, head);
+    fn call(&mut self, cookie: u64, exchange: u64, step: Step) {
+        let place = (cookie, exchange);
+        match step {
+            Step::Begun { offset, first, content } => {
+                self.begun(cookie, exchange, offset, first, content);
             }
-            http1::Event::RequestEnd { exchange, last, body_bytes, exact } => {
-                if let Some(exchange) = self.exchanges.at((cookie, exchange)) {
+            Step::RequestEnd { last, content_bytes } => {
+                if let Some(exchange) = self.exchanges.at(place) {
                     exchange.request_last = Some(last);
-                    exchange.request_bytes = exact.then_some(body_bytes);
+                    exchange.request_bytes = content_bytes;
                 }
             }
-            http1::Event::Response { exchange, first, head } => {
-                if let Some(exchange) = self.exchanges.at((cookie, exchange)) {
+            Step::Response { first, head } => {
+                if let Some(exchange) = self.exchanges.at(place) {
                     exchange.response_first = Some(first);
-                    exchange.response = Some(head);
+                    if let Content::Http { response, .. } = &mut exchange.content {
+                        *response = head;
+                    }
                 }
             }
-            http1::Event::End { exchange, last, end } => self.ended(cookie, exchange, last, end),
-            http1::Event::Abandoned { exchange, .. } => {
-                let Some((id, exchange)) = self.exchanges.ends((cookie, exchange)) else { return };
+            Step::Over { last, outcome } => self.ended(cookie, exchange, last, outcome),
+            Step::Abandoned => {
+                let Some((id, exchange)) = self.exchanges.ends(place) else { return };
                 self.engine.abandoned(id, exchange.first.at_ns);
                 self.given_up(id);
             }
-            // The parser's own counters have them; but a request may have been among them.
-            http1::Event::Skipped {
-                direction: http1::Direction::Requests,
-                reason: Skip::Resync | Skip::NotHttp | Skip::HeldTooLong,
-                ..
-            } => {
-                if let Some(connection) = self.connections.get(cookie) {
-                    self.unread(cookie, connection.last_ns);
-                }
-            }
-            http1::Event::Skipped { .. } => {}
         }
     }
 
-    fn request(
-        &mut self,
-        cookie: u64,
-        exchange: u64,
-        offset: u64,
-        first: Mark,
-        head: http1::RequestHead,
-    ) {
+    fn begun(&mut self, cookie: u64, exchange: u64, offset: u64, first: Mark, content: Content) {
         let Some(connection) = self.connections.get_mut(cookie) else { return };
         let (process, Some(role)) = (connection.process, connection.role) else { return };
         let Some(traced) = self.selection.get(process) else { return };
         let books = self.books.entry(process).or_default();
-        if http::is_telemetry(&head) {
-            books.telemetry_exchanges += 1;
-            return;
-        }
-        let remote =
-            head.traceparent.map(|parent| RemoteParent { parent, state: head.tracestate.clone() });
+        let remote = match &content {
+            Content::Http { request, .. } => {
+                if span::http::is_telemetry(request) {
+                    books.telemetry_exchanges += 1;
+                    return;
+                }
+                let state = request.tracestate.clone();
+                request.traceparent.map(|parent| RemoteParent { parent, state })
+            }
+            Content::Redis(_) => None,
+            Content::Postgres { query, .. } => {
+                let text = query.text.as_deref().unwrap_or_default();
+                let parent = sql::traceparent_in_comment(text);
+                parent.map(|parent| RemoteParent { parent, state: None })
+            }
+        };
+        let incidental = content.is_incidental();
         let call = Exchange {
             process,
             role,
             resource: Arc::clone(&traced.resource),
             socket: connection.socket.clone(),
-            request: head,
+            content,
             first,
             request_last: None,
             request_bytes: None,
             response_first: None,
-            response: None,
             end: None,
             connect_ns: connection.connect_ns.take(),
             wall: self.wall,
@@ -474,28 +470,36 @@ impl Stages {
             at_ns: first.at_ns,
             offset,
             remote,
+            incidental,
         });
     }
 
-    fn ended(&mut self, cookie: u64, exchange: u64, last: Mark, end: End) {
+    fn ended(&mut self, cookie: u64, exchange: u64, last: Mark, outcome: Outcome) {
         let Some((id, exchange)) = self.exchanges.ends((cookie, exchange)) else { return };
-        exchange.end = Some((last, end));
         let (process, role) = (exchange.process, exchange.role);
-        let over = CallEnded { id, at_ns: last.at_ns };
-        match (role, end) {
-            (Role::Server, End::Reset { .. } | End::NoResponse { .. } | End::Truncated { .. }) => {
-                self.engine.broken_off(over);
-            }
-            _ => self.engine.ended(over),
+        let broken = outcome.broken().is_some();
+        let upgrade = outcome.is_upgrade();
+        if role == Role::Client && outcome.is_silent(&exchange.content) {
+            self.engine.silent(id, exchange.first.at_ns);
+            self.exchanges.remove(id);
+            self.books.entry(process).or_default().calls_silent += 1;
+            return;
         }
-        if role == Role::Server && end == End::Upgraded {
+        exchange.end = Some((last, outcome));
+        let over = CallEnded { id, at_ns: last.at_ns };
+        if role == Role::Server && broken {
+            self.engine.broken_off(over);
+        } else {
+            self.engine.ended(over);
+        }
+        if role == Role::Server && upgrade {
             self.engine.opaque_inbound(process, SocketId(cookie), true, last.at_ns);
         }
     }
 
     fn housekeep(&mut self, now: u64, capture: &mut Capture) {
         for cookie in self.connections.cookies() {
-            self.with_connection(cookie, |connection, out| connection.tick(now, QUIET_NS, out));
+            self.with_connection(cookie, |connection, out| connection.tick(now, out));
             let Some(connection) = self.connections.get(cookie) else { continue };
             let fate = connection.fate(now, self.connections.are_crowded());
             let gone = self.selection.get(connection.process).is_none_or(|traced| {
@@ -573,12 +577,13 @@ impl Stages {
             ParentStatus::Withheld(_) => books.parents_withheld += 1,
         }
         self.spans += 1;
-        self.batch.push(http::span(&exchange, &route, placement));
+        self.batch.push(span::of(&exchange, &route, placement));
     }
 
     /// The low-cardinality form of the path; empty where there is none.
     fn route(&mut self, exchange: &Exchange) -> Arc<str> {
-        let path = &exchange.request.target;
+        let Content::Http { request, response } = &exchange.content else { return Arc::from("") };
+        let path = &request.target;
         if !path.starts_with('/') {
             return Arc::from("");
         }
@@ -589,7 +594,7 @@ impl Stages {
             self.routes.insert(service.to_owned(), routes);
         }
         let Some(routes) = self.routes.get_mut(service) else { return Arc::from("") };
-        match exchange.response.as_ref().map(|response| response.status) {
+        match response.as_ref().map(|response| response.status) {
             // What scanners ask for is no route of the service's.
             Some(404 | 405) => routes.known(path),
             _ => routes.route(path),

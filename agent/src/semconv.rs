@@ -45,3 +45,12 @@ pub const ON_CPU_TIME_NS: &str = "wirespan.kernel.on_cpu_time_ns";
 /// `true`: the response's end was not seen but inferred from silence or from the next request, because its
 /// framing was not captured. The span's end is the last byte that was seen.
 pub const END_INFERRED: &str = "wirespan.end_inferred";
+
+/// `true`: a Redis command was answered with nothing (a key that isn't there, a wait that was in vain).
+pub const REDIS_NIL: &str = "wirespan.redis.nil";
+
+/// `true`: a Redis command was sent within `MULTI`, and is run by `EXEC`. Its own span is its being queued.
+pub const REDIS_QUEUED: &str = "wirespan.redis.queued";
+
+/// Rows that a statement inserted, changed, deleted or copied: an integer.
+pub const AFFECTED_ROWS: &str = "wirespan.db.affected_rows";

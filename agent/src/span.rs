@@ -2,12 +2,30 @@
 //!
 //! Wire-neutral: no OTLP type and no clock. Times are Unix nanoseconds.
 
+mod common;
 pub mod http;
+mod postgres;
+mod redis;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 pub use wirespan_protocols::w3c::{SpanId, TraceId};
+
+use crate::call::Placement;
+use crate::connection::Content;
+use crate::exchange::Exchange;
+
+/// The span of a finished, placed exchange. `route`: of HTTP the low-cardinality form of its path, or empty.
+pub fn of(exchange: &Exchange, route: &str, placement: Placement) -> Span {
+    match &exchange.content {
+        Content::Http { request, response } => {
+            http::span(exchange, request, response.as_ref(), route, placement)
+        }
+        Content::Redis(command) => redis::span(exchange, command, placement),
+        Content::Postgres { query, session } => postgres::span(exchange, query, session, placement),
+    }
+}
 
 /// OpenTelemetry's span kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -39,7 +39,7 @@ pub enum EndError {
 pub enum Abandon {
     /// Bytes were lost that may have held a message's beginning.
     Gap,
-    /// A stream is not, or no longer, HTTP/1.x that can be framed.
+    /// A stream is not, or no longer, one that can be framed.
     Broken,
     /// Requests were pipelined where the pairing had already been uncertain.
     Pipelined,
@@ -58,8 +58,8 @@ pub enum Skip {
     Resync,
     /// A response, or part of one, without a request that it could be paired with.
     UnpairedResponse,
-    /// Not HTTP/1.x, a broken message, or one that ended before its head did.
-    NotHttp,
+    /// Not of the protocol, a broken message, or one that ended before its head did.
+    Broken,
     /// They followed an upgrade or CONNECT.
     AfterUpgrade,
     /// Held for the other direction's records, which did not come.

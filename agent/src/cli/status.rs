@@ -83,11 +83,13 @@ fn render(status: &Status, text: &mut String) -> std::fmt::Result {
         + calls.withheld_lost;
     writeln!(
         text,
-        "calls     begun {} = certain {} + root {} + withheld {withheld} + abandoned {} + evicted {} \
+        "calls     begun {} = certain {} + root {} + withheld {withheld} + silent {} \
+         + abandoned {} + evicted {} \
          + open {} + undecided {}",
         calls.started,
         calls.certain,
         calls.root,
+        calls.silent,
         calls.abandoned,
         calls.evicted,
         calls.open,

@@ -72,10 +72,12 @@ impl Session {
         let (ended, abandoned) = (&mut self.ended, &mut self.abandoned);
         let unread = &mut self.unread;
         work(&mut self.connection, &mut |message| match message {
-            Message::Http(http1::Event::Request { .. }) => *begun += 1,
-            Message::Http(http1::Event::Response { head, .. }) => answered.push(head.status),
-            Message::Http(http1::Event::End { .. }) => *ended += 1,
-            Message::Http(http1::Event::Abandoned { .. }) => *abandoned += 1,
+            Message::Call { step: Step::Begun { .. }, .. } => *begun += 1,
+            Message::Call { step: Step::Response { head, .. }, .. } => {
+                answered.extend(head.map(|head| head.status));
+            }
+            Message::Call { step: Step::Over { .. }, .. } => *ended += 1,
+            Message::Call { step: Step::Abandoned, .. } => *abandoned += 1,
             Message::Unread { .. } => *unread += 1,
             _ => {}
         });
@@ -133,7 +135,7 @@ impl Session {
     fn wait(&mut self, ns: u64) {
         self.at_ns += ns;
         let now = self.at_ns;
-        self.hear(|connection, out| connection.tick(now, u64::MAX, out));
+        self.hear(|connection, out| connection.tick(now, out));
     }
 
     fn balanced(&self) {

@@ -11,6 +11,8 @@ pub struct Books {
     pub ended: u64,
     /// Calls that were given up before they were placed.
     pub abandoned: u64,
+    /// Calls that ended without a span to place.
+    pub silent: u64,
     /// Calls dropped before they were placed, because a cap was reached.
     pub evicted: u64,
     /// Of the abandoned and evicted, those whose end had been told.
@@ -68,7 +70,8 @@ impl Books {
     /// what ended is waiting, placed or given up after its end.
     #[must_use]
     pub fn balanced(&self) -> bool {
-        self.started == self.open + self.waiting + self.abandoned + self.evicted + self.placed()
+        let gone = self.abandoned + self.silent + self.evicted;
+        self.started == self.open + self.waiting + gone + self.placed()
             && self.ended == self.waiting + self.placed() + self.dropped_after_end
     }
 

@@ -17,7 +17,8 @@ impl Engine {
             self.decide(id, verdict, at);
             return;
         }
-        let suspect = process.looks_ambient(question);
+        let incidental = self.calls.get(&id).is_some_and(|call| call.incidental);
+        let suspect = !incidental && process.looks_ambient(question);
         let only_client = suspect && !process.serves();
         process.suspects += u32::from(suspect);
         let due = question.at.saturating_add(self.config.look_ahead_ns).max(at);
@@ -40,10 +41,12 @@ impl Engine {
             return;
         };
         let judgement = process.single_in_flight(question);
-        if judgement.ambient {
+        let incidental = self.calls.get(&id).is_some_and(|call| call.incidental);
+        if judgement.ambient && !incidental {
             process.is_ambient();
         }
         let verdict = match judgement.verdict {
+            Verdict::Parent(_) if incidental => Verdict::Withheld(Withheld::Ambient),
             Verdict::Parent(_) if !heard => Verdict::Withheld(Withheld::Lost),
             verdict => verdict,
         };

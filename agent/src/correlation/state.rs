@@ -50,6 +50,8 @@ pub(super) struct Call {
     pub(super) held: bool,
     /// It seemed to be made with nothing in flight.
     pub(super) suspect: bool,
+    /// See [`crate::call::CallStarted::incidental`].
+    pub(super) incidental: bool,
     /// Calls with this parent that are not placed yet.
     pub(super) dependents: u32,
     /// Calls with this parent that are placed.

@@ -47,6 +47,7 @@ fn call(id: u64, process: u64, role: Role, at_us: u64) -> Told {
         at_ns: at_us * 1_000,
         offset: id << 8,
         remote: None,
+        incidental: false,
     })
 }
 

@@ -106,7 +106,7 @@ impl<M: Clone> Connection<M> {
     fn request_begun(&mut self, head: Head<M, head::Request>, mark: &M, out: &mut Out<'_, M>) {
         let Head { offset, first, bytes, parsed, complete } = head;
         let Some(request) = parsed else {
-            self.skip(Direction::Requests, bytes, Skip::NotHttp, out);
+            self.skip(Direction::Requests, bytes, Skip::Broken, out);
             return self.desync(Abandon::Broken, Skip::Resync, out);
         };
         // A client that doesn't pipeline has had all of the response before.
@@ -224,7 +224,7 @@ impl<M: Clone> Connection<M> {
         if error.is_none() {
             self.finish_lost_request(out);
         }
-        self.reset(Direction::Requests, State::Ended, Skip::Resync, Skip::NotHttp, out);
+        self.reset(Direction::Requests, State::Ended, Skip::Resync, Skip::Broken, out);
         self.pop_ended(out);
         if matches!(self.responses.state, State::Ended) {
             self.end_unanswered(self.responses.ended.flatten(), mark, out);

@@ -101,7 +101,7 @@ impl<M: Clone> Connection<M> {
     fn response_begun(&mut self, head: Head<M, head::Response>, mark: &M, out: &mut Out<'_, M>) {
         let Head { first, bytes, parsed, complete, .. } = head;
         let Some(response) = parsed else {
-            self.skip(Direction::Responses, bytes, Skip::NotHttp, out);
+            self.skip(Direction::Responses, bytes, Skip::Broken, out);
             return self.desync_response(Abandon::Broken, out);
         };
         self.responses.count_message(bytes);
@@ -208,7 +208,7 @@ impl<M: Clone> Connection<M> {
     fn response_cut_off(&mut self, gather: Gather<M>, out: &mut Out<'_, M>) -> bool {
         let Head { first, bytes, parsed, .. } = gather.cut(Direction::Responses, head::response);
         let Some(response) = parsed else {
-            self.skip(Direction::Responses, bytes, Skip::NotHttp, out);
+            self.skip(Direction::Responses, bytes, Skip::Broken, out);
             return false;
         };
         self.responses.count_message(bytes);

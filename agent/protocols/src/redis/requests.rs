@@ -103,7 +103,7 @@ impl<M: Clone> Connection<M> {
                 self.lose_requests(out);
             }
             Progress::Broken => {
-                self.skip(Direction::Requests, parser.bytes, Skip::NotHttp, out);
+                self.skip(Direction::Requests, parser.bytes, Skip::Broken, out);
                 self.desync(Abandon::Broken, out);
             }
         }

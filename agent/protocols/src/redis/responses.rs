@@ -111,7 +111,7 @@ impl<M: Clone> Connection<M> {
                 self.lose_responses(out);
             }
             Progress::Broken => {
-                self.skip(Direction::Responses, parser.bytes, Skip::NotHttp, out);
+                self.skip(Direction::Responses, parser.bytes, Skip::Broken, out);
                 self.desync(Abandon::Broken, out);
             }
         }

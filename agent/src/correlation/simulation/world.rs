@@ -233,6 +233,7 @@ impl Run<'_> {
                 parent: TraceParent { trace_id, span_id, flags: 1 },
                 state: None,
             }),
+            incidental: false,
         };
         let mut at = start + self.between(20 * US, 300 * US);
         let calls = self.between(2, 5) as u32;
@@ -338,6 +339,7 @@ impl Run<'_> {
             at_ns: stamp,
             offset: connection.offset,
             remote: None,
+            incidental: false,
         };
         self.tell_call(call, end, parent);
         end
@@ -363,6 +365,7 @@ impl Run<'_> {
             at_ns: sent,
             offset: 0,
             remote: None,
+            incidental: false,
         };
         self.tell_call(call, end, parent);
         end

@@ -92,7 +92,7 @@ macro_rules! captures {
             let pairs = exchanges(&whole.events);
             assert!(pairs.iter().all(|pair| pair.id() == pair.response_id() || pair.id().is_none()));
             assert!(pairs.iter().all(|pair| pair.response_id().is_some()));
-            for reason in [Skip::Resync, Skip::UnpairedResponse, Skip::NotHttp, Skip::HeldTooLong] {
+            for reason in [Skip::Resync, Skip::UnpairedResponse, Skip::Broken, Skip::HeldTooLong] {
                 assert_eq!(whole.skipped(reason), 0, "{reason:?}");
             }
         })*

@@ -86,7 +86,7 @@ macro_rules! whole {
             assert_eq!(whole.facts(), $facts as &[Fact]);
             assert_eq!(whole.pushes(), $pushes as &[(PushKind, Option<&str>)]);
             exchanges(&whole.events).iter().for_each(|it| it.assert_paired_right(&String::new));
-            for reason in [Skip::Resync, Skip::UnpairedResponse, Skip::NotHttp, Skip::HeldTooLong] {
+            for reason in [Skip::Resync, Skip::UnpairedResponse, Skip::Broken, Skip::HeldTooLong] {
                 assert_eq!(whole.skipped(reason), 0, "{reason:?}");
             }
             for secret in ["secret", "sixsix", "nine", "xxx", "yyy", "field"] {

@@ -119,7 +119,7 @@ fn lines_without_end_are_broken_at_their_cap() {
         run.requests("aa");
     }
     assert_eq!(run.told(), [""; 0]);
-    assert!(run.skipped(Skip::NotHttp) > 0);
+    assert!(run.skipped(Skip::Broken) > 0);
 }
 
 #[test]

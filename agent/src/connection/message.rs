@@ -1,0 +1,225 @@
+//! What a connection tells of its calls: the same steps for every protocol, and what each protocol's calls
+//! carry.
+//!
+//! A further protocol adds a variant to [`Content`] and to [`Outcome`], a parser beside this file, and a
+//! span beside the others.
+
+use std::sync::Arc;
+
+use wirespan_protocols::exchange::EndError;
+use wirespan_protocols::{http1, postgres, redis};
+
+use super::Mark;
+
+/// What a parser told.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "handled at once, never stored: a box would be an allocation a message"
+)]
+pub enum Message {
+    /// A call went on.
+    Call {
+        /// Its ordinal on the connection.
+        exchange: u64,
+        /// How.
+        step: Step,
+    },
+    /// The connection carries what can't be read; from here on nothing of it is.
+    Opaque,
+    /// Something was received that could not be read: of an inbound connection it may be a request.
+    Unread {
+        /// When, CLOCK_MONOTONIC; `None`: when something last happened on the connection.
+        at_ns: Option<u64>,
+    },
+}
+
+/// A step of a call. The first is `Begun`, the last `Over` or `Abandoned`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// What it asks for is known.
+    Begun {
+        /// Where its first byte lies in its direction's stream.
+        offset: u64,
+        /// When that byte passed.
+        first: Mark,
+        /// What it asks for.
+        content: Content,
+    },
+    /// The request's last byte passed.
+    RequestEnd {
+        /// When.
+        last: Mark,
+        /// Bytes of its content, where the protocol has a content and its framing was seen to the end.
+        content_bytes: Option<u64>,
+    },
+    /// The response began.
+    Response {
+        /// When its first byte passed.
+        first: Mark,
+        /// What an HTTP response's head says.
+        head: Option<http1::ResponseHead>,
+    },
+    /// It is over.
+    Over {
+        /// When its last byte passed.
+        last: Mark,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// It will never be known in full.
+    Abandoned,
+}
+
+/// What a call asks for.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "most calls are HTTP: a box would be one more each")]
+pub enum Content {
+    /// HTTP/1.x.
+    Http {
+        /// The request's head.
+        request: http1::RequestHead,
+        /// The response's.
+        response: Option<http1::ResponseHead>,
+    },
+    /// Redis.
+    Redis(Box<redis::Command>),
+    /// PostgreSQL.
+    Postgres {
+        /// The statement.
+        query: Box<postgres::Query>,
+        /// The session that it runs in.
+        session: Arc<PostgresSession>,
+    },
+}
+
+/// Who uses a PostgreSQL connection, and for which database.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PostgresSession {
+    /// The role.
+    pub user: Option<Box<str>>,
+    /// The database.
+    pub database: Option<Box<str>>,
+}
+
+/// How a call ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// HTTP/1.x.
+    Http(http1::End),
+    /// Redis.
+    Redis {
+        /// How.
+        end: redis::End,
+        /// The database that it ran in, where that is known.
+        database: Option<u32>,
+    },
+    /// PostgreSQL.
+    Postgres(postgres::End),
+}
+
+/// How a connection's end cut a call short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// It was reset.
+    Reset,
+    /// The kernel gave it up.
+    TimedOut,
+    /// It was closed before there was a response.
+    NoResponse,
+    /// It was closed within the response.
+    Truncated,
+}
+
+impl From<EndError> for Broken {
+    fn from(error: EndError) -> Self {
+        match error {
+            EndError::Reset => Self::Reset,
+            EndError::Timeout => Self::TimedOut,
+        }
+    }
+}
+
+impl Content {
+    /// A client library's own doing: setting up a session, asking whether a connection is alive, waiting for
+    /// work. It proves nothing about who asked for it.
+    pub fn is_incidental(&self) -> bool {
+        match self {
+            Self::Http { .. } => false,
+            Self::Redis(command) => super::redis::is_incidental(command),
+            Self::Postgres { query, .. } => super::postgres::is_incidental(query),
+        }
+    }
+}
+
+impl Outcome {
+    /// No span comes of a call that ended so: a worker asked for work and there was none, a connection was
+    /// found alive, or the server passed the statement over.
+    pub fn is_silent(&self, content: &Content) -> bool {
+        match (self, content) {
+            (Self::Redis { end, .. }, Content::Redis(command)) => {
+                super::redis::is_silent(command, end)
+            }
+            (Self::Postgres(postgres::End::NotExecuted), _) => true,
+            _ => false,
+        }
+    }
+
+    /// How the connection's end cut the call short, if it did.
+    pub fn broken(&self) -> Option<Broken> {
+        match self {
+            Self::Http(http1::End::Reset { error, .. })
+            | Self::Redis { end: redis::End::Reset { error, .. }, .. }
+            | Self::Postgres(postgres::End::Closed { error: Some(error), .. }) => {
+                Some((*error).into())
+            }
+            Self::Http(http1::End::NoResponse { error })
+            | Self::Redis { end: redis::End::NoResponse { error }, .. } => {
+                Some(error.map_or(Broken::NoResponse, Broken::from))
+            }
+            Self::Http(http1::End::Truncated { .. })
+            | Self::Redis { end: redis::End::Truncated { .. }, .. }
+            | Self::Postgres(postgres::End::Closed { answered: true, error: None }) => {
+                Some(Broken::Truncated)
+            }
+            Self::Postgres(postgres::End::Closed { answered: false, error: None }) => {
+                Some(Broken::NoResponse)
+            }
+            Self::Http(
+                http1::End::Complete { .. }
+                | http1::End::Inferred { .. }
+                | http1::End::Upgraded
+                | http1::End::Closed { .. },
+            )
+            | Self::Redis {
+                end: redis::End::Complete { .. } | redis::End::Inferred { .. } | redis::End::NoReply,
+                ..
+            }
+            | Self::Postgres(
+                postgres::End::Complete(_)
+                | postgres::End::Inferred(_)
+                | postgres::End::NotExecuted,
+            ) => None,
+        }
+    }
+
+    /// The response's end was not seen but inferred.
+    pub fn is_inferred(&self) -> bool {
+        matches!(
+            self,
+            Self::Http(http1::End::Inferred { .. })
+                | Self::Redis { end: redis::End::Inferred { .. }, .. }
+                | Self::Postgres(postgres::End::Inferred(_))
+        )
+    }
+
+    /// The response's last byte was seen.
+    pub fn is_whole(&self) -> bool {
+        self.broken().is_none() && !self.is_inferred()
+    }
+
+    /// What follows on the connection is something else.
+    pub fn is_upgrade(&self) -> bool {
+        matches!(self, Self::Http(http1::End::Upgraded))
+    }
+}

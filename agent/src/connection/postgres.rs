@@ -1,0 +1,133 @@
+//! PostgreSQL on a connection.
+
+use std::sync::Arc;
+
+use wirespan_protocols::exchange::{Counters, Direction, EndError, Skip};
+use wirespan_protocols::postgres::{Connection, Event, Fact, Query, QueryKind};
+use wirespan_protocols::sql;
+
+use super::Mark;
+use super::message::{Content, Message, Outcome, PostgresSession, Step};
+use super::parser::{self, Out};
+
+/// Longer than a server needs to begin an answer, as a rule: see `wirespan_protocols::postgres` on how
+/// pairing begins anew.
+const QUIET_NS: u64 = 1_000_000_000;
+
+pub(super) struct Parser {
+    connection: Connection<Mark>,
+    session: Arc<PostgresSession>,
+}
+
+impl Parser {
+    pub(super) fn new(from_start: bool) -> Self {
+        Self { connection: Connection::new(from_start), session: Arc::default() }
+    }
+}
+
+/// What drivers and pools send by themselves: settings, prepared statements' housekeeping, a question
+/// whether the connection is alive.
+pub(super) fn is_incidental(query: &Query) -> bool {
+    if query.kind == QueryKind::Prepare {
+        return true;
+    }
+    let Some(text) = &query.text else { return false };
+    if text.trim().trim_end_matches(';').is_empty() || is_ping(text) {
+        return true;
+    }
+    let summary = sql::summary(text, query.cut).text;
+    let operation = summary.split(' ').next().unwrap_or_default();
+    matches!(operation, "SET" | "SHOW" | "RESET" | "DISCARD" | "DEALLOCATE" | "LISTEN" | "UNLISTEN")
+        || matches!(summary.as_str(), "SELECT version" | "SELECT pg_catalog.version")
+}
+
+/// `SELECT 1` and the like.
+fn is_ping(text: &str) -> bool {
+    let mut words = text.split_ascii_whitespace();
+    words.next().is_some_and(|word| word.eq_ignore_ascii_case("select"))
+        && words.next().is_some_and(|word| {
+            let number = word.trim_end_matches(';');
+            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+        })
+        && words.next().is_none()
+}
+
+impl parser::Parser for Parser {
+    fn on_bytes(
+        &mut self,
+        direction: Direction,
+        offset: u64,
+        bytes: &[u8],
+        missing: u64,
+        mark: &Mark,
+        out: &mut Out<'_>,
+    ) {
+        let Self { connection, session } = self;
+        let mut tell = |event| tell(event, session, out);
+        connection.on_bytes(direction, offset, bytes, missing, mark, &mut tell);
+    }
+
+    fn on_gap(&mut self, direction: Direction, out: &mut Out<'_>) {
+        let Self { connection, session } = self;
+        connection.on_gap(direction, &mut |event| tell(event, session, out));
+    }
+
+    fn on_end(
+        &mut self,
+        direction: Direction,
+        error: Option<EndError>,
+        mark: &Mark,
+        out: &mut Out<'_>,
+    ) {
+        let Self { connection, session } = self;
+        connection.on_end(direction, error, mark, &mut |event| tell(event, session, out));
+    }
+
+    fn on_idle(&mut self, out: &mut Out<'_>) {
+        let Self { connection, session } = self;
+        connection.on_idle(&mut |event| tell(event, session, out));
+    }
+
+    fn quiet_ns(&self) -> u64 {
+        QUIET_NS
+    }
+
+    fn counters(&self, direction: Direction) -> Counters {
+        self.connection.counters(direction)
+    }
+
+    fn open_exchanges(&self) -> usize {
+        self.connection.open_exchanges()
+    }
+}
+
+fn tell(event: Event<Mark>, session: &mut Arc<PostgresSession>, out: &mut Out<'_>) {
+    let (exchange, step) = match event {
+        Event::Request { exchange, offset, first, query } => {
+            let session = Arc::clone(session);
+            let content = Content::Postgres { query: Box::new(query), session };
+            (exchange, Step::Begun { offset, first, content })
+        }
+        Event::RequestEnd { exchange, last, .. } => {
+            (exchange, Step::RequestEnd { last, content_bytes: None })
+        }
+        Event::Response { exchange, first } => (exchange, Step::Response { first, head: None }),
+        Event::End { exchange, last, end } => {
+            (exchange, Step::Over { last, outcome: Outcome::Postgres(end) })
+        }
+        Event::Abandoned { exchange, .. } => (exchange, Step::Abandoned),
+        Event::Session { fact: Fact::Startup { user, database, .. }, .. } => {
+            let database = database.or_else(|| user.clone());
+            *session = Arc::new(PostgresSession { user, database });
+            return;
+        }
+        Event::Session { fact: Fact::Opaque(_), .. } => return out(Message::Opaque),
+        Event::Skipped {
+            direction: Direction::Requests,
+            reason: Skip::Resync | Skip::Broken | Skip::HeldTooLong,
+            ..
+        } => return out(Message::Unread { at_ns: None }),
+        Event::Session { .. } | Event::Skipped { .. } => return,
+    };
+    out(Message::Call { exchange, step });
+}

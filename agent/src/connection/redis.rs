@@ -1,0 +1,148 @@
+//! Redis on a connection.
+
+use wirespan_protocols::exchange::{Counters, Direction, EndError, Skip};
+use wirespan_protocols::redis::{Command, Connection, End, Event, Fact, Reply};
+
+use super::Mark;
+use super::message::{Content, Message, Outcome, Step};
+use super::parser::{self, Out};
+
+/// Longer than a command takes that doesn't block: pairing begins anew where two such silences enclose as
+/// many replies as commands.
+const QUIET_NS: u64 = 1_000_000_000;
+
+pub(super) struct Parser {
+    connection: Connection<Mark>,
+    /// The selected database, where it is known.
+    database: Option<u32>,
+}
+
+impl Parser {
+    pub(super) fn new(from_start: bool) -> Self {
+        Self { connection: Connection::new(from_start), database: from_start.then_some(0) }
+    }
+}
+
+/// What client libraries do by themselves, and what waits for work.
+pub(super) fn is_incidental(command: &Command) -> bool {
+    let mut words = command.name.split(' ');
+    command.blocking
+        || command.poll
+        || matches!(
+            words.next(),
+            Some(
+                "AUTH"
+                    | "CLIENT"
+                    | "CLUSTER"
+                    | "COMMAND"
+                    | "CONFIG"
+                    | "ECHO"
+                    | "HELLO"
+                    | "INFO"
+                    | "PING"
+                    | "PSUBSCRIBE"
+                    | "PUNSUBSCRIBE"
+                    | "QUIT"
+                    | "READONLY"
+                    | "READWRITE"
+                    | "RESET"
+                    | "ROLE"
+                    | "SELECT"
+                    | "SENTINEL"
+                    | "SSUBSCRIBE"
+                    | "SUBSCRIBE"
+                    | "SUNSUBSCRIBE"
+                    | "UNSUBSCRIBE"
+            )
+        )
+}
+
+/// An idle worker's poll, or a connection found alive.
+pub(super) fn is_silent(command: &Command, end: &End) -> bool {
+    let (End::Complete { reply, .. } | End::Inferred { reply: Some(reply), .. }) = end else {
+        return false;
+    };
+    match reply {
+        Reply::Nil | Reply::Array { items: 0 } | Reply::Map { entries: 0 } => command.poll,
+        Reply::Error { .. } | Reply::Queued => false,
+        _ => command.name == "PING",
+    }
+}
+
+impl parser::Parser for Parser {
+    fn on_bytes(
+        &mut self,
+        direction: Direction,
+        offset: u64,
+        bytes: &[u8],
+        missing: u64,
+        mark: &Mark,
+        out: &mut Out<'_>,
+    ) {
+        let Self { connection, database } = self;
+        let mut tell = |event| tell(event, database, out);
+        connection.on_bytes(direction, offset, bytes, missing, mark, &mut tell);
+    }
+
+    fn on_gap(&mut self, direction: Direction, out: &mut Out<'_>) {
+        let Self { connection, database } = self;
+        connection.on_gap(direction, &mut |event| tell(event, database, out));
+    }
+
+    fn on_end(
+        &mut self,
+        direction: Direction,
+        error: Option<EndError>,
+        mark: &Mark,
+        out: &mut Out<'_>,
+    ) {
+        let Self { connection, database } = self;
+        connection.on_end(direction, error, mark, &mut |event| tell(event, database, out));
+    }
+
+    fn on_idle(&mut self, out: &mut Out<'_>) {
+        let Self { connection, database } = self;
+        connection.on_idle(&mut |event| tell(event, database, out));
+    }
+
+    fn quiet_ns(&self) -> u64 {
+        QUIET_NS
+    }
+
+    fn counters(&self, direction: Direction) -> Counters {
+        self.connection.counters(direction)
+    }
+
+    fn open_exchanges(&self) -> usize {
+        self.connection.open_exchanges()
+    }
+}
+
+fn tell(event: Event<Mark>, database: &mut Option<u32>, out: &mut Out<'_>) {
+    let (exchange, step) = match event {
+        Event::Request { exchange, offset, first, request } => {
+            let content = Content::Redis(Box::new(request));
+            (exchange, Step::Begun { offset, first, content })
+        }
+        Event::RequestEnd { exchange, last, .. } => {
+            (exchange, Step::RequestEnd { last, content_bytes: None })
+        }
+        Event::Response { exchange, first } => (exchange, Step::Response { first, head: None }),
+        Event::End { exchange, last, end } => {
+            let outcome = Outcome::Redis { end, database: *database };
+            (exchange, Step::Over { last, outcome })
+        }
+        Event::Abandoned { exchange, .. } => (exchange, Step::Abandoned),
+        Event::Session(Fact::Database(selected)) => {
+            *database = selected;
+            return;
+        }
+        Event::Skipped {
+            direction: Direction::Requests,
+            reason: Skip::Resync | Skip::Broken | Skip::HeldTooLong,
+            ..
+        } => return out(Message::Unread { at_ns: None }),
+        Event::Session(Fact::Protocol(_)) | Event::Push { .. } | Event::Skipped { .. } => return,
+    };
+    out(Message::Call { exchange, step });
+}

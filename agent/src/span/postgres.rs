@@ -1,0 +1,92 @@
+//! PostgreSQL statements as spans: OpenTelemetry's database conventions
+//! (<https://opentelemetry.io/docs/specs/semconv/db/postgresql/>).
+//!
+//! Statements without their literals, never a parameter.
+
+use std::borrow::Cow;
+
+use opentelemetry_semantic_conventions::attribute as key;
+use wirespan_protocols::postgres::{Completion, End, PgError, Query, QueryKind};
+use wirespan_protocols::sql;
+
+use crate::call::Placement;
+use crate::connection::{Outcome, PostgresSession};
+use crate::exchange::Exchange;
+use crate::semconv;
+use crate::span::common::{self, Failure};
+use crate::span::{Attribute, Span};
+
+/// The span of a finished, placed statement.
+pub(super) fn span(
+    exchange: &Exchange,
+    query: &Query,
+    session: &PostgresSession,
+    placement: Placement,
+) -> Span {
+    let completion = match exchange.end.as_ref().map(|(_, outcome)| outcome) {
+        Some(Outcome::Postgres(End::Complete(completion) | End::Inferred(completion))) => {
+            Some(completion)
+        }
+        _ => None,
+    };
+    let mut attributes = Vec::with_capacity(16);
+    let mut add = |attribute| attributes.push(attribute);
+    add(Attribute::new(key::DB_SYSTEM_NAME, "postgresql"));
+    if let Some(database) = &session.database {
+        add(Attribute::new(key::DB_NAMESPACE, database.to_string()));
+    }
+    let summary = query.text.as_deref().map(|text| sql::summary(text, query.cut).text);
+    let summary = summary.filter(|summary| !summary.is_empty());
+    if let Some(summary) = &summary {
+        add(Attribute::new(key::DB_QUERY_SUMMARY, summary.clone()));
+    }
+    if let Some(text) = query.text.as_deref().map(sql::sanitize).filter(|text| !text.is_empty()) {
+        add(Attribute::new(key::DB_QUERY_TEXT, text));
+    }
+    let operation = operation(query, completion);
+    if let Some(operation) = &operation {
+        add(Attribute::new(key::DB_OPERATION_NAME, operation.clone()));
+    }
+    if let Some(completion) = completion {
+        answer(completion, &mut attributes);
+    }
+    common::server(exchange, &mut attributes);
+    common::peer(exchange, &mut attributes);
+    let failure = completion.and_then(|completion| completion.error.as_deref()).map(failure);
+    let failure = failure.or_else(|| common::broken(exchange));
+    let name = summary.or(operation).map_or(Cow::Borrowed("postgresql"), Cow::Owned);
+    common::span(exchange, name, attributes, failure, placement)
+}
+
+/// What was done, where it is one thing.
+fn operation(query: &Query, completion: Option<&Completion>) -> Option<String> {
+    if query.kind == QueryKind::FunctionCall {
+        return Some("CALL".to_owned());
+    }
+    let completion = completion.filter(|completion| completion.statements <= 1)?;
+    completion.tags.first().map(|tag| tag.command.to_string())
+}
+
+fn answer(completion: &Completion, attributes: &mut Vec<Attribute>) {
+    if completion.statements > 1 {
+        attributes
+            .push(Attribute::new(key::DB_OPERATION_BATCH_SIZE, i64::from(completion.statements)));
+    }
+    // Of several statements' rows a sum says nothing.
+    if let Some(rows) = completion.rows.filter(|_| completion.statements <= 1) {
+        let returned = completion
+            .tags
+            .first()
+            .is_none_or(|tag| matches!(&*tag.command, "SELECT" | "FETCH" | "SHOW"));
+        let key = if returned { key::DB_RESPONSE_RETURNED_ROWS } else { semconv::AFFECTED_ROWS };
+        attributes.push(Attribute::new(key, i64::try_from(rows).unwrap_or(i64::MAX)));
+    }
+    if let Some(error) = &completion.error {
+        attributes.push(Attribute::new(key::DB_RESPONSE_STATUS_CODE, error.sqlstate.to_string()));
+    }
+}
+
+fn failure(error: &PgError) -> Failure {
+    let text = error.message.as_deref().unwrap_or_default();
+    Failure { kind: Cow::Owned(error.sqlstate.to_string()), text: Cow::Owned(text.to_owned()) }
+}

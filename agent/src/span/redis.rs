@@ -1,0 +1,60 @@
+//! Redis commands as spans: OpenTelemetry's database conventions
+//! (<https://opentelemetry.io/docs/specs/semconv/db/redis/>).
+//!
+//! Commands with their keys, never a value: the parser has replaced those.
+
+use std::borrow::Cow;
+
+use opentelemetry_semantic_conventions::attribute as key;
+use wirespan_protocols::redis::{Command, End, Reply};
+
+use crate::call::Placement;
+use crate::connection::Outcome;
+use crate::exchange::Exchange;
+use crate::semconv;
+use crate::span::common::{self, Failure};
+use crate::span::{Attribute, Span};
+
+/// The span of a finished, placed command.
+pub(super) fn span(exchange: &Exchange, command: &Command, placement: Placement) -> Span {
+    let (reply, database) = match exchange.end.as_ref().map(|(_, outcome)| outcome) {
+        Some(Outcome::Redis { end, database }) => (reply(end), *database),
+        _ => (None, None),
+    };
+    let mut attributes = Vec::with_capacity(16);
+    let mut add = |attribute| attributes.push(attribute);
+    add(Attribute::new(key::DB_SYSTEM_NAME, "redis"));
+    if let Some(database) = database {
+        add(Attribute::new(key::DB_NAMESPACE, database.to_string()));
+    }
+    let named = command.name != "?";
+    if named {
+        add(Attribute::new(key::DB_OPERATION_NAME, command.name.clone()));
+        add(Attribute::new(key::DB_QUERY_TEXT, command.text.to_string()));
+    }
+    if command.queued {
+        add(Attribute::new(semconv::REDIS_QUEUED, true));
+    }
+    let mut failure = common::broken(exchange);
+    match reply {
+        Some(Reply::Error { code, message }) => {
+            add(Attribute::new(key::DB_RESPONSE_STATUS_CODE, code.to_string()));
+            let kind = Cow::Owned(code.to_string());
+            failure = Some(Failure { kind, text: Cow::Owned(message.to_string()) });
+        }
+        Some(Reply::Nil) => add(Attribute::new(semconv::REDIS_NIL, true)),
+        _ => {}
+    }
+    common::server(exchange, &mut attributes);
+    common::peer(exchange, &mut attributes);
+    let name = if named { command.name.clone() } else { Cow::Borrowed("redis") };
+    common::span(exchange, name, attributes, failure, placement)
+}
+
+fn reply(end: &End) -> Option<&Reply> {
+    match end {
+        End::Complete { reply, .. } => Some(reply),
+        End::Inferred { reply, .. } => reply.as_ref(),
+        End::NoReply | End::Reset { .. } | End::Truncated { .. } | End::NoResponse { .. } => None,
+    }
+}
