@@ -70,6 +70,8 @@ pub struct AgentBooks {
     pub operations: u64,
     /// Bytes they moved; where those ended follows.
     pub bytes: u64,
+    /// Bytes of them that came along.
+    pub bytes_captured: u64,
     /// Handed to a parser.
     pub bytes_parsed: u64,
     /// On connections whose protocol isn't known.
@@ -93,6 +95,8 @@ pub struct AgentBooks {
     pub calls_silent: u64,
     /// Calls given up: lost bytes, a desynchronised stream, too many.
     pub calls_abandoned: u64,
+    /// Calls under way, or over and waiting for what decides their parent: what the agent holds now.
+    pub calls_open: u64,
     /// Exchanges that are somebody's telemetry, and are no calls.
     pub telemetry_exchanges: u64,
     /// Connections whose protocol isn't known.
@@ -110,6 +114,7 @@ impl AgentBooks {
     pub fn add(&mut self, other: &Self) {
         grow(&mut self.operations, other.operations);
         grow(&mut self.bytes, other.bytes);
+        grow(&mut self.bytes_captured, other.bytes_captured);
         grow(&mut self.bytes_parsed, other.bytes_parsed);
         grow(&mut self.bytes_not_understood, other.bytes_not_understood);
         grow(&mut self.bytes_waiting, other.bytes_waiting);
@@ -121,6 +126,7 @@ impl AgentBooks {
         grow(&mut self.calls_spans, other.calls_spans);
         grow(&mut self.calls_silent, other.calls_silent);
         grow(&mut self.calls_abandoned, other.calls_abandoned);
+        grow(&mut self.calls_open, other.calls_open);
         grow(&mut self.telemetry_exchanges, other.telemetry_exchanges);
         grow(&mut self.connections_not_understood, other.connections_not_understood);
         grow(&mut self.parents_certain, other.parents_certain);
@@ -193,6 +199,17 @@ pub struct CallStatus {
     pub withheld_lost: u64,
     /// The engine's own check of its columns.
     pub balanced: bool,
+}
+
+impl CallStatus {
+    /// Parents withheld, for whatever reason.
+    pub fn withheld(&self) -> u64 {
+        self.withheld_concurrent
+            + self.withheld_ambient
+            + self.withheld_late_work
+            + self.withheld_opaque
+            + self.withheld_lost
+    }
 }
 
 impl From<correlation::Books> for CallStatus {
@@ -326,13 +343,39 @@ impl Status {
                 agent.operations,
             );
             equal(
+                &format!("pid {pid}: bytes captured = read"),
+                kernel.bytes_captured,
+                agent.bytes_captured,
+            );
+            equal(
+                &format!("pid {pid}: bytes seen = read + dropped"),
+                kernel.bytes_seen,
+                agent.bytes.saturating_add(kernel.bytes_dropped),
+            );
+            equal(
                 &format!("pid {pid}: bytes read = parsed + not understood + waiting"),
                 agent.bytes,
                 agent.bytes_parsed + agent.bytes_not_understood + agent.bytes_waiting,
             );
+            equal(
+                &format!("pid {pid}: calls = spans + abandoned + open"),
+                agent.calls,
+                agent.calls_spans + agent.calls_abandoned + agent.calls_open,
+            );
         }
-        equal("calls begun = handed to correlation", self.total.agent.calls, self.calls.started);
-        equal("spans = calls that became one", self.spans, self.total.agent.calls_spans);
+        let (agent, calls) = (&self.total.agent, &self.calls);
+        let withheld = calls.withheld();
+        equal("calls begun = handed to correlation", agent.calls, calls.started);
+        equal("calls open = correlation's", agent.calls_open, calls.open + calls.waiting);
+        equal(
+            "calls given up = correlation's",
+            agent.calls_abandoned,
+            calls.abandoned + calls.evicted,
+        );
+        equal("spans = placed by correlation", self.spans, calls.certain + calls.root + withheld);
+        equal("certain parents = correlation's", agent.parents_certain, calls.certain);
+        equal("roots = correlation's", agent.parents_none, calls.root);
+        equal("withheld parents = correlation's", agent.parents_withheld, withheld);
         equal("correlation's own check", u64::from(self.calls.balanced), 1);
         for exporter in &self.exporters {
             equal(
@@ -347,5 +390,95 @@ impl Status {
             );
         }
         wrong
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ten calls of one process: five certain, two roots, one withheld, one given up, one open.
+    fn balanced() -> Status {
+        let line = ProcessStatus {
+            kernel: KernelBooks {
+                operations_seen: 9,
+                operations_recorded: 8,
+                operations_dropped: 1,
+                bytes_seen: 100,
+                bytes_captured: 60,
+                bytes_over_budget: 30,
+                bytes_dropped: 10,
+                ..KernelBooks::default()
+            },
+            agent: AgentBooks {
+                operations: 8,
+                bytes: 90,
+                bytes_captured: 60,
+                bytes_parsed: 80,
+                bytes_not_understood: 7,
+                bytes_waiting: 3,
+                calls: 10,
+                calls_spans: 8,
+                calls_abandoned: 1,
+                calls_open: 1,
+                parents_certain: 5,
+                parents_none: 2,
+                parents_withheld: 1,
+                ..AgentBooks::default()
+            },
+            ..ProcessStatus::default()
+        };
+        let calls = CallStatus {
+            started: 10,
+            open: 1,
+            abandoned: 1,
+            certain: 5,
+            root: 2,
+            withheld_lost: 1,
+            balanced: true,
+            ..CallStatus::default()
+        };
+        let exporter = ExporterStatus { offered: 8, exported: 8, ..ExporterStatus::default() };
+        Status {
+            processes: vec![line.clone()],
+            total: line,
+            calls,
+            spans: 8,
+            exporters: vec![exporter],
+            ..Status::default()
+        }
+    }
+
+    #[test]
+    fn what_is_lost_between_two_stages_shows() {
+        assert_eq!(balanced().check(), Vec::<String>::new());
+        let wrong: [(&str, fn(&mut Status)); 12] = [
+            ("an operation that was not read", |s| s.total.agent.operations -= 1),
+            ("bytes that were not read", |s| s.processes[0].agent.bytes_captured -= 1),
+            ("an operation's length", |s| {
+                s.total.agent.bytes -= 1;
+                s.total.agent.bytes_parsed -= 1;
+            }),
+            ("a call that nobody ends", |s| s.processes[0].agent.calls_open -= 1),
+            ("a call that only one side holds", |s| {
+                s.calls.open -= 1;
+                s.calls.abandoned += 1;
+            }),
+            ("a call that only one side gave up", |s| s.calls.evicted += 1),
+            ("a placement that made no span", |s| s.calls.root += 1),
+            ("a span without a placement", |s| s.spans += 1),
+            ("another parent than was decided", |s| {
+                s.calls.certain -= 1;
+                s.calls.withheld_late_work += 1;
+            }),
+            ("a call that was not handed on", |s| s.calls.started -= 1),
+            ("a span that was not offered", |s| s.exporters[0].offered -= 1),
+            ("a span that did not leave", |s| s.exporters[0].exported -= 1),
+        ];
+        for (what, break_it) in wrong {
+            let mut status = balanced();
+            break_it(&mut status);
+            assert!(!status.check().is_empty(), "{what}");
+        }
     }
 }

@@ -255,6 +255,7 @@ impl Stages {
         if operation.length > 0 {
             books.operations += 1;
             books.bytes += u64::from(operation.length);
+            books.bytes_captured += operation.payload.len() as u64;
         }
         if !self.connections.contains(operation.cookie) {
             // An end without a beginning tells nothing; a full table takes no more.

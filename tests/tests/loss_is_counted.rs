@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use crate::common::capture::{Bench, line, outer_pid, python, unique};
 use crate::common::forest::Forest;
 use crate::common::lab::{Lab, PATIENCE, Tracing, gets, load, rule};
 use crate::common::spans::{Kind, Span};
-use wirespan::books::Status;
+use wirespan::books::{ProcessStatus, Status};
 use wirespan_tests::http::Connection;
 use wirespan_tests::load::{self as loading, Plan, Request};
+use wirespan_tests::script::Script;
 use wirespan_tests::workloads::{Service, Worker};
 use wirespan_tests::{sys, wait};
 
@@ -139,6 +141,7 @@ fn a_ring_that_is_far_too_small_loses_only_what_is_counted() {
     let forest = Forest::new(tracing.spans());
     told(&status, &forest);
     assert!(status.total.kernel.operations_dropped > 0, "{:?}", status.total);
+    assert!(!forest.spans.is_empty(), "nothing came through: {:?}", status.total);
     assert_eq!(forest.spans.len() as u64, status.spans);
     never_wrong(&status, &forest);
 }
@@ -191,4 +194,96 @@ fn an_agent_that_was_stopped_for_a_while_goes_on_where_it_can() {
     // The first may be the one that shows where messages begin again.
     let on_the_old = of("shapes", Kind::Server, 41, 61);
     assert!(on_the_old >= 19, "{on_the_old} of 20 on the old connection");
+}
+
+/// `ask(place, series, number)` makes that many exchanges on a connection of its own; `serve(number)` answers
+/// that many connections to their ends.
+const EXCHANGES: &str = r"
+def ask(place, series, number):
+    sock = connect(place)
+    reader = Reader(sock)
+    for one in range(number):
+        send_all(sock, request('/%s/%d' % (series, one), one % 50))
+        reader.message()
+    sock.close()
+def answer(sock):
+    reader = Reader(sock)
+    try:
+        while True:
+            reader.message()
+            send_all(sock, response(200, 20))
+    except EOFError:
+        sock.close()
+def all_of(work, arguments):
+    threads = [threading.Thread(target=work, args=each) for each in arguments]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+def serve(number):
+    all_of(answer, [(accept(listener),) for _ in range(number)])
+None";
+
+/// What the process itself counted is what the kernel saw, whatever was lost on the way.
+fn as_the_process_says(status: &Status, script: &mut Script) -> ProcessStatus {
+    let counts = script.run("COUNTS").unwrap();
+    let sum = |what: &str| ["send", "receive"].map(|way| counts[way][what].as_u64().unwrap());
+    let line = line(status, outer_pid(script));
+    assert_eq!(line.kernel.operations_seen, sum("operations").iter().sum::<u64>(), "{counts}");
+    assert_eq!(line.kernel.bytes_seen, sum("bytes").iter().sum::<u64>(), "{counts}");
+    line
+}
+
+#[test]
+fn totals_are_those_of_the_processes_under_loss_and_without() {
+    const CONNECTIONS: u64 = 8;
+    const EACH: u64 = 400;
+    let bench = Bench::start(&unique("loss"), &["--ring-bytes=4096"]);
+    let (mut client, mut server) = (bench.script("client"), bench.script("server"));
+    for script in [&mut client, &mut server] {
+        script.run(EXCHANGES).unwrap();
+    }
+    let place = server.run("listener, place = listen(); place").unwrap();
+    client.run(&format!("place = {}", python(&place))).unwrap();
+    let still = || {
+        let mut last = Status::default();
+        bench.until("nothing moves and the books balance", |now| {
+            now.check().is_empty() && now.calls.waiting == 0 && now.spans > 0
+        });
+        wait::until("nothing moves", PATIENCE, || {
+            let now: Status = serde_json::from_value(bench.agent.status()?)?;
+            let same = now.total == last.total && now.calls.waiting == 0 && now.check().is_empty();
+            last = now;
+            Ok(same.then(|| last.clone()))
+        })
+        .unwrap()
+    };
+
+    server.begin(&format!("serve({CONNECTIONS})")).unwrap();
+    let flood =
+        format!("all_of(ask, [(place, 'flood%d' % one, {EACH}) for one in range({CONNECTIONS})])");
+    client.run(&flood).unwrap();
+    server.finish().unwrap();
+    let under_loss = still();
+    assert!(under_loss.total.kernel.operations_dropped > 0, "{:?}", under_loss.total);
+    let asked = CONNECTIONS * EACH;
+    let before = [&mut client, &mut server].map(|script| {
+        let line = as_the_process_says(&under_loss, script);
+        let spans = line.agent.calls_spans;
+        assert!(0 < spans && line.agent.calls <= asked, "{spans} of {asked}: {line:?}");
+        line
+    });
+
+    // One at a time, read before the next: nothing is lost, and every call is a span.
+    for number in 0..20 {
+        server.begin("answer(accept(listener))").unwrap();
+        client.run(&format!("ask(place, 'slow{number}', 1)")).unwrap();
+        server.finish().unwrap();
+        bench.until("all is read", |status| status.check().is_empty());
+    }
+    let after = still();
+    for (script, before) in [&mut client, &mut server].into_iter().zip(before) {
+        let line = as_the_process_says(&after, script);
+        assert_eq!(line.kernel.operations_dropped, before.kernel.operations_dropped);
+        assert_eq!(line.agent.calls, before.agent.calls + 20);
+        assert_eq!(line.agent.calls_spans, before.agent.calls_spans + 20);
+    }
 }

@@ -76,11 +76,7 @@ fn render(status: &Status, text: &mut String) -> std::fmt::Result {
         agent.bytes_waiting,
         agent.bytes_unseen,
     )?;
-    let withheld = calls.withheld_concurrent
-        + calls.withheld_ambient
-        + calls.withheld_late_work
-        + calls.withheld_opaque
-        + calls.withheld_lost;
+    let withheld = calls.withheld();
     writeln!(
         text,
         "calls     begun {} = certain {} + root {} + withheld {withheld} + silent {} \

@@ -19,6 +19,9 @@ impl Stages {
             *connections.entry(connection.process).or_default() += 1;
             agent.entry(connection.process).or_default().add_bytes(&connection.bytes());
         }
+        for process in self.exchanges.processes() {
+            agent.entry(process).or_default().calls_open += 1;
+        }
         let mut sum = *self.selection.departed();
         let mut total = self.departed.clone();
         let mut processes: Vec<ProcessStatus> = self
@@ -43,6 +46,12 @@ impl Stages {
                 }
             })
             .collect();
+        // What is still told of a process after its books were closed.
+        let mut departed = self.departed.clone();
+        for late in agent.values() {
+            departed.add(late);
+            total.add(late);
+        }
         processes.sort_by_key(|process| process.pid);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -50,7 +59,7 @@ impl Stages {
             uptime_seconds: clock::monotonic_ns().saturating_sub(self.ready_ns) / 1_000_000_000,
             departed: ProcessStatus {
                 kernel: KernelBooks::from(self.selection.departed()),
-                agent: self.departed.clone(),
+                agent: departed,
                 ..ProcessStatus::default()
             },
             total: ProcessStatus {
