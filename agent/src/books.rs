@@ -452,7 +452,8 @@ mod tests {
     #[test]
     fn what_is_lost_between_two_stages_shows() {
         assert_eq!(balanced().check(), Vec::<String>::new());
-        let wrong: [(&str, fn(&mut Status)); 12] = [
+        type Breaks = fn(&mut Status);
+        let wrong: [(&str, Breaks); 12] = [
             ("an operation that was not read", |s| s.total.agent.operations -= 1),
             ("bytes that were not read", |s| s.processes[0].agent.bytes_captured -= 1),
             ("an operation's length", |s| {

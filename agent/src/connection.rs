@@ -117,20 +117,6 @@ pub struct Bytes {
     pub pending: u64,
 }
 
-impl Bytes {
-    /// Adds another connection's.
-    pub fn add(&mut self, other: &Self) {
-        self.received += other.received;
-        self.parsed += other.parsed;
-        self.not_understood += other.not_understood;
-        self.waiting += other.waiting;
-        self.unseen += other.unseen;
-        self.messages += other.messages;
-        self.skipped += other.skipped;
-        self.pending += other.pending;
-    }
-}
-
 /// One of something for each direction, seen from the process.
 #[derive(Debug, Default)]
 struct Ways<T> {
@@ -150,6 +136,18 @@ enum Protocol {
     Opaque,
 }
 
+/// What is known of a connection's other end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// Not known (yet).
+    #[default]
+    Unknown,
+    /// It is followed too.
+    Followed,
+    /// No traced process can be there.
+    Elsewhere,
+}
+
 /// One socket of a traced process.
 pub struct Connection {
     /// The process that used it last.
@@ -164,6 +162,8 @@ pub struct Connection {
     pub last_ns: u64,
     /// Bytes passed that no record told of; set when it is seen, cleared by whoever acts on it.
     pub lost: bool,
+    /// Who is at the other end.
+    pub(crate) peer: Peer,
     /// The process whose requests may be hidden on it, because what came could not be read so far. Set and
     /// cleared by whoever acts on it.
     pub hides_requests_of: Option<ProcessId>,
@@ -191,6 +191,7 @@ impl Connection {
             connect_ns: socket.as_ref().and_then(|socket| socket.connect_ns),
             last_ns: socket.as_ref().map_or(0, |socket| socket.at_ns),
             lost: false,
+            peer: Peer::default(),
             hides_requests_of: None,
             end_in_doubt: false,
             peer_ended: false,

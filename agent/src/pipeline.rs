@@ -514,6 +514,7 @@ impl Stages {
             }
         }
         self.hear_of_losses(now, capture);
+        self.hear_of_strangers(now);
         let (books, departed) = (&mut self.books, &mut self.departed);
         let losses = &mut self.losses;
         self.selection.tick(now, capture, |id| {
@@ -541,6 +542,15 @@ impl Stages {
             for connection in self.connections.values_mut() {
                 connection.end_in_doubt |= in_doubt.contains(&connection.process);
             }
+        }
+    }
+
+    /// Connections to what isn't traced here (databases, other nodes): nothing is kept for their other ends.
+    fn hear_of_strangers(&mut self, now: u64) {
+        let listening: FxHashSet<u16> =
+            self.selection.iter().flat_map(|traced| &traced.process.listening).copied().collect();
+        for cookie in self.connections.unpaired(now, |port| listening.contains(&port)) {
+            self.engine.unpaired(SocketId(cookie));
         }
     }
 

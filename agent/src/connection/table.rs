@@ -7,9 +7,13 @@ use std::collections::hash_map::Entry;
 
 use rustc_hash::FxHashMap;
 
-use super::{Connection, Ends};
+use super::{Connection, Ends, Peer};
 use crate::call::ProcessId;
 use crate::capture::Socket;
+
+/// How long the other end may take to be announced. That happens with its first operation, so that a server
+/// which is busy can take longer; it is recognised by its port.
+const PEER_WAIT_NS: u64 = 1_000_000_000;
 
 /// What an announcement led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +40,7 @@ impl Connections {
     /// A process uses a socket (now). `from_start`: nothing passed on it before.
     pub fn announce(&mut self, process: ProcessId, socket: Socket, from_start: bool) -> Announced {
         let has_room = self.by_cookie.len() < self.most;
+        let cookie = socket.cookie;
         let connection = match self.by_cookie.entry(socket.cookie) {
             Entry::Occupied(known) => {
                 let known = known.into_mut();
@@ -52,6 +57,13 @@ impl Connections {
         let known = connection.socket.as_ref();
         let alike = known.filter(|socket| socket.unix_ends.is_none() || connection.is_from_start());
         let other_end = alike.and_then(|socket| self.ends.enter(socket));
+        if let Some(other) = other_end {
+            for cookie in [cookie, other] {
+                if let Some(connection) = self.by_cookie.get_mut(&cookie) {
+                    connection.peer = Peer::Followed;
+                }
+            }
+        }
         Announced { other_end, turned_away: false }
     }
 
@@ -62,6 +74,25 @@ impl Connections {
             self.by_cookie.insert(cookie, Connection::new(process, None, false));
         }
         has_room
+    }
+
+    /// The connections that a process made to where no traced process listens, each told once. A server that
+    /// becomes traced later is told by its own announcement.
+    pub fn unpaired(&mut self, now_ns: u64, listens: impl Fn(u16) -> bool) -> Vec<u64> {
+        let mut unpaired = Vec::new();
+        for (cookie, connection) in &mut self.by_cookie {
+            let Some(socket) = connection.socket.as_ref().filter(|socket| socket.active) else {
+                continue;
+            };
+            if connection.peer == Peer::Unknown
+                && now_ns.saturating_sub(socket.at_ns) > PEER_WAIT_NS
+                && socket.addresses.is_some_and(|(_, there)| !listens(there.port()))
+            {
+                connection.peer = Peer::Elsewhere;
+                unpaired.push(*cookie);
+            }
+        }
+        unpaired
     }
 
     /// Whether those whose end can't be seen should make room.
@@ -159,5 +190,20 @@ mod tests {
             let announced = connections.announce(ProcessId(2), unix(2, 1), true);
             assert_eq!(announced.other_end, expected, "{first} {second}");
         }
+    }
+
+    #[test]
+    fn what_connects_to_where_nobody_traced_listens_has_no_other_end() {
+        let mut connections = Connections::new(10);
+        let active = |cookie| Socket { active: true, passive: false, ..tcp(cookie) };
+        // To a server that is followed, to one that is busy, to a database, and one that was accepted.
+        for socket in [active(4), tcp(5), active(6), active(8), tcp(10)] {
+            connections.announce(PROCESS, socket, true);
+        }
+        let listens = |port| port == 1_005 || port == 1_007;
+        assert!(connections.unpaired(PEER_WAIT_NS, listens).is_empty());
+        assert_eq!(connections.unpaired(PEER_WAIT_NS + 1, listens), [8]);
+        assert!(connections.unpaired(PEER_WAIT_NS + 1, listens).is_empty(), "once");
+        assert_eq!(connections.announce(PROCESS, tcp(9), true).other_end, Some(8), "after all");
     }
 }
