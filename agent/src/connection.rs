@@ -226,6 +226,8 @@ impl Connection {
         if !unix && !self.end_in_doubt {
             Fate::Keep
         } else if (crowded && silence_ns > CROWDED_SILENCE_NS)
+            // Most likely a record that came after its connection's end.
+            || (self.socket.is_none() && silence_ns > SILENCE_NS)
             || (unix && self.peer_ended && open == 0 && silence_ns > ENDED_SILENCE_NS)
         {
             Fate::Forget

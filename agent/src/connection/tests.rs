@@ -228,6 +228,13 @@ fn a_connection_met_without_its_record_learns_its_ends_from_a_later_one() {
     connection.announced(ProcessId(2), socket.clone().unwrap());
     assert_eq!((connection.process, &connection.socket), (ProcessId(2), &socket));
     assert!(!connection.is_from_start());
+    assert_eq!(connection.fate(HOUR, false), Fate::Keep);
+    let strange = Connection::new(ProcessId(1), None, false);
+    assert_eq!(
+        strange.fate(HOUR, false),
+        Fate::Forget,
+        "whatever it is, all is doubted when it speaks"
+    );
 }
 
 #[test]
