@@ -4,13 +4,15 @@
 //! question, `status`.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use anyhow::Context;
+use rustix::fs::Mode;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, unix::SocketAddr};
 
@@ -20,6 +22,8 @@ use crate::pipeline::StatusRequest;
 /// Where the socket is unless told otherwise.
 pub const DEFAULT_PATH: &str = "/run/wirespan.sock";
 
+/// Askers that wait to be accepted.
+const BACKLOG: i32 = 16;
 /// A question is a word; more is somebody's mistake.
 const MAX_QUESTION_BYTES: u64 = 256;
 /// An answer is some hundred bytes a process.
@@ -35,26 +39,23 @@ pub struct Control {
 }
 
 impl Control {
-    /// Listens at `path`. A file that a killed agent left behind is replaced; a running agent's is not.
+    /// Listens at `path`. A socket that a killed agent left behind is replaced; a running agent's is not, and
+    /// nothing else ever is.
     ///
     /// # Errors
-    /// Another agent answers there, or the socket can't be made.
+    /// Another agent answers there, something else is there, or the socket can't be made.
     pub fn listen(path: &Path) -> anyhow::Result<Self> {
         if UnixStream::connect(path).is_ok() {
             anyhow::bail!("another agent runs: it answers on {}", path.display());
         }
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("can't replace {}", path.display()));
-            }
-            _ => {}
+        match std::fs::symlink_metadata(path) {
+            Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path)
+                .with_context(|| format!("can't replace {}", path.display()))?,
+            Ok(_) => anyhow::bail!("{} is there already, and is no socket", path.display()),
+            Err(_) => {}
         }
-        let listener = UnixListener::bind(path)
-            .with_context(|| format!("can't listen on {}", path.display()))?;
-        let control = Self { listener, path: path.to_owned() };
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
-            .with_context(|| format!("can't restrict {}", path.display()))?;
-        Ok(control)
+        let listener = bind(path).with_context(|| format!("can't listen on {}", path.display()))?;
+        Ok(Self { listener: UnixListener::from_std(listener)?, path: path.to_owned() })
     }
 
     /// Answers until dropped.
@@ -79,6 +80,17 @@ impl Drop for Control {
         // It may be gone already.
         drop(std::fs::remove_file(&self.path));
     }
+}
+
+/// A socket that nobody but its owner may open, from the moment when it has a name: its file gets the mode
+/// that the socket has (`unix_bind_bsd` in net/unix/af_unix.c).
+fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
 }
 
 async fn answer(stream: tokio::net::UnixStream, _: SocketAddr, pipeline: Sender<StatusRequest>) {
@@ -129,4 +141,58 @@ pub fn ask(path: &Path) -> Result<Status, AskError> {
     let mut answer = String::new();
     BufReader::new(stream).take(MAX_ANSWER_BYTES).read_line(&mut answer).map_err(no_answer)?;
     serde_json::from_str(&answer).map_err(|error| AskError::NoAnswer(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_socket_that_nobody_answers_on_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.sock");
+        std::fs::write(&path, "precious").unwrap();
+        let error = Control::listen(&path).unwrap_err();
+        assert!(error.to_string().contains("is no socket"), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+        std::fs::remove_file(&path).unwrap();
+
+        // What a killed agent leaves.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let control = Control::listen(&path).unwrap();
+        let error = Control::listen(&path).unwrap_err();
+        assert!(error.to_string().contains("another agent runs"), "{error}");
+        drop(control);
+        assert!(!path.exists());
+
+        std::os::unix::fs::symlink("/nowhere", &path).unwrap();
+        assert!(Control::listen(&path).is_err());
+        assert!(path.is_symlink());
+    }
+
+    /// Not only after it was changed: in between anybody could connect.
+    #[test]
+    fn the_sockets_file_is_made_for_its_owner_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.sock");
+        let _listener = bind(&path).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[tokio::test]
+    async fn who_asks_is_answered() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.sock");
+        let (sender, questions) = std::sync::mpsc::channel::<StatusRequest>();
+        let server = tokio::spawn(Control::listen(&path).unwrap().serve(sender));
+        let asker = tokio::task::spawn_blocking(move || ask(&path));
+        let answer = Status { spans: 7, ..Status::default() };
+        let pipeline = std::thread::spawn(move || questions.recv().unwrap().send(answer).unwrap());
+        assert_eq!(asker.await.unwrap().unwrap().spans, 7);
+        pipeline.join().unwrap();
+        server.abort();
+    }
 }
