@@ -5,6 +5,7 @@
 
 use memchr::memchr;
 
+use super::head::host;
 use crate::{
     limits,
     w3c::{TraceParent, combine_tracestate},
@@ -126,7 +127,7 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn host(&self) -> Option<Box<str>> {
-        self.host.and_then(|value| text(value, limits::HTTP1_VALUE_BYTES))
+        self.host.and_then(host)
     }
 
     pub(super) fn user_agent(&self) -> Option<Box<str>> {

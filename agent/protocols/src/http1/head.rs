@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use memchr::memchr;
+use memchr::{memchr, memrchr};
 
 use super::{
     detect::{STATUS_LINE_BYTES, skip_empty_lines},
@@ -74,7 +74,7 @@ pub struct RequestHead {
     /// The method.
     pub method: Method,
     /// The path without query: `/a/b`, `*` for the asterisk-form, empty for the authority-form
-    /// (CONNECT) and for an absolute-form without path.
+    /// (CONNECT), for an absolute-form without path and for what has none of the four forms.
     pub target: Box<str>,
     /// The target was cut by capture: `target` (or, where there is one, `query`) is a prefix.
     pub target_cut: bool,
@@ -83,7 +83,8 @@ pub struct RequestHead {
     /// The scheme, lower-case, of a target in absolute-form.
     pub scheme: Option<Box<str>>,
     /// The authority that the request is for, `host[:port]`: the target's in absolute-form and
-    /// authority-form, else the `Host` field's. User information is left out.
+    /// authority-form, else the `Host` field's. User information is left out, and so is what is no
+    /// `host[:port]`.
     pub host: Option<Box<str>>,
     /// The protocol version; `None` when capture cut the first line before it.
     pub version: Option<Version>,
@@ -282,18 +283,22 @@ impl Target {
             .then(|| target.windows(3).position(|window| window == b"://"))
             .flatten()
             .and_then(|at| target.split_at_checked(at))
-            .filter(|(scheme, _)| scheme.iter().all(u8::is_ascii_alphanumeric));
+            .filter(|(scheme, _)| is_scheme(scheme));
         let (scheme, authority, origin) = match absolute {
             Some((scheme, rest)) => {
                 let rest = rest.get(3..).unwrap_or_default();
                 let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?'));
                 let (authority, origin) =
                     rest.split_at_checked(end.unwrap_or(rest.len())).unwrap_or_default();
-                let authority = if cut && end.is_none() { None } else { host(authority) };
-                (text(&scheme.to_ascii_lowercase(), 16), authority, origin)
+                let named = if cut && end.is_none() { None } else { host(authority) };
+                // Where that is no authority, it may have ended within a credential.
+                let whole = named.is_some() || authority.is_empty();
+                let origin = if whole { origin } else { [].as_slice() };
+                (text(&scheme.to_ascii_lowercase(), 16), named, origin)
             }
-            None if cut && !target.starts_with(b"/") => (None, None, [].as_slice()),
-            None => (None, None, target),
+            None if target.starts_with(b"/") || (target == b"*" && !cut) => (None, None, target),
+            // None of the four forms, or not enough of one: nobody knows what is in it.
+            None => (None, None, [].as_slice()),
         };
         let (path, query) = split(origin, b'?');
         let all = limits::HTTP1_HEAD_BYTES;
@@ -306,10 +311,23 @@ impl Target {
     }
 }
 
-/// `host[:port]` without user information.
-fn host(authority: &[u8]) -> Option<Box<str>> {
+/// `host[:port]` without user information. `None` for what is not that: part of a credential, perhaps.
+pub(super) fn host(authority: &[u8]) -> Option<Box<str>> {
     let host = authority.rsplit(|&byte| byte == b'@').next().unwrap_or_default();
+    let after_literal = memrchr(b']', host).map_or(0, |at| at + 1);
+    let port = memrchr(b':', host).filter(|at| *at >= after_literal);
+    let port = port.and_then(|at| host.get(at + 1..)).unwrap_or_default();
+    let foreign = |byte: &u8| byte.is_ascii_whitespace() || b"/?#\\".contains(byte);
+    if !port.iter().all(u8::is_ascii_digit) || host.iter().any(foreign) {
+        return None;
+    }
     text(host, limits::HTTP1_VALUE_BYTES)
+}
+
+/// RFC 3986, 3.1: `ALPHA *( ALPHA / DIGIT / "+" / "-" / "." )`.
+fn is_scheme(scheme: &[u8]) -> bool {
+    let rest = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+    scheme.first().is_some_and(u8::is_ascii_alphabetic) && scheme.iter().all(rest)
 }
 
 fn split(bytes: &[u8], at: u8) -> (&[u8], Option<&[u8]>) {

@@ -160,7 +160,7 @@ proptest! {
         for name in &names {
             head += &format!("x{name}:{value}{line_end}");
         }
-        head += &format!("host: {value}{line_end}{line_end}");
+        head += &format!("host: {value}{line_end}user-agent: {value}{line_end}{line_end}");
         let mut fields = [httparse::EMPTY_HEADER; 16];
         let mut request = httparse::Request::new(&mut fields);
         let read = request.parse(head.as_bytes());
@@ -174,8 +174,11 @@ proptest! {
             let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
             prop_assert_eq!(path, &*exchange.request.target);
             prop_assert_eq!(query, exchange.request.query.as_deref());
-            let host = request.headers.last().unwrap().value;
-            prop_assert_eq!(host, exchange.request.host.as_deref().unwrap_or_default().as_bytes());
+            let agent = request.headers.last().unwrap().value;
+            prop_assert_eq!(agent, exchange.request.user_agent.as_deref().unwrap_or_default().as_bytes());
+            // Of the host, what stands behind user information, or nothing.
+            let host = exchange.request.host.as_deref().unwrap_or_default();
+            prop_assert!(agent.ends_with(host.as_bytes()) && !host.contains('@'), "{}", host);
         }
     }
 }

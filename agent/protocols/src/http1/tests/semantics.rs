@@ -292,6 +292,41 @@ fn of_a_cut_line_or_field_nothing_is_taken_for_whole() {
     assert!(!heads[0].request.target_cut);
 }
 
+/// Target and `Host`, and what is told of them: authority, path, query.
+#[rstest]
+#[case::origin("/a?b", "h:81", Some("h:81"), "/a", Some("b"))]
+#[case::user_information_in_host("/a", "user:secret@h:81", Some("h:81"), "/a", None)]
+#[case::only_user_information("/a", "user:secret@", None, "/a", None)]
+#[case::host_that_is_none("/a", "user:secret", None, "/a", None)]
+#[case::address("/a", "[2001:db8::1]:81", Some("[2001:db8::1]:81"), "/a", None)]
+#[case::address_without_port("/a", "user:secret@[::1]", Some("[::1]"), "/a", None)]
+#[case::absolute("http://user:secret@g:82/a?b", "h", Some("g:82"), "/a", Some("b"))]
+#[case::scheme_with_signs("coap+tcp://user:secret@g/a", "h", Some("g"), "/a", None)]
+#[case::scheme_of_all("X-1.y+z://user:secret@g", "h", Some("g"), "", None)]
+#[case::no_scheme("1http://user:secret@g/a", "h", Some("h"), "", None)]
+#[case::slash_in_a_password("http://user:sec/secret@g/a", "h", Some("h"), "", None)]
+#[case::at_sign_in_a_password("http://user:secret@secret@g/a", "h", Some("g"), "/a", None)]
+#[case::no_authority("mailto:user:secret@g", "h", Some("h"), "", None)]
+#[case::relative("user:secret@g/a?secret", "h", Some("h"), "", None)]
+#[case::asterisk_and_more("*secret", "h", Some("h"), "", None)]
+fn credentials_are_told_of_no_form_of_target(
+    #[case] target: &str,
+    #[case] host: &str,
+    #[case] authority: Option<&str>,
+    #[case] path: &str,
+    #[case] query: Option<&str>,
+) {
+    let mut run = Run::new(true);
+    run.requests(format!("GET {target} HTTP/1.1\r\nhost: {host}\r\n\r\n"));
+    let heads = exchanges(&run.events);
+    let head = &heads[0].request;
+    assert_eq!(
+        (head.host.as_deref(), &*head.target, head.query.as_deref()),
+        (authority, path, query)
+    );
+    assert!(!format!("{head:?}").contains("secret"), "{head:?}");
+}
+
 #[test]
 fn a_chunked_body_whose_framing_was_lost_may_end_with_its_last_chunk() {
     let mut run = Run::new(true);
