@@ -358,9 +358,9 @@ impl Status {
                 agent.bytes_parsed + agent.bytes_not_understood + agent.bytes_waiting,
             );
             equal(
-                &format!("pid {pid}: calls = spans + abandoned + open"),
+                &format!("pid {pid}: calls = spans + silent + abandoned + open"),
                 agent.calls,
-                agent.calls_spans + agent.calls_abandoned + agent.calls_open,
+                agent.calls_spans + agent.calls_silent + agent.calls_abandoned + agent.calls_open,
             );
         }
         let (agent, calls) = (&self.total.agent, &self.calls);

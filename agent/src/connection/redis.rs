@@ -57,15 +57,21 @@ pub(super) fn is_incidental(command: &Command) -> bool {
         )
 }
 
-/// An idle worker's poll, or a connection found alive.
+/// An idle worker's poll, a connection found alive, or a library's setting up of a session that went well:
+/// counted, and no span.
 pub(super) fn is_silent(command: &Command, end: &End) -> bool {
     let (End::Complete { reply, .. } | End::Inferred { reply: Some(reply), .. }) = end else {
         return false;
     };
-    match reply {
-        Reply::Nil | Reply::Array { items: 0 } | Reply::Map { entries: 0 } => command.poll,
-        Reply::Error { .. } | Reply::Queued => false,
-        _ => command.name == "PING",
+    match (&*command.name, reply) {
+        // What an older server doesn't know, libraries ask for all the same, and go on without.
+        ("CLIENT SETINFO" | "CLIENT MAINT_NOTIFICATIONS", _) => true,
+        (_, Reply::Error { .. } | Reply::Queued) => false,
+        (_, Reply::Nil | Reply::Array { items: 0 } | Reply::Map { entries: 0 }) if command.poll => {
+            true
+        }
+        ("PING" | "HELLO" | "AUTH" | "QUIT" | "CLIENT SETNAME", _) => true,
+        _ => false,
     }
 }
 
