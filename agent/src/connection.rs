@@ -458,15 +458,14 @@ impl Connection {
                 unread = unread.max(Some(piece.mark.at_ns));
             }
         }
-        if unread.is_some() {
-            out(Message::Unread { at_ns: unread });
-        }
         let Protocol::Undecided { tries } = &mut self.protocol else { return };
         *tries += 1;
         // A beginning that no parser knows settles it; a middle may be any message's.
         if self.from_start || *tries >= MAX_TRIES {
             self.protocol = Protocol::Opaque;
             out(Message::Opaque);
+        } else if unread.is_some() {
+            out(Message::Unread { at_ns: unread });
         }
     }
 
