@@ -5,6 +5,7 @@
 
 mod begun;
 mod status;
+mod telemetry;
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
@@ -72,6 +73,8 @@ struct Stages {
     ending: VecDeque<Gone>,
     engine: Engine,
     exchanges: Exchanges,
+    /// The last request on each connection that carries telemetry in and is not over.
+    telemetry: FxHashMap<u64, u64>,
     routes: HashMap<String, Routes>,
     /// What the operator named: each service's routes begin with these.
     templates: Vec<String>,
@@ -106,6 +109,7 @@ impl Pipeline {
             ending: VecDeque::new(),
             engine,
             exchanges: Exchanges::default(),
+            telemetry: FxHashMap::default(),
             routes: HashMap::new(),
             templates,
             export,
@@ -321,6 +325,7 @@ impl Stages {
     fn forget(&mut self, cookie: u64, at_ns: u64) {
         self.with_connection(cookie, |connection, out| connection.close(at_ns, out));
         self.engine.socket_closed(SocketId(cookie), at_ns);
+        self.telemetry.remove(&cookie);
         let Some(connection) = self.connections.remove(cookie) else { return };
         self.books.entry(connection.process).or_default().add_bytes(&connection.bytes());
     }
@@ -415,7 +420,10 @@ impl Stages {
             }
             Step::Over { last, outcome } => self.ended(cookie, exchange, last, outcome),
             Step::Abandoned => {
-                let Some((id, exchange)) = self.exchanges.ends(place) else { return };
+                let Some((id, exchange)) = self.exchanges.ends(place) else {
+                    let at_ns = self.connections.get(cookie).map_or(0, |known| known.last_ns);
+                    return self.telemetry_over(cookie, exchange, at_ns);
+                };
                 self.engine.abandoned(id, exchange.first.at_ns);
                 self.given_up(id);
             }
@@ -431,6 +439,9 @@ impl Stages {
             Content::Http { request, .. } => {
                 if span::http::is_telemetry(request) {
                     books.telemetry_exchanges += 1;
+                    if role == Role::Server {
+                        self.telemetry_began(process, cookie, exchange, first.at_ns);
+                    }
                     return;
                 }
                 let state = request.tracestate.clone();
@@ -476,7 +487,9 @@ impl Stages {
     }
 
     fn ended(&mut self, cookie: u64, exchange: u64, last: Mark, outcome: Outcome) {
-        let Some((id, exchange)) = self.exchanges.ends((cookie, exchange)) else { return };
+        let Some((id, exchange)) = self.exchanges.ends((cookie, exchange)) else {
+            return self.telemetry_over(cookie, exchange, last.at_ns);
+        };
         let (process, role) = (exchange.process, exchange.role);
         let broken = outcome.broken().is_some();
         let upgrade = outcome.is_upgrade();

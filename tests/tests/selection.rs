@@ -6,11 +6,13 @@ use crate::common;
 use std::collections::BTreeSet;
 use std::process::Command;
 
+use common::capture::{self, Bench, Script, python, unique};
 use common::lab::{Lab, Tracing, distinct, gets, load, rule};
 use common::receiver::Receiver;
 use common::spans::Kind;
 use rstest::rstest;
 use wirespan_tests::agent::binary;
+use wirespan_tests::spans::{CLIENT, SERVER};
 use wirespan_tests::workloads::{Loop, Service, Worker};
 
 struct Three {
@@ -161,7 +163,8 @@ def ask(method, path, **more):
 ask('GET', '/prices/1')
 for signal, content in [('traces', 'x-protobuf'), ('metrics', 'x-protobuf'), ('logs', 'json')]:
     ask('POST', '/v1/' + signal, body=b'{}', headers={'Content-Type': 'application/' + content})
-ask('GET', '/prices/2')
+ask('POST', '/api/v1/metrics/2', body=b'{}', headers={'Content-Type': 'application/json'})
+ask('POST', '/api/v1/metrics', body=b'{}', headers={'Content-Type': 'application/json'})
 ";
 
 #[test]
@@ -181,15 +184,85 @@ fn exporters_are_never_traced_neither_an_applications_nor_its_own() {
         .status()
         .unwrap();
     assert!(done.success());
-    let forest = tracing.forest_of(4);
+    let forest = tracing.forest_of(6);
     for kind in [Kind::Client, Kind::Server] {
         let service = if kind == Kind::Client { "application" } else { "node" };
-        let numbers = distinct(forest.of(service, kind).map(|span| span.number().unwrap()));
-        assert_eq!(numbers, [1, 2].into());
+        let paths = distinct(forest.of(service, kind).map(|span| span.path().to_owned()));
+        let own = ["/prices/1", "/api/v1/metrics/2", "/api/v1/metrics"].map(str::to_owned);
+        assert_eq!(paths, own.into(), "an application's own interface is no exporter's");
     }
     // Both sides saw the three exports, and made no calls of them.
     let status = tracing.quiet();
     assert_eq!(status.total.agent.telemetry_exchanges, 6);
-    assert_eq!(status.total.agent.calls, 4);
+    assert_eq!(status.total.agent.calls, 6);
     assert!(!traced(&tracing).contains(&tracing.agent.pid()));
+}
+
+/// As an event loop does it: the sockets don't block, so that no thread is a request's.
+const EVENT_LOOP: &str = r"
+def take(count):
+    global taken
+    taken = [accept(listener) for _ in range(count)]
+    for sock in taken:
+        sock.setblocking(False)
+        Reader(sock).message()
+
+def ask(place, path):
+    sock = connect(place)
+    send_all(sock, request(path))
+    Reader(sock).message()
+    sock.close()
+
+def give(*numbers):
+    for number in numbers:
+        send_all(taken[number], response())
+
+def telemetry():
+    head = b'POST /v1/traces HTTP/1.1\r\nHost: s\r\nContent-Type: application/x-protobuf\r\n'
+    return head + b'Content-Length: 3\r\n\r\nabc'
+None
+";
+
+#[test]
+fn what_is_called_while_telemetry_comes_in_has_no_other_requests_parent() {
+    let bench = Bench::start(&unique("telemetry"), &[]);
+    let mut client = bench.script("client");
+    let mut server = bench.script("server");
+    let mut backend = bench.script("backend");
+    for script in [&mut client, &mut server, &mut backend] {
+        script.run(EVENT_LOOP).unwrap();
+    }
+    let [place, behind] = [&mut server, &mut backend]
+        .map(|script| python(&script.run("listener, place = listen(); place").unwrap()));
+    let mut ask = |server: &mut Script, path: &str| {
+        backend.begin("take(1); give(0)").unwrap();
+        server.run(&format!("ask({behind}, {path:?})")).unwrap();
+        backend.finish().unwrap();
+    };
+
+    // Alone, and beside a request of which it is none.
+    client.run(&format!("a = connect({place}); send_all(a, telemetry())")).unwrap();
+    server.run("take(1)").unwrap();
+    ask(&mut server, "/alone");
+    server.run("give(0)").unwrap();
+    client.run("Reader(a).message(); a.close()").unwrap();
+    client.run(&format!("a, b = connect({place}), connect({place})")).unwrap();
+    client.run("send_all(a, request('/mine')); send_all(b, telemetry())").unwrap();
+    server.run("take(2)").unwrap();
+    ask(&mut server, "/beside");
+    server.run("give(1, 0)").unwrap();
+    client.run("Reader(b).message(); Reader(a).message(); None").unwrap();
+
+    let status = bench.settled(0);
+    // Both ends saw two of them.
+    assert_eq!(status.total.agent.telemetry_exchanges, 4);
+    let spans = bench.spans();
+    let of = |kind, path| capture::spans_of(&spans, kind, path);
+    assert_eq!((of(SERVER, "/mine").len(), of(CLIENT, "/mine").len()), (1, 1));
+    for path in ["/alone", "/beside"] {
+        let [call] = of(CLIENT, path)[..] else { panic!("{path}: {spans:#?}") };
+        assert_eq!(call.parent_span_id, "", "{call:#?}");
+        assert_eq!(call.text("wirespan.parent.reason"), Some("opaque"), "{call:#?}");
+    }
+    assert!(spans.iter().all(|span| span.path() != "/v1/traces"), "{spans:#?}");
 }

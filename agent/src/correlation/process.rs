@@ -72,7 +72,7 @@ pub(super) struct Process {
     /// Requests that may be in flight but have no call any more.
     ghosts: BTreeMap<CallId, Ghost>,
     opaque: FxHashSet<SocketId>,
-    opaque_until: u64,
+    opaque_until: Option<u64>,
     /// Nothing up to this moment is certain: requests may have passed unseen.
     blind_until: Option<u64>,
     /// After a request that left work behind: (its end, when the doubt ends), disjoint, by time.
@@ -204,7 +204,7 @@ impl Process {
             self.serves = true;
             self.opaque.insert(socket);
         } else if self.opaque.remove(&socket) {
-            self.opaque_until = self.opaque_until.max(at.saturating_add(late_work_ns));
+            self.opaque_until = self.opaque_until.max(Some(at.saturating_add(late_work_ns)));
         }
     }
 
@@ -296,7 +296,12 @@ impl Process {
     /// Whether nothing seems to be in flight, as far as is known now.
     pub(super) fn looks_ambient(&self, question: Question) -> bool {
         let open = self.load(question).map(|load| load.open);
-        self.blind_until < Some(question.at) && open == Some(0)
+        self.blind_until < Some(question.at) && open == Some(0) && !self.is_opaque(question.at)
+    }
+
+    /// Whether requests may be in flight that nobody can see: a call with none in flight proves nothing then.
+    fn is_opaque(&self, at: u64) -> bool {
+        !self.opaque.is_empty() || Some(at) <= self.opaque_until
     }
 
     fn load(&self, Question { at, callee, .. }: Question) -> Option<super::timeline::Load> {
@@ -311,10 +316,11 @@ impl Process {
             return withheld(Withheld::Lost);
         }
         let Some(load) = self.load(question) else { return withheld(Withheld::Lost) };
-        let ambient = load.open == 0;
+        let opaque = self.is_opaque(question.at);
+        let ambient = load.open == 0 && !opaque;
         let verdict = if !self.serves {
             Verdict::Root
-        } else if !self.opaque.is_empty() || question.at <= self.opaque_until {
+        } else if opaque {
             Verdict::Withheld(Withheld::Opaque)
         } else if load.open > 1 {
             Verdict::Withheld(Withheld::Concurrent)

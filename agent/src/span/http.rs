@@ -42,15 +42,19 @@ pub(super) fn span(
 
 /// Whether a request carries telemetry: OTLP over HTTP by its path and content type
 /// (<https://opentelemetry.io/docs/specs/otlp/#otlphttp-request>). Tracing it would make spans out of
-/// spans.
+/// spans. JSON is what any application's own interface may take on a path that ends so: it counts on the
+/// specification's paths alone.
 pub fn is_telemetry(head: &RequestHead) -> bool {
-    let signal =
-        ["/v1/traces", "/v1/metrics", "/v1/logs"].iter().any(|path| head.target.ends_with(path));
+    const PATHS: [&str; 3] = ["/v1/traces", "/v1/metrics", "/v1/logs"];
     let content = head.content_type.as_deref().unwrap_or_default();
-    signal
-        && head.method.as_str() == "POST"
-        && (content.starts_with("application/x-protobuf")
-            || content.starts_with("application/json"))
+    let content = content.split(';').next().unwrap_or_default().trim();
+    let is = |known: &str| content.eq_ignore_ascii_case(known);
+    let path = if is("application/x-protobuf") {
+        PATHS.iter().any(|path| head.target.ends_with(path))
+    } else {
+        is("application/json") && PATHS.contains(&&*head.target)
+    };
+    path && head.method.as_str() == "POST"
 }
 
 /// Errors by the convention: for a server 5xx, for a client 4xx too; and every exchange whose response is
@@ -155,5 +159,41 @@ fn sizes(exchange: &Exchange, attributes: &mut Vec<Attribute>) {
         exchange.end
     {
         add(key::HTTP_RESPONSE_BODY_SIZE, body_bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use wirespan_protocols::http1::{Connection, Direction, Event};
+
+    use super::*;
+
+    fn head(text: &str) -> RequestHead {
+        let mut head = None;
+        let mut connection = Connection::new(true);
+        connection.on_bytes(Direction::Requests, 0, text.as_bytes(), 0, &(), &mut |event| {
+            if let Event::Request { head: found, .. } = event {
+                head = Some(found);
+            }
+        });
+        head.unwrap()
+    }
+
+    #[rstest]
+    #[case::traces("POST /v1/traces", "application/x-protobuf", true)]
+    #[case::behind_a_prefix("POST /otlp/v1/metrics", "application/x-protobuf", true)]
+    #[case::json("POST /v1/logs", "Application/JSON; charset=utf-8", true)]
+    #[case::an_applications_own("POST /api/v1/metrics", "application/json", false)]
+    #[case::with_a_longer_name("POST /v1/logs/7", "application/x-protobuf", false)]
+    #[case::another_type("POST /v1/traces", "application/json-patch+json", false)]
+    #[case::another_method("GET /v1/traces", "application/json", false)]
+    fn telemetry_is_told_by_what_otlp_says(
+        #[case] line: &str,
+        #[case] content: &str,
+        #[case] expected: bool,
+    ) {
+        let text = format!("{line} HTTP/1.1\r\ncontent-type: {content}\r\n\r\n");
+        assert_eq!(is_telemetry(&head(&text)), expected);
     }
 }

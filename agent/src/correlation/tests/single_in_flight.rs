@@ -94,6 +94,21 @@ fn an_opaque_connection_hides_requests() {
 }
 
 #[test]
+fn a_call_of_a_request_that_could_not_be_read_is_no_evidence_either() {
+    let mut s = Scenario::new();
+    let (process, socket) = (ProcessId(1), SocketId(99));
+    s.engine.opaque_inbound(process, socket, true, 0);
+    s.run(client(1, 1, 10), 20);
+    s.engine.opaque_inbound(process, socket, false, 100_000);
+    s.run(client(2, 1, 200), 210).tick(6_000_000);
+    s.start(server(3, 1, 6_000_000)).run(client(4, 1, 6_000_010), 6_000_020);
+    s.end(3, 6_000_100).tick(LATER);
+    s.is_withheld(1, Withheld::Opaque);
+    s.is_withheld(2, Withheld::Opaque);
+    s.is_child(4, 3);
+}
+
+#[test]
 fn lost_records_make_a_process_uncertain_for_a_while_and_are_no_evidence() {
     let mut s = Scenario::new();
     s.engine.inbound_lost(ProcessId(1), 0);
