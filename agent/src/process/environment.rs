@@ -18,8 +18,8 @@ impl Environment {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// Whether a variable is one that is kept. Credentials travel in `OTEL_*_HEADERS`, `npm_config_*`
-    /// and `NODE_AUTH_TOKEN`: those are not.
+    /// Whether a variable is one that is kept: those that are asked for, each by its name. Credentials travel
+    /// in others of the same families, `OTEL_EXPORTER_OTLP_ENDPOINT` among them.
     fn keeps(name: &str) -> bool {
         const NAMES: &[&str] = &[
             "CELERY_APP",
@@ -27,27 +27,19 @@ impl Environment {
             "FLASK_APP",
             "GUNICORN_CMD_ARGS",
             "HOSTNAME",
-            "NODE_APP_INSTANCE",
             "NODE_CHANNEL_FD",
-            "NODE_ENV",
-            "NODE_OPTIONS",
             "NODE_UNIQUE_ID",
             "OTEL_RESOURCE_ATTRIBUTES",
             "OTEL_SDK_DISABLED",
             "OTEL_SERVICE_NAME",
-            "TRACEPARENT",
-            "TRACESTATE",
+            "UVICORN_APP",
             "name",
-            "npm_lifecycle_event",
             "npm_package_name",
             "npm_package_version",
             "pm_exec_path",
             "pm_id",
         ];
         NAMES.binary_search(&name).is_ok()
-            || (name.starts_with("OTEL_") && !name.ends_with("HEADERS"))
-            || name.starts_with("PYTHON")
-            || name.starts_with("UVICORN_")
     }
 
     pub(super) fn parse(bytes: &[u8]) -> Self {

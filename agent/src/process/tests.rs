@@ -112,7 +112,7 @@ fn a_process_is_described() {
     tree.add(42, 7, "node", b"...node.js/v20.11.1\0...", &["node", "server.js"]);
     let id = "ab".repeat(32);
     tree.write(42, "cgroup", format!("0::/system.slice/docker-{id}.scope\n").as_bytes());
-    tree.write(42, "environ", b"OTEL_SERVICE_NAME=a\0OTEL_SERVICE_NAME=b\0SECRET=x\0npm_config_token=y\0OTEL_EXPORTER_OTLP_HEADERS=z\0PYTHONPATH=/p\0");
+    tree.write(42, "environ", b"OTEL_SERVICE_NAME=a\0OTEL_SERVICE_NAME=b\0SECRET=x\0npm_config_token=y\0OTEL_EXPORTER_OTLP_HEADERS=z\0PYTHONPATH=/p\0OTEL_EXPORTER_OTLP_ENDPOINT=http://u:p@h\0FLASK_APP=/f\0");
     let line = |n: u16, inode: u64| {
         format!(
             "   {n}: 00000000:{n:04X} 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 {inode} 1 0\n"
@@ -133,12 +133,18 @@ fn a_process_is_described() {
     assert_eq!(process.container_id.as_deref(), Some(id.as_str()));
     assert_eq!((process.pid_namespace, process.net_namespace), (Some(11), Some(12)));
     assert_eq!(process.environment.get("OTEL_SERVICE_NAME"), Some("a"));
-    assert_eq!(process.environment.get("PYTHONPATH"), Some("/p"));
-    for secret in ["SECRET", "npm_config_token", "OTEL_EXPORTER_OTLP_HEADERS"] {
-        assert_eq!(process.environment.get(secret), None, "{secret}");
+    assert_eq!(process.environment.get("FLASK_APP"), Some("/f"));
+    for other in [
+        "SECRET",
+        "npm_config_token",
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "PYTHONPATH",
+    ] {
+        assert_eq!(process.environment.get(other), None, "{other}");
     }
     let shown = format!("{:?}", process.environment);
-    assert!(shown.contains("PYTHONPATH") && !shown.contains("/p"), "{shown}");
+    assert!(shown.contains("FLASK_APP") && !shown.contains("/f"), "{shown}");
 }
 
 /// Most of what a node executes: its command line and its environment are nobody's business.
