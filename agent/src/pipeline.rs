@@ -7,7 +7,7 @@ mod begun;
 mod status;
 mod telemetry;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,7 +31,7 @@ use crate::connection::{
 use crate::correlation::Engine;
 use crate::exchange::{Exchange, Exchanges};
 use crate::export::ExportHandle;
-use crate::route::Routes;
+use crate::route::Services;
 use crate::selection::{Change, Selection};
 use crate::span::{self, Span};
 use begun::Begun;
@@ -75,9 +75,7 @@ struct Stages {
     exchanges: Exchanges,
     /// The last request on each connection that carries telemetry in and is not over.
     telemetry: FxHashMap<u64, u64>,
-    routes: HashMap<String, Routes>,
-    /// What the operator named: each service's routes begin with these.
-    templates: Vec<String>,
+    routes: Services,
     export: ExportHandle,
     batch: Vec<Span>,
     wall: WallClock,
@@ -95,13 +93,12 @@ struct Stages {
 
 impl Pipeline {
     /// Puts the stages together. Nothing is traced before [`Pipeline::run`].
-    /// `templates` are routes that the operator named ([`Routes::new`] accepts them).
     pub fn new(
         capture: Capture,
         selection: Selection,
         engine: Engine,
         export: ExportHandle,
-        templates: Vec<String>,
+        routes: Services,
     ) -> Self {
         let stages = Stages {
             selection,
@@ -110,8 +107,7 @@ impl Pipeline {
             engine,
             exchanges: Exchanges::default(),
             telemetry: FxHashMap::default(),
-            routes: HashMap::new(),
-            templates,
+            routes,
             export,
             batch: Vec::new(),
             wall: WallClock::sample(),
@@ -536,6 +532,8 @@ impl Stages {
                 departed.add(&books);
             }
         });
+        let services = self.selection.iter().map(|traced| traced.resource.text(SERVICE_NAME));
+        self.routes.prune(services.map(Option::unwrap_or_default));
     }
 
     /// A full ring loses records of any connection: until later, nothing of the process is certain.
@@ -612,12 +610,7 @@ impl Stages {
             return Arc::from("");
         }
         let service = exchange.resource.text(SERVICE_NAME).unwrap_or_default();
-        if !self.routes.contains_key(service)
-            && let Ok(routes) = Routes::new(&self.templates)
-        {
-            self.routes.insert(service.to_owned(), routes);
-        }
-        let Some(routes) = self.routes.get_mut(service) else { return Arc::from("") };
+        let Some(routes) = self.routes.of(service) else { return Arc::from("") };
         match response.as_ref().map(|response| response.status) {
             // What scanners ask for is no route of the service's.
             Some(404 | 405) => routes.known(path),

@@ -5,11 +5,13 @@
 //! where the text says nothing. Does not look at methods, hosts or queries.
 
 mod segment;
+mod services;
 mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use services::Services;
 pub use template::TemplateError;
 
 use segment::Kind;

@@ -23,7 +23,7 @@ use crate::correlation::{Config, Engine, RandomIds};
 use crate::export::{ConsoleOptions, Exporters, Limits, Target};
 use crate::pipeline::Pipeline;
 use crate::process::{AgentInfo, ProcFs, Rules, table};
-use crate::route::Routes;
+use crate::route::{Routes, Services};
 use crate::selection::Selection;
 
 /// How long exporters may take to send what is left when the agent is told to stop.
@@ -41,7 +41,8 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     }
     log_to_stderr();
     let targets = targets(&args)?;
-    let templates = args.routes.as_deref().map_or_else(|| Ok(Vec::new()), templates)?;
+    let routes = args.routes.as_deref().map_or_else(|| Ok(Vec::new()), templates)?;
+    let routes = Services::new(routes)?;
     let procfs = ProcFs::new("/proc");
     let own = procfs.ancestry(std::process::id().cast_signed());
     let rules = Rules { all: args.all, allow: args.allow, own };
@@ -68,7 +69,7 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let exporters = Exporters::start(targets, runtime.handle(), Limits::default())?;
     let engine = Engine::new(Config::default(), Box::new(RandomIds(SmallRng::from_os_rng())));
     let selection = Selection::new(procfs, rules, agent);
-    let pipeline = Pipeline::new(capture, selection, engine, exporters.handle(), templates);
+    let pipeline = Pipeline::new(capture, selection, engine, exporters.handle(), routes);
 
     let (requests, inbox) = mpsc::channel();
     let mut server = None;
