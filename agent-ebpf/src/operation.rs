@@ -345,7 +345,7 @@ fn on_cpu(task: Object, now: u64) -> u64 {
     sum.wrapping_add(now).wrapping_sub(since)
 }
 
-/// The books: seen is what was recorded and what was dropped, each counted by itself.
+/// The kernel's side of the books.
 #[inline(always)]
 fn account(
     process: *mut ProcessSlot,
@@ -360,7 +360,6 @@ fn account(
         add(&raw mut (*process).seen_operations[way], 1);
         add(&raw mut (*process).seen_bytes[way], length);
         if written {
-            add(&raw mut (*process).recorded_operations[way], 1);
             add(&raw mut (*process).captured_bytes[way], captured);
             if length > captured {
                 let reason =

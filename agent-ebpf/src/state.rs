@@ -83,8 +83,8 @@ pub mod process_flag {
 
 /// Per traced process, in a table that user space maps: who owns the slot, and the kernel's books.
 ///
-/// Counters only grow. `seen = recorded + dropped` holds for operations and for bytes, where recorded
-/// bytes are `captured` plus all of `uncaptured`.
+/// Counters only grow. Of the seen operations and bytes those are told that were dropped; all others went into a
+/// ring buffer, their bytes `captured` or, by reason, `uncaptured`, and the reader's own books have them.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct ProcessSlot {
@@ -96,14 +96,14 @@ pub struct ProcessSlot {
     pub seen_operations: [u64; 2],
     /// Bytes they moved.
     pub seen_bytes: [u64; 2],
-    /// Operations whose record went into a ring buffer.
-    pub recorded_operations: [u64; 2],
+    /// Payload bytes that went into a ring buffer.
+    pub captured_bytes: [u64; 2],
+    /// Keeps what most operations need in one cache line.
+    pub reserved: u64,
     /// Operations whose record found the ring buffer full.
     pub dropped_operations: [u64; 2],
     /// Bytes of those.
     pub dropped_bytes: [u64; 2],
-    /// Payload bytes that went into a ring buffer.
-    pub captured_bytes: [u64; 2],
     /// Bytes of recorded operations that were not captured, by reason ([`uncaptured`]).
     pub uncaptured_bytes: [u64; uncaptured::REASONS],
     /// Receives that only peeked: the bytes come again.
@@ -111,8 +111,9 @@ pub struct ProcessSlot {
     /// Other records (sockets, ends, process events) that found the ring buffer full.
     pub dropped_records: u64,
     /// Reserved.
-    pub reserved: [u64; 4],
+    pub padding: [u64; 5],
 }
+const _: () = assert!(core::mem::offset_of!(ProcessSlot, dropped_operations) == 64);
 const _: () = assert!(size_of::<ProcessSlot>() == 192);
 
 /// Plain data: any bytes are a valid value, and there is no padding.

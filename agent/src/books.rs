@@ -16,8 +16,6 @@ use crate::export::ExporterBooks;
 pub struct KernelBooks {
     /// Operations that moved bytes.
     pub operations_seen: u64,
-    /// Of those, told to the agent.
-    pub operations_recorded: u64,
     /// Of those, lost because a ring buffer was full.
     pub operations_dropped: u64,
     /// Bytes the operations moved.
@@ -48,7 +46,6 @@ impl From<&ProcessSlot> for KernelBooks {
         };
         Self {
             operations_seen: sum(&slot.seen_operations),
-            operations_recorded: sum(&slot.recorded_operations),
             operations_dropped: sum(&slot.dropped_operations),
             bytes_seen: sum(&slot.seen_bytes),
             bytes_captured: sum(&slot.captured_bytes),
@@ -323,9 +320,9 @@ impl Status {
         for line in self.processes.iter().chain([&self.departed, &self.total]) {
             let (pid, kernel, agent) = (line.pid, &line.kernel, &line.agent);
             equal(
-                &format!("pid {pid}: operations seen = recorded + dropped"),
+                &format!("pid {pid}: operations seen = read + dropped"),
                 kernel.operations_seen,
-                kernel.operations_recorded + kernel.operations_dropped,
+                agent.operations + kernel.operations_dropped,
             );
             equal(
                 &format!("pid {pid}: bytes seen = captured + not captured + dropped"),
@@ -336,11 +333,6 @@ impl Status {
                     + kernel.bytes_unreadable
                     + kernel.bytes_special
                     + kernel.bytes_dropped,
-            );
-            equal(
-                &format!("pid {pid}: operations recorded = read"),
-                kernel.operations_recorded,
-                agent.operations,
             );
             equal(
                 &format!("pid {pid}: bytes captured = read"),
@@ -402,7 +394,6 @@ mod tests {
         let line = ProcessStatus {
             kernel: KernelBooks {
                 operations_seen: 9,
-                operations_recorded: 8,
                 operations_dropped: 1,
                 bytes_seen: 100,
                 bytes_captured: 60,

@@ -533,7 +533,7 @@ impl Stages {
             }
         });
         let services = self.selection.iter().map(|traced| traced.resource.text(SERVICE_NAME));
-        self.routes.prune(services.map(Option::unwrap_or_default));
+        self.routes.prune(&services.map(Option::unwrap_or_default).collect());
     }
 
     /// A full ring loses records of any connection: until later, nothing of the process is certain.

@@ -380,7 +380,6 @@ pub fn add(sum: &mut ProcessSlot, books: &ProcessSlot) {
     };
     pairs(&mut sum.seen_operations, &books.seen_operations);
     pairs(&mut sum.seen_bytes, &books.seen_bytes);
-    pairs(&mut sum.recorded_operations, &books.recorded_operations);
     pairs(&mut sum.dropped_operations, &books.dropped_operations);
     pairs(&mut sum.dropped_bytes, &books.dropped_bytes);
     pairs(&mut sum.captured_bytes, &books.captured_bytes);

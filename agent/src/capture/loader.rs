@@ -414,14 +414,14 @@ const EMPTY: ProcessSlot = ProcessSlot {
     flags: 0,
     seen_operations: [0; 2],
     seen_bytes: [0; 2],
-    recorded_operations: [0; 2],
     dropped_operations: [0; 2],
     dropped_bytes: [0; 2],
     captured_bytes: [0; 2],
     uncaptured_bytes: [0; wirespan_ebpf::uncaptured::REASONS],
     peeks: 0,
     dropped_records: 0,
-    reserved: [0; 4],
+    reserved: 0,
+    padding: [0; 5],
 };
 
 trait TryFromMap: Sized {

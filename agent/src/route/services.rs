@@ -49,11 +49,10 @@ impl Services {
     }
 
     /// Forgets services that are not among the `living`, but for those that were used last.
-    pub fn prune(&mut self, living: impl Iterator<Item = &str>) {
+    pub fn prune(&mut self, living: &HashSet<&str>) {
         if self.by_name.len() <= DEPARTED_LIMIT {
             return;
         }
-        let living: HashSet<&str> = living.collect();
         let departed = self.by_name.iter().filter(|(name, _)| !living.contains(name.as_str()));
         let mut used: Vec<u64> = departed.map(|(_, known)| known.used).collect();
         used.sort_unstable();
@@ -78,14 +77,14 @@ mod tests {
         assert_eq!(&*services.of("old").unwrap().route("/a/1"), "/a/{id}");
         for number in 0..1_000 {
             services.of(&job(number)).unwrap();
-            services.prune(["old"].into_iter());
+            services.prune(&HashSet::from(["old"]));
             assert!(services.by_name.len() <= DEPARTED_LIMIT + 1);
         }
         assert!(services.by_name.contains_key("old"), "it has a process");
         // The last ones may come back.
         assert!(services.by_name.contains_key(&job(999)));
         assert!(services.by_name.contains_key(&job(1_000 - DEPARTED_LIMIT)));
-        services.prune(std::iter::empty());
+        services.prune(&HashSet::new());
         assert!(!services.by_name.contains_key("old"), "it has none, and was not used for long");
     }
 
