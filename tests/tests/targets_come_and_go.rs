@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use common::capture::{Bench, unique};
 use common::lab::{Lab, PATIENCE, Tracing, distinct, gets, load, rule};
 use common::spans::Kind;
 use wirespan_tests::load::{self as loading, Plan};
@@ -232,4 +233,26 @@ fn children_that_live_for_one_request_are_traced() {
     asked_and_served(&tracing, 300);
     traces(&tracing, &service.pids().unwrap());
     tracing.quiet();
+}
+
+#[test]
+fn one_that_executes_itself_in_another_environment_is_what_that_says() {
+    let bench = Bench::start(&unique("again"), &[]);
+    let mut script = bench.script("itself");
+    let pid = script.pid().cast_signed();
+    let mut again = |variable: &str, value: &str| {
+        let code = format!(
+            "with open('/proc/self/cmdline') as file: words = file.read().split('\\0')[:-1]\n\
+             os.execve(sys.executable, words, dict(os.environ, {variable}={value:?}))"
+        );
+        script.begin(&code).unwrap();
+        // Answered by the next program, which reads the same input.
+        script.run("None").unwrap();
+    };
+    again("OTEL_SERVICE_NAME", "another");
+    bench.until("it has its new name", |status| {
+        status.processes.iter().any(|line| line.pid == pid && line.service == "another")
+    });
+    again("OTEL_SDK_DISABLED", "true");
+    bench.until("it is left alone", |status| status.processes.is_empty());
 }
