@@ -19,7 +19,8 @@
 //!    Assumes the reading thread also handles the request; where requests overlap on the thread, that (or
 //!    the completeness of records) is refuted, and its calls are withheld. Where a response and the next
 //!    request on a connection are both lost, the gap must be told (the older request abandoned) before a
-//!    call of the newer one is placed, `join_wait_ns` after its start at the earliest.
+//!    call of the newer one is placed, `join_wait_ns` after its start at the earliest. Where records were
+//!    lost, only requests that began after that are anybody's parent by this rule or the next.
 //! 4. **Context.** Where the runtime's logical task is known on both sides and equal, it decides, until
 //!    `late_work_ns` after the response. An unknown context in a process whose requests have contexts is
 //!    withheld.
@@ -179,6 +180,14 @@ impl Engine {
         self.process_mut(process).blind(until);
     }
 
+    /// Records of this process were lost, the last of them at `at_ns` at the latest: as
+    /// [`inbound_lost`](Self::inbound_lost), and of a request that began before, the end may be among them.
+    /// Its thread may have gone on to one of which nothing is known, on any connection.
+    pub fn records_lost(&mut self, process: ProcessId, at_ns: u64) {
+        self.inbound_lost(process, at_ns);
+        self.process_mut(process).loses_records(at_ns);
+    }
+
     /// A socket was closed. Its calls stay findable for a while.
     pub fn socket_closed(&mut self, id: SocketId, at_ns: u64) {
         self.exorcise(id, at_ns);
@@ -219,6 +228,7 @@ impl Engine {
             trace: None,
             due,
             abandoned: false,
+            broken_off: false,
             placed: false,
             aged: false,
             held: false,
@@ -286,6 +296,9 @@ impl Engine {
     pub fn broken_off(&mut self, ended: CallEnded) {
         let live = self.calls.get(&ended.id).filter(|call| call.is_live() && call.end.is_none());
         let server = live.filter(|call| call.role == Role::Server).map(|call| call.process);
+        if let Some(call) = self.calls.get_mut(&ended.id) {
+            call.broken_off = true;
+        }
         self.ended(ended);
         if let Some(process) = server.and_then(|id| self.processes.get_mut(&id)) {
             process.leaves_work(ended.at_ns, self.config.late_work_ns);

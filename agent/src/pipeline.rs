@@ -546,7 +546,7 @@ impl Stages {
             if lost > *known {
                 *known = lost;
                 in_doubt.insert(traced.id);
-                self.engine.inbound_lost(traced.id, now);
+                self.engine.records_lost(traced.id, now);
             }
         }
         if !in_doubt.is_empty() {

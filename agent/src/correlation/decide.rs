@@ -14,6 +14,17 @@ impl Engine {
             return;
         };
         if let Some(verdict) = process.own_task(question, self.config.late_work_ns) {
+            let verdict = match verdict {
+                Verdict::Parent(parent)
+                    if self.calls.get(&parent).is_none_or(|parent| {
+                        (parent.end.is_none() || parent.broken_off)
+                            && process.may_have_ended(parent.start)
+                    }) =>
+                {
+                    Verdict::Withheld(Withheld::Lost)
+                }
+                verdict => verdict,
+            };
             self.decide(id, verdict, at);
             return;
         }

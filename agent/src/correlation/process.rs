@@ -75,6 +75,8 @@ pub(super) struct Process {
     opaque_until: Option<u64>,
     /// Nothing up to this moment is certain: requests may have passed unseen.
     blind_until: Option<u64>,
+    /// Records were lost up to this moment: an older request may have ended since.
+    lost_until: Option<u64>,
     /// After a request that left work behind: (its end, when the doubt ends), disjoint, by time.
     late_work: VecDeque<(u64, u64)>,
     /// It was seen to make calls of its own.
@@ -210,6 +212,15 @@ impl Process {
 
     pub(super) fn blind(&mut self, until: u64) {
         self.blind_until = self.blind_until.max(Some(until));
+    }
+
+    pub(super) fn loses_records(&mut self, at: u64) {
+        self.lost_until = self.lost_until.max(Some(at));
+    }
+
+    /// Whether the end of a request that began at `start`, and was not told, may have been lost.
+    pub(super) fn may_have_ended(&self, start: u64) -> bool {
+        self.lost_until >= Some(start)
     }
 
     /// A request is over: did it leave client calls open behind it?

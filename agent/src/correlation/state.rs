@@ -43,6 +43,8 @@ pub(super) struct Call {
     /// When the parent is decided at the latest.
     pub(super) due: u64,
     pub(super) abandoned: bool,
+    /// Its end is that of its connection: its own may have been earlier, unseen.
+    pub(super) broken_off: bool,
     pub(super) placed: bool,
     /// No new call can want it as its parent.
     pub(super) aged: bool,

@@ -60,3 +60,21 @@ fn contexts_tell_requests_of_one_loop_apart() {
     s.is_child(6, 1);
     assert!(matches!(s.of(7).status, ParentStatus::Withheld(_)));
 }
+
+#[test]
+fn a_request_whose_end_may_be_lost_is_no_threads_parent() {
+    let mut s = Scenario::new();
+    // Its answer, and the thread's next request on another connection, were lost.
+    s.start(server(1, 1, 0).thread(5)).start(server(2, 1, 0).thread(6));
+    s.engine.records_lost(ProcessId(1), 2_000_000);
+    s.run(client(10, 1, 3_000).thread(5), 4_000);
+    // One whose end is known after all, and one that began later, are what they were.
+    s.run(client(20, 1, 3_000).thread(6), 4_000).end(2, 5_000);
+    s.start(server(3, 1, 3_000).thread(7)).run(client(30, 1, 4_000).thread(7), 5_000);
+    // That its connection broke off later is no end of its own.
+    s.engine.broken_off(CallEnded { id: CallId(1), at_ns: 100_000_000 });
+    s.end(3, 6_000).tick(LATER);
+    s.is_withheld(10, Withheld::Lost);
+    s.is_child(20, 2);
+    s.is_child(30, 3);
+}
