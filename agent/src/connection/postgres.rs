@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use wirespan_protocols::exchange::{Counters, Direction, EndError, Skip};
 use wirespan_protocols::postgres::{Connection, Event, Fact, Query, QueryKind};
-use wirespan_protocols::sql;
 
 use super::Mark;
 use super::message::{Content, Message, Outcome, PostgresSession, Step};
@@ -28,28 +27,17 @@ impl Parser {
 /// What drivers and pools send by themselves: settings, prepared statements' housekeeping, a question
 /// whether the connection is alive.
 pub(super) fn is_incidental(query: &Query) -> bool {
-    if query.kind == QueryKind::Prepare {
+    if query.poll || query.kind == QueryKind::Prepare {
         return true;
     }
-    let Some(text) = &query.text else { return false };
-    if text.trim().trim_end_matches(';').is_empty() || is_ping(text) {
-        return true;
-    }
-    let summary = sql::summary(text, query.cut).text;
-    let operation = summary.split(' ').next().unwrap_or_default();
-    matches!(operation, "SET" | "SHOW" | "RESET" | "DISCARD" | "DEALLOCATE" | "LISTEN" | "UNLISTEN")
-        || matches!(summary.as_str(), "SELECT version" | "SELECT pg_catalog.version")
-}
-
-/// `SELECT 1` and the like.
-fn is_ping(text: &str) -> bool {
-    let mut words = text.split_ascii_whitespace();
-    words.next().is_some_and(|word| word.eq_ignore_ascii_case("select"))
-        && words.next().is_some_and(|word| {
-            let number = word.trim_end_matches(';');
-            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
-        })
-        && words.next().is_none()
+    let text = query.text.as_deref().unwrap_or_default();
+    let verb =
+        text.trim_start().split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
+    let housekeeping = ["SET", "SHOW", "RESET", "DISCARD", "DEALLOCATE", "LISTEN", "UNLISTEN"];
+    housekeeping.iter().any(|word| verb.eq_ignore_ascii_case(word))
+        || ["SELECT version()", "SELECT pg_catalog.version()"]
+            .iter()
+            .any(|call| text.trim_end_matches(';').eq_ignore_ascii_case(call))
 }
 
 impl parser::Parser for Parser {
@@ -130,4 +118,50 @@ fn tell(event: Event<Mark>, session: &mut Arc<PostgresSession>, out: &mut Out<'_
         Event::Session { .. } | Event::Skipped { .. } => return,
     };
     out(Message::Call { exchange, step });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wirespan_protocols::sql;
+
+    fn asked(text: &str) -> Query {
+        Query {
+            text: Some(text.into()),
+            cut: false,
+            kind: QueryKind::Simple,
+            statement: None,
+            portal: None,
+            poll: sql::is_poll(text),
+        }
+    }
+
+    #[test]
+    fn what_drivers_send_by_themselves_is_told_from_what_an_application_asks() {
+        for own in [
+            "",
+            " ; ",
+            "SELECT 1",
+            "select 1;",
+            "SELECT pg_catalog.version()",
+            "SET TIME ZONE 'UTC'",
+            "show transaction isolation level",
+            "DEALLOCATE ALL",
+        ] {
+            assert!(is_incidental(&asked(own)), "{own}");
+        }
+        for application in [
+            "SELECT 1 FROM users WHERE id = $1",
+            "SELECT one",
+            "SELECT app.version()",
+            "UPDATE settings SET a = 1",
+            "BEGIN",
+            "settle",
+        ] {
+            assert!(!is_incidental(&asked(application)), "{application}");
+        }
+        let unknown = Query { text: None, poll: false, ..asked("") };
+        assert!(!is_incidental(&unknown));
+        assert!(is_incidental(&Query { kind: QueryKind::Prepare, ..unknown }));
+    }
 }

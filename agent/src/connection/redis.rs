@@ -152,3 +152,64 @@ fn tell(event: Event<Mark>, database: &mut Option<u32>, out: &mut Out<'_>) {
     };
     out(Message::Call { exchange, step });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(name: &'static str, poll: bool) -> Command {
+        Command {
+            name: name.into(),
+            text: name.into(),
+            key: None,
+            arguments: 0,
+            database: None,
+            protocol: None,
+            blocking: false,
+            poll,
+            queued: false,
+            inline: false,
+            cut: false,
+        }
+    }
+
+    fn replied(reply: Reply) -> End {
+        End::Complete { reply, bytes: 5 }
+    }
+
+    #[test]
+    fn only_what_tells_nothing_is_silent() {
+        let error = || Reply::Error { code: "ERR".into(), message: "".into() };
+        for (name, poll, reply, silent) in [
+            ("BRPOP", true, Reply::Nil, true),
+            ("BRPOP", true, Reply::Array { items: 2 }, false),
+            ("ZPOPMAX", true, Reply::Array { items: 0 }, true),
+            ("BRPOP", true, error(), false),
+            ("GET", false, Reply::Nil, false),
+            ("PING", false, Reply::Simple, true),
+            ("PING", false, error(), false),
+            ("AUTH", false, Reply::Ok, true),
+            ("AUTH", false, error(), false),
+            ("CLIENT SETINFO", false, error(), true),
+            ("CLIENT LIST", false, Reply::Bulk { bytes: 9 }, false),
+        ] {
+            let what = format!("{name} {reply:?}");
+            assert_eq!(is_silent(&command(name, poll), &replied(reply)), silent, "{what}");
+        }
+        let broken = End::NoResponse { error: None };
+        assert!(!is_silent(&command("BRPOP", true), &broken));
+        assert!(!is_silent(&command("PING", false), &broken));
+    }
+
+    #[test]
+    fn what_libraries_send_by_themselves_proves_nothing() {
+        for name in ["HELLO", "CLIENT SETINFO", "SELECT", "PING", "SUBSCRIBE", "CLUSTER SLOTS"] {
+            assert!(is_incidental(&command(name, false)), "{name}");
+        }
+        for name in ["GET", "LPUSH", "EVALSHA", "MULTI", "?"] {
+            assert!(!is_incidental(&command(name, false)), "{name}");
+        }
+        assert!(is_incidental(&command("RPOP", true)));
+        assert!(is_incidental(&Command { blocking: true, ..command("XREAD", false) }));
+    }
+}

@@ -62,6 +62,11 @@ impl Told {
         self
     }
 
+    fn incidental(mut self) -> Self {
+        self.0.incidental = true;
+        self
+    }
+
     fn context(mut self, context: u64) -> Self {
         self.0.task.context = context;
         self

@@ -55,6 +55,33 @@ fn a_call_with_none_in_flight_is_ambient_for_life() {
 }
 
 #[test]
+fn what_libraries_do_by_themselves_is_no_evidence_and_is_given_to_nobody_in_flight() {
+    let mut s = Scenario::new();
+    s.run(client(1, 1, 0).incidental(), 10).tick(5_000_000);
+    s.start(server(2, 1, 5_000_000)).run(client(3, 1, 5_000_010), 5_000_020);
+    s.run(client(4, 1, 5_000_030).incidental(), 5_000_040).end(2, 5_000_100).tick(LATER);
+    s.is_alone(1, ParentStatus::Root);
+    s.is_child(3, 2);
+    s.is_withheld(4, Withheld::Ambient);
+}
+
+#[test]
+fn what_waits_for_work_is_no_requests_late_work() {
+    let mut s = Scenario::new();
+    s.start(server(1, 1, 0)).start(client(2, 1, 10).incidental()).end(1, 100);
+    s.start(server(3, 1, 200)).run(client(4, 1, 210), 220).end(3, 300).tick(LATER);
+    s.is_child(4, 3);
+}
+
+#[test]
+fn what_libraries_do_on_a_requests_own_thread_is_the_requests() {
+    let mut s = Scenario::new();
+    s.start(server(1, 1, 0).thread(5)).run(client(2, 1, 10).thread(5).incidental(), 20);
+    s.end(1, 100).tick(LATER);
+    s.is_child(2, 1);
+}
+
+#[test]
 fn ambient_calls_in_the_look_ahead_count_too() {
     let mut s = Scenario::new();
     s.start(server(2, 1, 0)).run(client(3, 1, 10), 20).end(2, 100);
