@@ -2,8 +2,8 @@
 //!
 //! By <https://www.postgresql.org/docs/current/protocol.html> (flow, message formats). An exchange is a
 //! simple query, one `Execute` or a function call with what the server answers; `Parse`, `Bind` and
-//! `Describe` belong to the `Execute` behind them. What is certain of the pairing, and what is given up
-//! where it isn't, is said in `connection`.
+//! `Describe` belong to the `Execute` behind them. What is certain of the pairing is said in
+//! `connection`, what is given up after a loss in `lost`, how it begins anew in `resync`.
 //!
 //! Left out: parameters, rows and COPY data; authentication, of which nothing is kept; protocol 2; what
 //! follows once TLS or GSSAPI encrypts; the content of replication streams.

@@ -67,6 +67,10 @@ pub struct Connection<M> {
     pub(super) answer_cut: bool,
     /// In `Certainty::Lost`: the server may not have answered everything.
     pub(super) owed: bool,
+    /// What is being fed never came, all of it.
+    pub(super) in_hole: bool,
+    /// A request was lost so: there may have been others with it.
+    pub(super) lost_in_hole: bool,
     /// The server answered something since a request was lost.
     pub(super) heard: bool,
     /// What looked like a request came where what was lost had not been answered.
@@ -108,6 +112,8 @@ impl<M: Clone> Connection<M> {
             tainted: false,
             answer_cut: false,
             owed: false,
+            in_hole: false,
+            lost_in_hole: false,
             heard: false,
             suspected: false,
             lost_answer: None,
@@ -152,8 +158,10 @@ impl<M: Clone> Connection<M> {
                 mark,
                 start: true,
             };
-            self.suspect();
+            self.suspect(out);
+            self.in_hole = true;
             self.feed(direction, hole, out);
+            self.in_hole = false;
         }
         self.feed(direction, piece, out);
     }
@@ -192,8 +200,8 @@ impl<M: Clone> Connection<M> {
         self.release(out);
     }
 
-    /// The connection has been quiet for a while: exchanges whose end can only be inferred end now, held
-    /// bytes are dropped, and pairing may begin anew.
+    /// The connection has been quiet for a while, longer than nearly every statement takes: exchanges whose
+    /// end can only be inferred end now, held bytes are dropped, and pairing may begin anew.
     pub fn on_idle(&mut self, out: &mut impl FnMut(Event<M>)) {
         self.finish(None, None, out);
         self.idle_in_lost_answer(out);

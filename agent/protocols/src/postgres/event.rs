@@ -11,7 +11,8 @@ use crate::exchange::{Abandon, Direction, EndError, Skip};
 /// for those that the server did not execute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<M> {
-    /// A request is complete: the whole of a `Query`, an `Execute` or a `FunctionCall` passed.
+    /// A request is complete: the whole of a `Query`, an `Execute` or a `FunctionCall` passed. Of one that
+    /// was cut behind its `Parse`, and of a `Parse` that failed, it is told when the answer says so.
     Request {
         /// Ordinal of the exchange on this connection, from 0.
         exchange: u64,

@@ -18,6 +18,9 @@ pub fn fuzz_postgres(data: &[u8]) {
     std::hint::black_box(detect(data));
     let Some((&flags, mut script)) = data.split_first() else { return };
     let mut connection = Connection::new(flags & 1 == 0);
+    if flags & 4 != 0 {
+        connection.takes_turns();
+    }
     let mut books = Books::default();
     let mut offsets = [0u64; 2];
     let mut mark = 0u32;

@@ -6,7 +6,8 @@
 //!   pairing go on behind it.
 //! - In a request of a client that takes turns, with nothing due: what was lost ends with one `Sync` or
 //!   `Flush`. Behind a `Bind`, its `Execute` is taken as sent; behind a `Parse`, when `BindComplete`
-//!   comes. Of what else was in it nothing is told.
+//!   comes. Of what else was in it nothing is told. Bytes that never came may have been several requests,
+//!   though: nothing is told if any of the answer is lost as well, or more looks lost behind them.
 //! - Elsewhere everything open is abandoned, and pairing begins anew as `resync` says.
 
 use super::{
@@ -90,6 +91,7 @@ impl<M: Clone> Connection<M> {
         self.end_group();
         self.tainted = true;
         self.suspected = false;
+        self.lost_in_hole = self.in_hole;
         self.heard = false;
         self.requests.state.at = State::Lost;
         let bytes = piece.drain();
@@ -121,7 +123,7 @@ impl<M: Clone> Connection<M> {
             }
             // It may as well be a part of what was lost.
             _ => {
-                self.suspect();
+                self.suspect(out);
                 return false;
             }
         }
@@ -129,10 +131,17 @@ impl<M: Clone> Connection<M> {
     }
 
     /// Behind a lost request there may be another one: which of them is answered can't be known.
-    pub(super) fn suspect(&mut self) {
+    pub(super) fn suspect(&mut self, out: &mut Out<'_, M>) {
         if self.requests.state.at == State::Lost {
             self.suspected = true;
             self.pending.forget_parsed();
+            self.abandon_waiting(out);
+        }
+    }
+
+    fn abandon_waiting(&mut self, out: &mut Out<'_, M>) {
+        for exchange in self.pending.take_exchanges() {
+            self.abandon(&exchange, Abandon::Gap, out);
         }
     }
 
@@ -151,7 +160,9 @@ impl<M: Clone> Connection<M> {
     /// Where answers begin was lost: the exchange goes on if it can only be one.
     pub(super) fn lose_response(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {
         let startup = matches!(self.pending.front(), Some(Op::Startup));
-        if !self.pending.ends_with_its_only_sync_point() || startup {
+        // Its answer may be the lost one, and what comes another's.
+        let doubtful = self.requests.state.at == State::Lost && self.lost_in_hole;
+        if !self.pending.ends_with_its_only_sync_point() || startup || doubtful {
             return self.desync(Abandon::Gap, Skip::Resync, out);
         }
         let partial = self.responses.state.drop_partial();
@@ -160,9 +171,7 @@ impl<M: Clone> Connection<M> {
         let exchanges = self.pending.iter().filter(|op| op.has_exchange()).count();
         if exchanges > 1 {
             // Which of them what comes belongs to can't be known.
-            for exchange in self.pending.take_exchanges() {
-                self.abandon(&exchange, Abandon::Gap, out);
-            }
+            self.abandon_waiting(out);
         }
         self.responses.state.at = State::Lost;
         self.in_lost_answer(piece, partial, None, out);
@@ -266,7 +275,11 @@ impl<M: Clone> Connection<M> {
             (Some(header), Some(op)) if may_begin(header.kind, op) => {
                 self.responses.state.at = State::Framed;
             }
-            (_, None) if !matches!(self.certainty, Certainty::Trial { .. }) => {
+            // More of the answer whose end was inferred.
+            (_, None)
+                if self.requests.state.at_boundary()
+                    && !matches!(self.certainty, Certainty::Trial { .. }) =>
+            {
                 let bytes = piece.drain();
                 self.skip(Direction::Responses, bytes, Skip::UnpairedResponse, out);
             }

@@ -2,7 +2,9 @@
 
 mod captures;
 mod detection;
+mod hostile;
 mod losses;
+mod oracle;
 mod semantics;
 mod simulation;
 

@@ -6,9 +6,9 @@ use rstest::rstest;
 use super::*;
 
 /// One record of a capture: who sent, and what; `None`: a FIN.
-type Record<'a> = (Direction, Option<&'a [u8]>);
+pub(super) type Record<'a> = (Direction, Option<&'a [u8]>);
 
-fn records(capture: &[u8]) -> Vec<Record<'_>> {
+pub(super) fn records(capture: &[u8]) -> Vec<Record<'_>> {
     let mut rest = capture;
     let mut records = Vec::new();
     while let Some(line) = rest.iter().position(|&byte| byte == b'\n') {
@@ -35,7 +35,7 @@ impl Run {
         };
     }
 
-    fn whole(records: &[Record<'_>]) -> Self {
+    pub(super) fn whole(records: &[Record<'_>]) -> Self {
         let mut run = Self::new(true);
         records.iter().for_each(|&record| run.record(record));
         run.books.check_over(&run.connection);
@@ -111,7 +111,7 @@ fn alike(
 /// Every capture with what a whole run of it tells.
 macro_rules! captures {
     ($($name:ident: $file:literal => $told:expr;)*) => {
-        const CAPTURES: &[(&str, &[u8])] =
+        pub(super) const CAPTURES: &[(&str, &[u8])] =
             &[$(($file, include_bytes!(concat!("../../../testdata/postgres/", $file)))),*];
         $(#[test]
         fn $name() {

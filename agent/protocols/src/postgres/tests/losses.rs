@@ -346,3 +346,55 @@ fn a_startup_that_is_cut_or_lost_hides_no_later_request_for_good() {
     run.close();
     assert_eq!(run.told().last().map(|told| &**told), Some("Execute SELECT 4 > SELECT 4 =4 Idle"));
 }
+
+/// What is told of `SELECT 3`, whose answer has three rows: nothing, or that.
+fn assert_told_right(run: &mut Run) {
+    run.round("SELECT 8", 8).round("SELECT 8", 8).round("SELECT 8", 8).close();
+    for exchange in exchanges(&run.events) {
+        let Some(Ok(End::Complete(done) | End::Inferred(done))) = &exchange.end else { continue };
+        let text = exchange.query.text.as_deref().unwrap_or("SELECT 3");
+        let rows = text.strip_prefix("SELECT ").and_then(|rows| rows.parse().ok()).unwrap_or(3);
+        assert!(done.rows.is_none_or(|told| told == rows), "{}", exchange.tell());
+    }
+}
+
+#[test]
+fn a_request_that_was_lost_together_with_the_next_one_gets_no_answer_of_that() {
+    let (asked, answer) = ([ask::unnamed("SELECT 3"), ask::sync()].concat(), tell::unnamed(3));
+    let next = [tell::unnamed(5), tell::ready('I')].concat();
+    for kept in 0..asked.len() {
+        for answered in 0..answer.len() {
+            let mut run = Run::session();
+            run.connection.takes_turns();
+            run.requests(&asked[..kept]).hole(Requests, (asked.len() - kept + 40) as u64);
+            run.piece(Responses, &answer[..answered], (answer.len() + 6 - answered) as u64);
+            run.responses(&next);
+            assert_told_right(&mut run);
+        }
+    }
+}
+
+#[test]
+fn nor_one_that_was_lost_in_part_where_its_answer_was_lost() {
+    let asked = [ask::unnamed("SELECT 3"), ask::sync()].concat();
+    let answer = [tell::unnamed(3), tell::ready('I')].concat();
+    for kept in 0..asked.len() {
+        for answered in 0..answer.len() {
+            let mut run = Run::session();
+            run.connection.takes_turns();
+            run.piece(Requests, &asked[..kept], (asked.len() - kept) as u64);
+            run.responses(&answer[..answered]).hole(Responses, (answer.len() - answered) as u64);
+            run.round("SELECT 5", 5);
+            assert_told_right(&mut run);
+        }
+    }
+}
+
+#[test]
+fn an_answers_end_is_its_own_only_if_the_next_request_is_seen() {
+    let mut run = Run::session();
+    run.requests(ask::query("SELECT 3"));
+    run.piece(Responses, &tell::rows(3)[..30], 60).hole(Requests, 30);
+    run.responses([tell::rows(5), tell::ready('I')].concat()).close();
+    assert_eq!(run.told(), ["Simple SELECT 3 > about "]);
+}

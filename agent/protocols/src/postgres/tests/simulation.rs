@@ -529,26 +529,4 @@ proptest! {
         let told = told(&run, |end| matches!(end, End::Complete(_) | End::Inferred(_)));
         prop_assert!(told >= due(&steps), "{} of {}: {:#?}", told, due(&steps), run.told());
     }
-
-    #[test]
-    fn promises_hold_for_arbitrary_scripts(data in prop::collection::vec(any::<u8>(), 0..400)) {
-        fuzz_postgres(&data);
-    }
-
-    #[test]
-    fn and_for_scripts_of_messages(
-        flags in any::<u8>(),
-        ops in prop::collection::vec(
-            (any::<u8>(), prop::sample::select(b"QPBEDCSHFXdcfp123ACGHIKNRTVWZsntv\0".to_vec()),
-             prop::collection::vec(prop_oneof![Just(0u8), Just(b'S'), any::<u8>()], 0..12)),
-            0..40,
-        ),
-    ) {
-        let mut script = vec![flags];
-        for (op, kind, body) in ops {
-            script.push(op);
-            script.extend(message(kind, &body));
-        }
-        fuzz_postgres(&script);
-    }
 }
