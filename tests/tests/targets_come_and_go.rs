@@ -246,6 +246,14 @@ fn one_that_executes_itself_in_another_environment_is_what_that_says() {
              os.execve(sys.executable, words, dict(os.environ, {variable}={value:?}))"
         );
         script.begin(&code).unwrap();
+        // What is sent before the next program has begun may be read ahead by this one, and lost with it.
+        let entry = format!("{variable}={value}");
+        wait::until("it has executed itself", PATIENCE, || {
+            let environment = std::fs::read(format!("/proc/{pid}/environ"))?;
+            let mut entries = environment.split(|byte| *byte == 0);
+            Ok(entries.any(|other| other == entry.as_bytes()).then_some(()))
+        })
+        .unwrap();
         // Answered by the next program, which reads the same input.
         script.run("None").unwrap();
     };
