@@ -8,6 +8,7 @@ pub mod http;
 pub mod load;
 pub mod process;
 pub mod script;
+pub mod servers;
 pub mod spans;
 pub mod sys;
 pub mod wait;

@@ -4,6 +4,7 @@
 //! What runs is in [`service`] (one process tree) and [`system`] (the four of them together).
 
 pub mod ports;
+pub mod program;
 pub mod service;
 pub mod system;
 
@@ -13,6 +14,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+pub use program::{Program, Runtime};
 pub use service::{Loop, Service, Spec, Worker};
 pub use system::System;
 

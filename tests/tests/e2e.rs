@@ -21,6 +21,7 @@ mod capture_older_connections;
 mod capture_registers_lie;
 mod capture_system_calls;
 mod concurrent_requests;
+mod datastores;
 mod http_shapes;
 mod kernel_latency;
 mod loss_is_counted;

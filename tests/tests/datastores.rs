@@ -1,0 +1,215 @@
+//! What real client libraries ask of a real Redis and a real PostgreSQL is told as it was: no operation is
+//! missing, none is invented, and each is what the program says that it did.
+
+use crate::common;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use common::lab::{Lab, PATIENCE, Tracing};
+use common::spans::{Kind, Span, Value};
+use rstest::rstest;
+use serde::Deserialize;
+use wirespan_tests::servers::{SECRET, Servers};
+use wirespan_tests::wait;
+use wirespan_tests::workloads::{Program, Runtime};
+
+/// One operation: as the program says, or as its span says.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+struct Operation {
+    system: String,
+    /// The span's name; empty: the system's.
+    name: String,
+    /// A Redis key, or the alias that a statement has; empty where there is none.
+    target: String,
+    database: String,
+    /// Returned.
+    rows: Option<i64>,
+    affected: Option<i64>,
+    error: Option<String>,
+    #[serde(default)]
+    nil: bool,
+    #[serde(default)]
+    queued: bool,
+}
+
+impl Operation {
+    fn of(span: &Span) -> Self {
+        let text = |key: &str| span.text(key).unwrap_or_default().to_owned();
+        let system = text("db.system.name");
+        let flag = |key: &str| span.attributes.get(key) == Some(&Value::Bool(true));
+        let query = text("db.query.text");
+        let is_target = |word: &&str| match &*system {
+            "redis" => word.contains(':'),
+            _ => word.starts_with("op_"),
+        };
+        let words = query.split(|c: char| !(c.is_alphanumeric() || "_:-".contains(c)));
+        let target = words.into_iter().find(is_target).unwrap_or_default().to_owned();
+        let name = if span.name == system { String::new() } else { span.name.clone() };
+        Self {
+            name,
+            target,
+            database: text("db.namespace"),
+            rows: span.int("db.response.returned_rows"),
+            affected: span.int("wirespan.db.affected_rows"),
+            error: span.text("error.type").map(str::to_owned),
+            nil: flag("wirespan.redis.nil"),
+            queued: flag("wirespan.redis.queued"),
+            system,
+        }
+    }
+}
+
+/// A client library, what it is made to do, and what it asks by itself.
+struct Client {
+    runtime: Runtime,
+    name: &'static str,
+    scenarios: &'static str,
+    /// Spans' names of the library's own doing, which the program cannot tell.
+    own: &'static [&'static str],
+}
+
+const fn node(name: &'static str, scenarios: &'static str, own: &'static [&'static str]) -> Client {
+    Client { runtime: Runtime::Node, name, scenarios, own }
+}
+
+const fn python(
+    name: &'static str,
+    scenarios: &'static str,
+    own: &'static [&'static str],
+) -> Client {
+    Client { runtime: Runtime::Python, name, scenarios, own }
+}
+
+#[rustfmt::skip]
+const CLIENTS: &[Client] = &[
+    node("ioredis", "sequential concurrent pipelined autopipelined database blocking unix", &["INFO", "SELECT"]),
+    node("node-redis", "sequential concurrent pipelined database resp3 unix", &["SELECT"]),
+    node("pg", "sequential concurrent pipelined prepared transaction unix", &[]),
+    node("postgres", "sequential concurrent pipelined prepared transaction unix", &["SELECT pg_catalog.pg_type pg_catalog.pg_type"]),
+    node("knex", "sequential concurrent", &["SELECT version"]),
+    python("redis-py", "sequential concurrent pipelined database resp3 blocking unix", &["SELECT"]),
+    python("redis-py-asyncio", "sequential concurrent pipelined resp3", &[]),
+    python("psycopg2", "sequential concurrent transaction copy unix", &[]),
+    python("psycopg", "sequential concurrent pipelined prepared transaction copy unix", &[]),
+    python("psycopg-asyncio", "sequential concurrent pipelined", &[]),
+    python("asyncpg", "sequential concurrent pipelined prepared transaction copy unix", &[]),
+    python("sqlalchemy", "sequential concurrent", &["SELECT pg_catalog.version", "SELECT current_schema", "SELECT pg_type pg_namespace", "SHOW"]),
+    python("django", "sequential concurrent", &["SELECT set_config"]),
+];
+
+/// Servers and a lab with an agent that traces the programs, all of it for one test.
+struct Bench {
+    tracing: Tracing,
+    lab: Lab,
+    servers: Servers,
+}
+
+fn agent(lab: &Lab, more: &[&str]) -> Tracing {
+    lab.agent("agent", &["cmd=*datastores.*".to_owned()], more)
+}
+
+impl Bench {
+    fn start(more: &[&str]) -> Self {
+        let lab = Lab::new();
+        let servers = Servers::start(lab.path()).unwrap();
+        Self { tracing: agent(&lab, more), lab, servers }
+    }
+
+    fn program(&self, client: &Client) -> Program {
+        let program = start(&self.lab, &self.servers, client);
+        traced(&self.tracing, &program);
+        program
+    }
+
+    /// Runs all scenarios of these clients; what each says that it did, by its name.
+    fn run(&self, clients: &[&Client]) -> BTreeMap<&'static str, Vec<Operation>> {
+        let run = |client: &&Client| {
+            (client.name, operations(&mut self.program(client), client.scenarios))
+        };
+        clients.iter().map(run).collect()
+    }
+}
+
+fn start(lab: &Lab, servers: &Servers, client: &Client) -> Program {
+    lab.installed.datastores(client.runtime, client.name, servers, lab.path()).unwrap()
+}
+
+fn traced(tracing: &Tracing, program: &Program) {
+    wait::until("the program is traced", PATIENCE, || {
+        let pid = i32::try_from(program.pid())?;
+        Ok(tracing.status().processes.iter().any(|process| process.pid == pid).then_some(()))
+    })
+    .unwrap();
+}
+
+fn operations(program: &mut Program, scenarios: &str) -> Vec<Operation> {
+    let told = program.run(scenarios).unwrap();
+    told.into_iter().map(|line| serde_json::from_value(line).unwrap()).collect()
+}
+
+/// How often each operation was made.
+fn counted(operations: impl IntoIterator<Item = Operation>) -> BTreeMap<Operation, i64> {
+    let mut counts = BTreeMap::new();
+    for operation in operations {
+        *counts.entry(operation).or_default() += 1;
+    }
+    counts
+}
+
+/// On one line: what a failed test shows.
+impl fmt::Debug for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { system, name, target, database, rows, affected, error, nil, queued } = self;
+        write!(f, "{system} {name:?} {target:?} in {database:?} rows {rows:?} {affected:?} ")?;
+        write!(f, "error {error:?} nil {nil} queued {queued}")
+    }
+}
+
+/// What the spans have beyond what was done (positive), and what they lack (negative).
+fn difference(spans: &[&Span], done: &[Operation]) -> BTreeMap<Operation, i64> {
+    let mut counts = counted(spans.iter().map(|span| Operation::of(span)));
+    for operation in done {
+        *counts.entry(operation.clone()).or_default() -= 1;
+    }
+    counts.retain(|_, count| *count != 0);
+    counts
+}
+
+/// The spans of a program, without what its library asked by itself.
+fn of<'a>(spans: &'a [Span], client: &Client) -> Vec<&'a Span> {
+    let own = |span: &Span| client.own.contains(&span.name.as_str());
+    spans.iter().filter(|span| span.service == client.name && !own(span)).collect()
+}
+
+fn no_secret(file: &PathBuf) {
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(!text.is_empty());
+    let found = text.find(SECRET).map(|at| &text[at.saturating_sub(300)..at + 30]);
+    assert_eq!(found, None, "a value or a password was exported");
+}
+
+#[rstest]
+fn every_operation_of_every_client_is_one_right_span(
+    #[values(Runtime::Node, Runtime::Python)] runtime: Runtime,
+) {
+    let bench = Bench::start(&[]);
+    let clients: Vec<&Client> = CLIENTS.iter().filter(|client| client.runtime == runtime).collect();
+    let done = bench.run(&clients);
+    let status = bench.tracing.quiet();
+    let spans = bench.tracing.spans();
+    assert_eq!(spans.len() as u64, status.spans);
+    let mut wrong = BTreeMap::new();
+    for client in clients {
+        let spans = of(&spans, client);
+        let difference = difference(&spans, &done[client.name]);
+        eprintln!("{}: {} operations, {} spans", client.name, done[client.name].len(), spans.len());
+        if !difference.is_empty() {
+            wrong.insert(client.name, difference);
+        }
+    }
+    assert!(spans.iter().all(|span| span.kind == Kind::Client));
+    assert!(wrong.is_empty(), "more (+) or fewer (-) spans than operations: {wrong:#?}");
+    no_secret(&bench.tracing.file);
+}

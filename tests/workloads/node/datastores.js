@@ -1,0 +1,351 @@
+// Uses Redis or PostgreSQL through one client library, and writes down every operation.
+//
+// The argument names the library. Each line of standard input names scenarios; each operation of theirs is
+// printed as a JSON line, as soon as it is over, and the end of a line's work as {"done": true}. Connections
+// that a scenario opens it closes, but for `steady`, which keeps its own.
+//
+// No two operations look alike: Redis keys and SQL aliases (`op_...`, which a statement without its literals
+// keeps) have the scenario and a number. Every value has the marker in it that must never be exported.
+'use strict';
+
+const readline = require('node:readline');
+
+const CLIENT = process.argv[2];
+const SECRET = 's3cr3t-value';
+const LARGE = (SECRET + '-').repeat(75_000); // about 1 MB
+const CONCURRENT = 20;
+const env = process.env;
+const kept = {};
+let number = 0;
+
+const say = (line) => process.stdout.write(JSON.stringify(line) + '\n');
+const key = (scenario) => `${CLIENT}:${scenario}:${++number}`;
+const alias = (scenario) => `op_${CLIENT.replaceAll("-", "_")}_${scenario}_${++number}`;
+const redisOp = (name, target = '', facts = {}) =>
+  say({ system: 'redis', name, target, database: '0', ...facts });
+const sqlOp = (name, target = '', facts = {}) =>
+  say({ system: 'postgresql', name, target, database: env.PGDATABASE, ...facts });
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const together = (work) => Promise.all(Array.from({ length: CONCURRENT }, work));
+const ignored = () => {};
+/** Any other failure is the test's own. */
+const expected = (facts) => (error) => {
+  if (!facts?.error || (error.code ?? error.message.split(' ')[0]) !== facts.error) throw error;
+};
+
+// ---- Redis ----
+
+/** Commands with what is to be told of them. */
+function redisCommands(scenario, count) {
+  const commands = [];
+  for (let i = 0; i < count; i++) {
+    const name = key(scenario);
+    commands.push(
+      [['SET', name, SECRET]],
+      [['GET', name]],
+      [['GET', name + ':none'], { nil: true }],
+      [['HSET', name + ':hash', 'field', SECRET]],
+      [['HGETALL', name + ':hash']],
+      [['LPUSH', name, SECRET], { error: 'WRONGTYPE' }],
+      [['ZADD', name + ':set', '1', SECRET]],
+      [['ZSCORE', name + ':set', SECRET + '-none'], { nil: true }],
+      [["EVAL", "return redis.call('get', KEYS[1])", "1", name], { target: name }],
+      [['DEL', name]],
+    );
+  }
+  return commands;
+}
+
+function tellRedis([command, facts = {}], more = {}) {
+  const { target = command[1], ...rest } = facts;
+  redisOp(command[0], target, { ...rest, ...more });
+}
+
+/** Of a transaction: each command is answered that it is queued, and EXEC has the answers. */
+function tellTransaction(commands) {
+  redisOp('MULTI');
+  redisOp('EXEC');
+  for (const [command, facts = {}] of commands) {
+    tellRedis([command, { target: facts.target ?? command[1], queued: true }]);
+  }
+}
+
+async function ioredis(scenario) {
+  const Redis = require('ioredis');
+  const options = { port: env.REDIS_PORT, password: env.REDIS_PASSWORD };
+  const sequence = async (client, count, more) => {
+    for (const command of redisCommands(scenario, count)) {
+      await client.call(...command[0]).catch(expected(command[1]));
+      tellRedis(command, more);
+    }
+  };
+  if (scenario === 'steady') return sequence((kept.client ??= new Redis(options)), 2);
+  if (scenario === 'unix') options.path = env.REDIS_SOCKET;
+  if (scenario === 'database') options.db = 2;
+  if (scenario === 'autopipelined') options.enableAutoPipelining = true;
+  const client = new Redis(options);
+  switch (scenario) {
+    case 'concurrent':
+      await together(() => sequence(client, 3));
+      break;
+    case 'autopipelined': {
+      const names = Array.from({ length: 20 }, () => key(scenario));
+      await Promise.all(names.flatMap((name) => [client.set(name, SECRET), client.get(name), client.get(name + ':none')]));
+      for (const name of names) {
+        redisOp('SET', name);
+        redisOp('GET', name);
+        redisOp('GET', name + ':none', { nil: true });
+      }
+      break;
+    }
+    case 'pipelined': {
+      const commands = redisCommands(scenario, 4);
+      const pipeline = client.pipeline();
+      for (const [command] of commands) pipeline.call(...command);
+      await pipeline.exec();
+      for (const command of commands) tellRedis(command);
+      const queued = redisCommands(scenario, 3);
+      const transaction = client.multi();
+      for (const [command] of queued) transaction.call(...command);
+      await transaction.exec();
+      tellTransaction(queued);
+      break;
+    }
+    case 'blocking': {
+      const name = key(scenario);
+      const other = new Redis(options);
+      const waiting = client.blpop(name, 20);
+      let blocked;
+      do {
+        blocked = /cmd=blpop/.test(await other.client('LIST'));
+        redisOp('CLIENT LIST');
+      } while (!blocked);
+      await other.rpush(name, SECRET);
+      redisOp('RPUSH', name);
+      await waiting;
+      redisOp('BLPOP', name);
+      // Nothing comes: an idle worker's poll is no span.
+      await client.blpop(name, 0.1);
+      await other.quit();
+      break;
+    }
+    case 'large':
+    case 'slow': {
+      const name = key(scenario);
+      await client.set(name, LARGE);
+      redisOp('SET', name);
+      const waiting = client.get(name);
+      if (scenario === 'slow') {
+        client.stream.pause();
+        await pause(200);
+        client.stream.resume();
+      }
+      if ((await waiting).length !== LARGE.length) throw new Error('cut');
+      redisOp('GET', name);
+      await sequence(client, 1);
+      break;
+    }
+    default:
+      await sequence(client, 4, scenario === 'database' ? { database: '2' } : {});
+  }
+  await client.quit();
+}
+
+async function nodeRedis(scenario) {
+  const { createClient } = require('redis');
+  const socket = scenario === 'unix' ? { path: env.REDIS_SOCKET } : { port: Number(env.REDIS_PORT), host: '127.0.0.1' };
+  const options = { socket, password: env.REDIS_PASSWORD, RESP: scenario === 'resp3' ? 3 : 2 };
+  if (scenario === 'database') options.database = 2;
+  const client = createClient(options);
+  await client.connect();
+  const sequence = async (count, more) => {
+    for (const command of redisCommands(scenario, count)) {
+      await client.sendCommand(command[0]).catch(expected(command[1]));
+      tellRedis(command, more);
+    }
+  };
+  // It writes each command as a vector of its own, and the agent looks at the first 16 of one writev():
+  // `wide` has more.
+  if (scenario === 'concurrent') await Promise.all(Array.from({ length: 12 }, () => sequence(3)));
+  else if (scenario === 'wide') await together(() => sequence(1));
+  else if (scenario === 'pipelined') {
+    const commands = redisCommands(scenario, 1);
+    await Promise.all(commands.map(([command, facts]) => client.sendCommand(command).catch(expected(facts))));
+    for (const command of commands) tellRedis(command);
+    const queued = redisCommands(scenario, 1);
+    const transaction = client.multi();
+    for (const [command] of queued) transaction.addCommand(command);
+    await transaction.exec().catch(ignored);
+    tellTransaction(queued);
+  } else await sequence(4, scenario === 'database' ? { database: '2' } : {});
+  await client.close();
+}
+
+// ---- PostgreSQL ----
+
+/** Statements with their parameters and what is to be told of them, each its own row numbers. */
+function sqlStatements(scenario, count) {
+  const statements = [];
+  for (let rows = 1; rows <= count; rows++) {
+    let name = alias(scenario);
+    const add = (text, values, facts) => statements.push([text, values, { target: name, ...facts }]);
+    add(`SELECT ${name}.name FROM orders AS ${name} WHERE id <= $1 AND name <> $2`, [rows, SECRET + "-none"], { name: "SELECT orders", rows });
+    name = alias(scenario);
+    const insert = `INSERT INTO items AS ${name} VALUES ('${CLIENT}-${scenario}-${SECRET}', $1, $2)`;
+    const row = number;
+    add(insert, [row, SECRET], { name: 'INSERT items', affected: 1 });
+    add(insert, [row, SECRET], { name: 'INSERT items', error: '23505' });
+    name = alias(scenario);
+    add(`UPDATE orders AS ${name} SET name = $2 WHERE id <= $1`, [rows, SECRET], { name: "UPDATE orders", affected: rows });
+    name = alias(scenario);
+    add(`SELECT app.fn($1) AS ${name}`, [rows], { name: "SELECT app.fn", rows: 1 });
+    name = alias(scenario);
+    add(`SELECT nothing AS ${name} WHERE '${SECRET}' <> ''`, [], { name: "SELECT", error: "42703" });
+    name = alias(scenario);
+    add(`SELEKT ${name}`, [], { name: "", error: "42601" });
+  }
+  return statements;
+}
+
+const good = (statements) => statements.filter(([, , facts]) => !facts.error);
+
+function tellSql({ name, target, ...facts }) {
+  sqlOp(name, target, facts);
+}
+
+async function run(ask, statements) {
+  for (const [text, values, facts] of statements) {
+    await Promise.resolve(ask(text, values)).catch(expected(facts));
+    tellSql(facts);
+  }
+}
+
+async function pg(scenario) {
+  const { Client, Pool } = require('pg');
+  const options = { host: scenario === 'unix' ? env.PG_SOCKET_DIRECTORY : '127.0.0.1' };
+  if (scenario === 'concurrent') {
+    const pool = new Pool({ ...options, max: CONCURRENT });
+    await together(() => run((text, values) => pool.query(text, values), sqlStatements(scenario, 2)));
+    return pool.end();
+  }
+  if (scenario === 'steady' && kept.client) return run((text, values) => kept.client.query(text, values), sqlStatements(scenario, 1));
+  const client = new Client(options);
+  await client.connect();
+  const ask = (text, values) => client.query(text, values);
+  switch (scenario) {
+    case 'steady':
+      kept.client = client;
+      return run(ask, sqlStatements(scenario, 1));
+    case 'pipelined': {
+      const statements = sqlStatements(scenario, 3);
+      await Promise.all(statements.map(([text, values, facts]) => ask(text, values).catch(expected(facts))));
+      for (const [, , facts] of statements) tellSql(facts);
+      break;
+    }
+    case 'prepared': {
+      const name = alias(scenario);
+      const text = `SELECT ${name}.name FROM orders AS ${name} WHERE id <= $1`;
+      for (let rows = 1; rows <= 20; rows++) {
+        await client.query({ name: 'by-id', text, values: [rows] });
+        sqlOp('SELECT orders', name, { rows });
+      }
+      break;
+    }
+    case 'transaction':
+      for (const end of ['COMMIT', 'ROLLBACK']) {
+        await ask('BEGIN');
+        sqlOp('BEGIN');
+        await run(ask, good(sqlStatements(scenario, 2)));
+        await ask(end);
+        sqlOp(end);
+      }
+      break;
+    case 'large':
+    case 'slow': {
+      let name = alias(scenario);
+      await ask(`SELECT ${name}.id FROM orders AS ${name} WHERE id <= 7 AND name <> $1`, [LARGE]);
+      sqlOp('SELECT orders', name, { rows: 7 });
+      name = alias(scenario);
+      const asking = ask(`SELECT repeat('${SECRET}', 170000) AS ${name}`);
+      if (scenario === 'slow') {
+        client.connection.stream.pause();
+        await pause(200);
+        client.connection.stream.resume();
+      }
+      await asking;
+      sqlOp('SELECT repeat', name, { rows: 1 });
+      await run(ask, sqlStatements(scenario, 1));
+      break;
+    }
+    default:
+      await run(ask, sqlStatements(scenario, 3));
+  }
+  await client.end();
+}
+
+async function postgresJs(scenario) {
+  const postgres = require('postgres');
+  const sql = postgres({
+    host: scenario === 'unix' ? env.PG_SOCKET_DIRECTORY : '127.0.0.1',
+    max: scenario === 'concurrent' ? CONCURRENT : 1,
+    onnotice: ignored,
+  });
+  const ask = (text, values) => sql.unsafe(text, values);
+  if (scenario === 'concurrent') await together(() => run(ask, sqlStatements(scenario, 2)));
+  else if (scenario === 'pipelined') {
+    const statements = good(sqlStatements(scenario, 3));
+    await Promise.all(statements.map(([text, values]) => ask(text, values)));
+    for (const [, , facts] of statements) tellSql(facts);
+  } else if (scenario === 'prepared') {
+    const name = alias(scenario);
+    for (let rows = 1; rows <= 20; rows++) {
+      await sql.unsafe(`SELECT ${name}.name FROM orders AS ${name} WHERE id <= $1`, [rows], { prepare: true });
+      sqlOp('SELECT orders', name, { rows });
+    }
+  } else if (scenario === 'transaction') {
+    await sql.begin(async (inner) => {
+      sqlOp('BEGIN');
+      await run((text, values) => inner.unsafe(text, values), good(sqlStatements(scenario, 2)));
+    });
+    sqlOp('COMMIT');
+  } else await run(ask, sqlStatements(scenario, 3));
+  await sql.end();
+}
+
+async function knexBuilder(scenario) {
+  const knex = require('knex')({ client: 'pg', connection: { host: '127.0.0.1', port: Number(env.PGPORT), user: env.PGUSER, database: env.PGDATABASE, password: env.PGPASSWORD }, pool: { min: 0, max: CONCURRENT } });
+  const work = async () => {
+    const name = alias(scenario);
+    const rows = await knex(`orders as ${name}`).where("id", "<=", 7).whereNot("name", SECRET);
+    sqlOp('SELECT orders', name, { rows: rows.length });
+    const made = `${SECRET}-${++number}`;
+    await knex('thing').insert([1, 2, 3].map((n) => ({ name: made, number: n })));
+    sqlOp('INSERT thing', '', { affected: 3 });
+    await knex.transaction(async (inner) => {
+      sqlOp('BEGIN');
+      await inner('thing').where({ name: made }).update({ number: 4 });
+      sqlOp('UPDATE thing', '', { affected: 3 });
+    });
+    sqlOp('COMMIT');
+    await knex('thing').where({ name: made }).del();
+    sqlOp('DELETE thing', '', { affected: 3 });
+  };
+  if (scenario === 'concurrent') await together(work);
+  else await work();
+  await knex.destroy();
+}
+
+const clients = { ioredis, 'node-redis': nodeRedis, pg, postgres: postgresJs, knex: knexBuilder };
+
+async function main() {
+  say({ ready: true });
+  for await (const line of readline.createInterface({ input: process.stdin })) {
+    for (const scenario of line.split(' ').filter(Boolean)) await clients[CLIENT](scenario);
+    say({ done: true });
+  }
+}
+
+main().catch((error) => {
+  console.error(error);
+  process.exit(1);
+});
