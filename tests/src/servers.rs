@@ -38,7 +38,7 @@ const DEBIAN_POSTGRES: &str = "/usr/lib/postgresql";
 /// The account that Debian's package makes; PostgreSQL refuses to run as root.
 const ACCOUNT: &str = "postgres";
 
-/// What the programs under test find: a table a client, a function.
+/// What the programs under test find.
 const SCHEMA: &str = "
     CREATE TABLE orders (id integer PRIMARY KEY, name text);
     INSERT INTO orders SELECT i, 'order ' || i FROM generate_series(1, 100) AS i;
@@ -65,6 +65,12 @@ pub struct Server {
     socket: PathBuf,
     /// PostgreSQL's processes leave the group: it has to end them itself.
     farewell: Option<i32>,
+}
+
+/// Whether both servers' programs are there.
+#[must_use]
+pub fn are_installed() -> bool {
+    postgres_programs().is_ok() && on_path("redis-server").is_some()
 }
 
 impl Servers {
@@ -223,9 +229,13 @@ fn postgres_programs() -> Result<PathBuf> {
     if let Some((_, programs)) = found.into_iter().max() {
         return Ok(programs);
     }
+    on_path("postgres").context("no PostgreSQL server: install postgresql")
+}
+
+/// The directory on PATH that has this program.
+fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).find(|part| part.join("postgres").exists());
-    found.context("no PostgreSQL server: install postgresql")
+    std::env::split_paths(&path).find(|part| part.join(program).exists())
 }
 
 fn finish(command: &mut Command) -> Result<()> {

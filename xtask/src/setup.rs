@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use wirespan_tests::process::Group;
-use wirespan_tests::sys;
+use wirespan_tests::{servers, sys};
 
 use crate::command::{self, clean_program, on_path, program, say};
 use crate::linker;
@@ -21,6 +21,9 @@ const RUSTUP: Duration = Duration::from_secs(180);
 
 /// Debian's recent Rust, kept for building browsers.
 const DEBIAN_COMPILER: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
+
+/// Debian's servers for the end-to-end tests. What these packages start by themselves is not used.
+const SERVERS: [&str; 2] = ["redis-server", "postgresql"];
 
 /// What builds the eBPF programs.
 #[derive(Debug)]
@@ -65,7 +68,24 @@ pub(crate) fn run() -> Result<()> {
             say(&format!("{program} is not on PATH: the demo and the end-to-end tests need it"));
         }
     }
+    if let Err(error) = servers() {
+        say(&format!("the end-to-end tests need more: {error:#}"));
+    }
     Ok(())
+}
+
+/// What the end-to-end tests ask: a Redis and a PostgreSQL, which they start themselves.
+///
+/// # Errors
+/// When they are missing and cannot be installed from here, with the command that would.
+pub(crate) fn servers() -> Result<()> {
+    if servers::are_installed() {
+        return Ok(());
+    }
+    if !is_debian() {
+        bail!("redis-server and PostgreSQL's server programs (initdb, postgres, psql)");
+    }
+    install_packages(&SERVERS)
 }
 
 fn find_or_install_compiler(routes: Routes) -> Result<Compiler> {

@@ -10,6 +10,7 @@ use wirespan_tests::{sys, workloads};
 
 use crate::build;
 use crate::command::{run as run_program, say};
+use crate::setup;
 
 /// How much to test.
 #[derive(Debug, clap::Args)]
@@ -48,6 +49,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bail!("the end-to-end tests need root and did not run: they load eBPF programs");
     }
     workloads::install()?;
+    setup::servers()?;
     say("end-to-end tests");
     // One at a time: they share the machine's kernel, and some count what it saw.
     let arguments = ["--package", "wirespan-tests", "--no-fail-fast", "--", "--test-threads=1"];
