@@ -340,7 +340,11 @@ const clients = { ioredis, 'node-redis': nodeRedis, pg, postgres: postgresJs, kn
 async function main() {
   say({ ready: true });
   for await (const line of readline.createInterface({ input: process.stdin })) {
-    for (const scenario of line.split(' ').filter(Boolean)) await clients[CLIENT](scenario);
+    for (const scenario of line.split(' ').filter(Boolean)) {
+      // Longer than what the agent takes for one.
+      if (scenario === 'silence') await pause(1300);
+      else await clients[CLIENT](scenario);
+    }
     say({ done: true });
   }
 }

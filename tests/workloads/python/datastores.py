@@ -591,7 +591,9 @@ def main():
     say(ready=True)
     for line in sys.stdin:
         for scenario in line.split():
-            if asyncio.iscoroutinefunction(run):
+            if scenario == "silence":
+                time.sleep(1.3)  # Longer than what the agent takes for one.
+            elif asyncio.iscoroutinefunction(run):
                 loop.run_until_complete(run(scenario))
             else:
                 run(scenario)
