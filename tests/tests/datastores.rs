@@ -271,9 +271,13 @@ const HEAVY: &[Client] = &[
     python("asyncpg", "large slow pipelined copy", &[]),
 ];
 
+/// Of these nothing is missing, and nothing omitted, once the budget is large enough. The others write more
+/// vectors at once than are looked at, or a row of theirs ends beyond what is copied of one operation.
+const WHOLE: &[&str] = &["ioredis", "redis-py", "redis-py-asyncio"];
+
 #[rstest]
 fn a_budget_costs_spans_that_are_counted_and_makes_none_wrong(
-    #[values(64, 256, 4_096, 1 << 20)] budget: u32,
+    #[values(64, 256, 4_096, 1 << 20, u32::MAX)] budget: u32,
 ) {
     let bench = Bench::start(&[&format!("--payload-budget={budget}")]);
     let clients: Vec<&Client> = HEAVY.iter().collect();
@@ -290,6 +294,9 @@ fn a_budget_costs_spans_that_are_counted_and_makes_none_wrong(
         if spans.len() < done.len() {
             let counted = books.calls_abandoned + books.bytes_skipped + books.bytes_not_understood;
             assert!(counted > 0, "{} of {}: {line:#?}", spans.len(), done.len());
+        }
+        if budget >= 1 << 20 && WHOLE.contains(&client.name) {
+            assert_eq!(difference(&spans, done), BTreeMap::new(), "{}", client.name);
         }
         let invented = invented(&spans, done);
         if !invented.is_empty() {
