@@ -75,6 +75,8 @@ pub(crate) static FREE_SLOTS: Queue<u32, 256> = Queue::new();
 pub(crate) struct Scratch {
     pub(crate) record: OperationRecord,
     pub(crate) payload: [u8; 2 * MAX_PAYLOAD],
+    /// Bytes of it that were gathered out of iovecs.
+    pub(crate) copied: u64,
 }
 
 /// One scratch record per direction and CPU: sends and receives never share one, so that a program which

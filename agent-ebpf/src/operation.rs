@@ -230,7 +230,7 @@ fn record(
         captured = if direct {
             payload::copy_buffer(target, &source, length, want, SMALL_PAYLOAD)
         } else {
-            payload::copy(target, &source, length, want)
+            payload::copy(record.cast(), &source, length, want)
         };
         // SAFETY: `state` is a map value.
         unsafe { (*state).burst_left = u64::from(left).saturating_sub(captured) as u32 };

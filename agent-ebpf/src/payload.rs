@@ -9,6 +9,7 @@ use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_task_pt_regs};
 use wirespan_ebpf::{Direction, KernelFields, MAX_PAYLOAD, uncaptured};
 
 use crate::kernel::{self, Object, field, offset, setting};
+use crate::maps::Scratch;
 
 /// System call numbers (`asm/unistd.h`).
 #[cfg(bpf_target_arch = "x86_64")]
@@ -47,8 +48,8 @@ const TS_COMPAT: u32 = 0x2;
 const PF_KERNEL: u32 = 0x10 | 0x0020_0000;
 
 /// Iovecs that are looked at; what lies in further ones counts as not captured. Node's writev of a head,
-/// a chunk's size, data and end has five, libpq and hiredis-like clients fewer.
-const MAX_IOVECS: u64 = 16;
+/// a chunk's size, data and end has five; node-redis has one or more for each command that waits.
+const MAX_IOVECS: u64 = 128;
 
 /// Where the bytes lie: one buffer (`vectors` = 0, `address` and `length` of it), or an array of iovecs.
 pub(crate) struct Source {
@@ -197,21 +198,29 @@ pub(crate) fn copy_buffer(
 /// Copies up to `want` bytes of an operation of `length` to a scratch record's payload. Returns how many are
 /// there; fewer than wanted means that the rest could not be read.
 #[inline(always)]
-pub(crate) fn copy(payload: *mut u8, source: &Source, length: u64, want: u64) -> u64 {
+pub(crate) fn copy(scratch: *mut Scratch, source: &Source, length: u64, want: u64) -> u64 {
+    // SAFETY: `scratch` is a map value.
+    let (payload, copied) =
+        unsafe { ((&raw mut (*scratch).payload).cast::<u8>(), &raw mut (*scratch).copied) };
     if !source.is_vector() {
         return copy_buffer(payload, source, length, want, MAX_PAYLOAD);
     }
-    let mut copied = 0;
+    // The count is kept in memory, of which the verifier knows nothing: in a register each way through the
+    // loop would have bounds of its own, and their number grow with each iovec.
+    // SAFETY: as above.
+    unsafe { copied.write_volatile(0) };
     let mut index = 0;
     while index < MAX_IOVECS && index < source.vectors {
-        if copied >= want || copied >= MAX_PAYLOAD as u64 {
+        // SAFETY: as above.
+        let done = unsafe { copied.read_volatile() };
+        if done >= want || done >= MAX_PAYLOAD as u64 {
             break;
         }
         let Some(vector) = probe_user::<Iovec>(source.address.wrapping_add(index * 16)) else {
             break;
         };
         index += 1;
-        let mut size = want - copied;
+        let mut size = want - done;
         if size > vector.length {
             size = vector.length;
         }
@@ -221,14 +230,17 @@ pub(crate) fn copy(payload: *mut u8, source: &Source, length: u64, want: u64) ->
         if size == 0 {
             continue;
         }
-        // SAFETY: `copied` is below `MAX_PAYLOAD`, the payload twice as long.
-        let target = unsafe { payload.add(copied as usize & (MAX_PAYLOAD - 1)) };
+        // SAFETY: `done` is below `MAX_PAYLOAD`, the payload twice as long.
+        let target = unsafe { payload.add(done as usize & (MAX_PAYLOAD - 1)) };
         if !read_user(target, size, vector.base) {
             break;
         }
-        copied += size;
+        // SAFETY: as above.
+        unsafe { copied.write_volatile(done + size) };
     }
-    if copied > MAX_PAYLOAD as u64 { MAX_PAYLOAD as u64 } else { copied }
+    // SAFETY: as above.
+    let done = unsafe { copied.read_volatile() };
+    if done > MAX_PAYLOAD as u64 { MAX_PAYLOAD as u64 } else { done }
 }
 
 /// The last eight bytes of an operation in one buffer, as they lie in memory.

@@ -26,7 +26,7 @@ pub struct KernelBooks {
     pub bytes_over_budget: u64,
     /// Bytes not copied because the system call doesn't tell where they are.
     pub bytes_other_syscall: u64,
-    /// Bytes not copied because the buffer could not be read, or was beyond the 16th of a vector.
+    /// Bytes not copied because the buffer could not be read, or was beyond the 128th of a vector.
     pub bytes_unreadable: u64,
     /// Bytes not copied because they were urgent or discarded by the kernel.
     pub bytes_special: u64,

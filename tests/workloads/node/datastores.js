@@ -164,10 +164,10 @@ async function nodeRedis(scenario) {
       tellRedis(command, more);
     }
   };
-  // It writes each command as a vector of its own, and the agent looks at the first 16 of one writev():
+  // It writes each command as a vector of its own, and the agent looks at the first 128 of one writev():
   // `wide` has more.
-  if (scenario === 'concurrent') await Promise.all(Array.from({ length: 12 }, () => sequence(3)));
-  else if (scenario === 'wide') await together(() => sequence(1));
+  if (scenario === 'concurrent') await together(() => sequence(3));
+  else if (scenario === 'wide') await Promise.all(Array.from({ length: 200 }, () => sequence(1)));
   else if (scenario === 'pipelined') {
     const commands = redisCommands(scenario, 1);
     await Promise.all(commands.map(([command, facts]) => client.sendCommand(command).catch(expected(facts))));
