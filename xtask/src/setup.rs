@@ -79,6 +79,7 @@ pub(crate) fn run() -> Result<()> {
 /// # Errors
 /// When they are missing and cannot be installed from here, with the command that would.
 pub(crate) fn servers() -> Result<()> {
+    shared_python();
     if servers::are_installed() {
         return Ok(());
     }
@@ -86,6 +87,22 @@ pub(crate) fn servers() -> Result<()> {
         bail!("redis-server and PostgreSQL's server programs (initdb, postgres, psql)");
     }
     install_packages(&SERVERS)
+}
+
+/// A receiver that the tests send spans to, rotel, needs Python's shared library, which Debian's `python3`
+/// comes without. A Python from elsewhere may bring its own: that this can't be installed is no error yet.
+fn shared_python() {
+    const LOAD: &str = "import ctypes, sys; \
+        print('libpython%d.%d' % sys.version_info[:2]); \
+        ctypes.CDLL('libpython%d.%d.so.1.0' % sys.version_info[:2])";
+    let Ok(output) = program("python3").args(["-c", LOAD]).output() else { return };
+    let name = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if output.status.success() || !is_debian() || name.is_empty() {
+        return;
+    }
+    if let Err(error) = install_packages(&[&name]) {
+        say(&format!("can't install {name}, which the test with rotel may need: {error}"));
+    }
 }
 
 fn find_or_install_compiler(routes: Routes) -> Result<Compiler> {
