@@ -19,6 +19,9 @@ use crate::span::Resource;
 
 use looks::{Look, Looks};
 
+/// The kernel tells that a socket listens before `/proc` shows it: who is not traced by then is looked at again.
+const LISTENING_NS: u64 = 50_000_000;
+
 /// How long a slot stays its process's after the exit: records in other rings, calls under way.
 const SLOT_LINGER_NS: u64 = 3_000_000_000;
 
@@ -71,6 +74,8 @@ pub struct Selection {
     leaving: VecDeque<(u64, Slot, Option<ProcessId>)>,
     leaving_slots: HashSet<Slot>,
     /// Processes that wait to be looked at.
+    /// Processes that began to listen and are not traced, with when to look once more.
+    listeners: VecDeque<(u64, i32)>,
     looks: Looks,
     /// How many more may be looked at in this round.
     left: usize,
@@ -106,6 +111,7 @@ impl Selection {
             leaving: VecDeque::new(),
             leaving_slots: HashSet::new(),
             looks: Looks::default(),
+            listeners: VecDeque::new(),
             left: Self::LOOKS,
             is_incomplete: false,
             recovered_ns: 0,
@@ -120,7 +126,7 @@ impl Selection {
 
     /// Processes that wait to be looked at.
     pub fn waiting(&self) -> usize {
-        self.looks.len()
+        self.looks.len() + self.listeners.len()
     }
 
     /// The process in a slot.
@@ -201,6 +207,9 @@ impl Selection {
                     self.look(pid, look, event.at_ns, capture, changed);
                 } else {
                     self.looks.add(pid, Look { running: true, ..look });
+                }
+                if listen && !self.by_pid.contains_key(&pid) {
+                    self.listeners.push_back((event.at_ns.saturating_add(LISTENING_NS), pid));
                 }
             }
             ProcessEventKind::Fork => self.forked(event, capture, changed),

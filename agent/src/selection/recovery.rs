@@ -21,6 +21,12 @@ impl Selection {
         changed: &mut impl FnMut(Change),
     ) {
         self.left = Self::LOOKS;
+        while let Some(&(due_ns, pid)) = self.listeners.front()
+            && due_ns <= now_ns
+        {
+            self.listeners.pop_front();
+            self.looks.add(pid, Look { running: true, ..Look::default() });
+        }
         self.look_on(now_ns, capture, changed);
         self.is_incomplete |= capture.has_lost_records();
         let due = now_ns.saturating_sub(self.recovered_ns) >= RECOVERY_NS;
