@@ -223,17 +223,20 @@ fn record(
     let mut captured = 0;
     let mut tail = 0;
     let mut tail_length = 0;
-    if want > 0 && !record.is_null() {
-        // SAFETY: the payload lies behind the header.
-        let target = unsafe { record.add(1) }.cast::<u8>();
+    // With the budget used up nothing but the tail is read.
+    if length > 0 && reason == uncaptured::NONE && !record.is_null() {
         let length = u64::from(length);
-        captured = if direct {
-            payload::copy_buffer(target, &source, length, want, SMALL_PAYLOAD)
-        } else {
-            payload::copy(record.cast(), &source, length, want)
-        };
-        // SAFETY: `state` is a map value.
-        unsafe { (*state).burst_left = u64::from(left).saturating_sub(captured) as u32 };
+        if want > 0 {
+            captured = if direct {
+                // SAFETY: the payload lies behind the header.
+                let target = unsafe { record.add(1) }.cast::<u8>();
+                payload::copy_buffer(target, &source, length, want, SMALL_PAYLOAD)
+            } else {
+                payload::copy(record.cast(), &source, length, want)
+            };
+            // SAFETY: `state` is a map value.
+            unsafe { (*state).burst_left = u64::from(left).saturating_sub(captured) as u32 };
+        }
         if captured < want && captured < MAX_PAYLOAD as u64 {
             reason = uncaptured::FAULT;
         } else if captured < length {
@@ -246,8 +249,6 @@ fn record(
                 }
             }
         }
-    } else if reason == uncaptured::NONE && length > 0 {
-        reason = uncaptured::BUDGET;
     }
 
     if reason > uncaptured::BUDGET {
