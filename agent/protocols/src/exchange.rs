@@ -68,6 +68,14 @@ pub enum Skip {
     Overlap,
 }
 
+impl Skip {
+    /// Whether, where a client's bytes were skipped so, a request may have been among them.
+    #[must_use]
+    pub fn may_hide_a_request(self) -> bool {
+        matches!(self, Self::Resync | Self::Broken | Self::HeldTooLong)
+    }
+}
+
 /// What one direction's bytes became. `fed_bytes` = `message_bytes` + `skipped_bytes` +
 /// `pending_bytes`, always.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

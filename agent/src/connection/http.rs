@@ -1,6 +1,6 @@
 //! HTTP/1.x on a connection.
 
-use wirespan_protocols::exchange::{Counters, Direction, EndError, Skip};
+use wirespan_protocols::exchange::{Counters, Direction, EndError};
 use wirespan_protocols::http1::{Connection, Event};
 
 use super::Mark;
@@ -79,11 +79,11 @@ fn tell(event: Event<Mark>, out: &mut Out<'_>) {
         }
         Event::Abandoned { exchange, .. } => (exchange, Step::Abandoned),
         // The parser's own counters have the bytes; but a request may have been among them.
-        Event::Skipped {
-            direction: Direction::Requests,
-            reason: Skip::Resync | Skip::Broken | Skip::HeldTooLong,
-            ..
-        } => return out(Message::Unread { at_ns: None }),
+        Event::Skipped { direction: Direction::Requests, reason, .. }
+            if reason.may_hide_a_request() =>
+        {
+            return out(Message::Unread { at_ns: None });
+        }
         Event::Skipped { .. } => return,
     };
     out(Message::Call { exchange, step });

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wirespan_protocols::exchange::{Counters, Direction, EndError, Skip};
+use wirespan_protocols::exchange::{Counters, Direction, EndError};
 use wirespan_protocols::postgres::{Connection, Event, Fact, Query, QueryKind};
 
 use super::Mark;
@@ -110,11 +110,11 @@ fn tell(event: Event<Mark>, session: &mut Arc<PostgresSession>, out: &mut Out<'_
             return;
         }
         Event::Session { fact: Fact::Opaque(_), .. } => return out(Message::Opaque),
-        Event::Skipped {
-            direction: Direction::Requests,
-            reason: Skip::Resync | Skip::Broken | Skip::HeldTooLong,
-            ..
-        } => return out(Message::Unread { at_ns: None }),
+        Event::Skipped { direction: Direction::Requests, reason, .. }
+            if reason.may_hide_a_request() =>
+        {
+            return out(Message::Unread { at_ns: None });
+        }
         Event::Session { .. } | Event::Skipped { .. } => return,
     };
     out(Message::Call { exchange, step });

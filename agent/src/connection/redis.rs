@@ -1,6 +1,6 @@
 //! Redis on a connection.
 
-use wirespan_protocols::exchange::{Counters, Direction, EndError, Skip};
+use wirespan_protocols::exchange::{Counters, Direction, EndError};
 use wirespan_protocols::redis::{Command, Connection, End, Event, Fact, Reply};
 
 use super::Mark;
@@ -143,11 +143,11 @@ fn tell(event: Event<Mark>, database: &mut Option<u32>, out: &mut Out<'_>) {
             *database = selected;
             return;
         }
-        Event::Skipped {
-            direction: Direction::Requests,
-            reason: Skip::Resync | Skip::Broken | Skip::HeldTooLong,
-            ..
-        } => return out(Message::Unread { at_ns: None }),
+        Event::Skipped { direction: Direction::Requests, reason, .. }
+            if reason.may_hide_a_request() =>
+        {
+            return out(Message::Unread { at_ns: None });
+        }
         Event::Session(Fact::Protocol(_)) | Event::Push { .. } | Event::Skipped { .. } => return,
     };
     out(Message::Call { exchange, step });
