@@ -89,10 +89,17 @@ fn workers_that_are_forked_and_killed_under_load_are_traced_all_along() {
         }
         let killed = flask.workers().unwrap()[0];
         sys::kill(killed, libc::SIGKILL).unwrap();
-        workers(&flask, 4, Some(killed));
-        let status = tracing.status();
-        wait::until("the new ones serve", PATIENCE, || {
-            Ok((tracing.status().spans > status.spans + 300).then_some(()))
+        // A worker that was forked just now has yet to load its application.
+        let all = workers(&flask, 4, Some(killed));
+        wait::until("each of them has served", PATIENCE, || {
+            let served: BTreeSet<u32> = tracing
+                .status()
+                .processes
+                .iter()
+                .filter(|process| process.agent.calls_spans > 0)
+                .map(|process| process.pid.cast_unsigned())
+                .collect();
+            Ok(all.iter().all(|pid| served.contains(pid)).then_some(()))
         })
         .unwrap();
         stop.store(true, Ordering::Relaxed);
