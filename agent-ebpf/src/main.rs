@@ -16,7 +16,9 @@ mod operation;
 mod payload;
 mod process;
 mod ready;
+mod retransmit;
 mod ring;
+mod room;
 mod socket;
 mod tcp_state;
 

@@ -13,19 +13,9 @@ use wirespan_ebpf::{
 };
 
 use crate::kernel::{self, Object, add, field, offset, setting};
-use crate::maps::SCRATCH;
 use crate::payload::{self, Source};
-use crate::{ring, socket};
-
-/// Payload that goes straight into the ring.
-const SMALL_PAYLOAD: usize = 400;
-
-/// Header and payload are 512 bytes with the ring's own eight.
-#[repr(C)]
-struct SmallRecord {
-    record: OperationRecord,
-    payload: [u8; SMALL_PAYLOAD],
-}
+use crate::room::Room;
+use crate::socket;
 
 const MSG_OOB: i32 = 0x1;
 const MSG_PEEK: i32 = 0x2;
@@ -143,10 +133,36 @@ fn record(
 ) {
     let way = usize::from(direction.0 & 1);
     let length = if ret > 0 { ret as u32 } else { 0 };
-    let now = kernel::now_ns();
+    let budget = setting!(burst_budget);
+    // SAFETY: `state` is a map value.
+    unsafe {
+        if (*state).burst_direction != direction.0 {
+            (*state).burst_direction = direction.0;
+            (*state).burst_left = budget;
+        }
+    }
+    let mut reason = uncaptured::NONE;
+    let mut source = Source::NOTHING;
+    if length > 0 {
+        if flags & (MSG_OOB | MSG_TRUNC) != 0 {
+            reason = uncaptured::SPECIAL;
+        } else {
+            match payload::locate(task, sk, direction) {
+                Ok(found) => source = found,
+                Err(why) => reason = why,
+            }
+        }
+    }
+    // SAFETY: `state` is a map value.
+    let (cookie, left) = unsafe { ((*state).cookie, (*state).burst_left) };
+    let most = if left < length { left } else { length };
+    let want = u64::from(if reason == uncaptured::NONE { most } else { 0 });
+    // Before all that follows, so that its memory is on its way into the cache meanwhile.
+    let room = Room::reserve(cookie, &source, want, direction);
 
+    let now = kernel::now_ns();
     let tcp = kernel::tcp_sock(sk);
-    let (mut srtt_us, mut retransmits) = (0, 0);
+    let mut srtt_us = 0;
     // SAFETY: `state` is a map value.
     let next = unsafe { (*state).next_offset[way] };
     let mut end = next + u64::from(length);
@@ -164,22 +180,17 @@ fn record(
         };
         let srtt: u32 = field!(tcp, tcp_srtt_us);
         srtt_us = srtt >> 3;
-        retransmits = field!(tcp, tcp_total_retrans);
     }
 
-    // SAFETY: `state` is a map value.
-    let lost = unsafe { (*state).lost };
-    bits |= lost;
-    let budget = setting!(burst_budget);
-    let mut queue_ns = 0;
     // SAFETY: `state` is a map value of this socket.
+    let (lost, ready) = unsafe { ((*state).lost, (*state).ready_ns) };
+    bits |= lost;
+    // SAFETY: as above.
     unsafe {
         (*state).next_offset[way] = end;
         if direction == Direction::RECEIVE {
-            let ready = (*state).ready_ns;
             if ready != 0 {
                 (*state).ready_ns = 0;
-                queue_ns = now.saturating_sub(ready);
                 bits |= flag::QUEUE_TIME;
             }
             (*state).blocking = u8::from(flags & MSG_DONTWAIT == 0);
@@ -187,53 +198,16 @@ fn record(
                 bits |= flag::BLOCKING;
             }
         }
-        if (*state).burst_direction != direction.0 {
-            (*state).burst_direction = direction.0;
-            (*state).burst_left = budget;
-        }
     }
 
-    let mut reason = uncaptured::NONE;
-    let mut source = Source::NOTHING;
-    if length > 0 {
-        if flags & (MSG_OOB | MSG_TRUNC) != 0 {
-            reason = uncaptured::SPECIAL;
-        } else {
-            match payload::locate(task, sk, direction) {
-                Ok(found) => source = found,
-                Err(why) => reason = why,
-            }
-        }
-    }
-    // SAFETY: `state` is a map value.
-    let (cookie, left) = unsafe { ((*state).cookie, (*state).burst_left) };
-    let most = if left < length { left } else { length };
-    let want = u64::from(if reason == uncaptured::NONE { most } else { 0 });
-
-    // What is short and in one buffer goes straight into the ring; all else is gathered first.
-    let direct = want <= SMALL_PAYLOAD as u64 && !source.is_vector();
-    let record: *mut OperationRecord = if direct {
-        ring::reserve::<SmallRecord>(cookie).cast()
-    } else {
-        match SCRATCH.get_ptr_mut(u32::from(direction.0)) {
-            Some(scratch) => scratch.cast(),
-            None => return,
-        }
-    };
     let mut captured = 0;
     let mut tail = 0;
     let mut tail_length = 0;
     // With the budget used up nothing but the tail is read.
-    if length > 0 && reason == uncaptured::NONE && !record.is_null() {
+    if length > 0 && reason == uncaptured::NONE && !room.is_none() {
         let length = u64::from(length);
         if want > 0 {
-            captured = if direct {
-                // SAFETY: the payload lies behind the header.
-                let target = unsafe { record.add(1) }.cast::<u8>();
-                payload::copy_buffer(target, &source, length, want, SMALL_PAYLOAD)
-            } else {
-                payload::copy(record.cast(), &source, length, want)
-            };
+            captured = room.copy(&source, length, want);
             // SAFETY: `state` is a map value.
             unsafe { (*state).burst_left = u64::from(left).saturating_sub(captured) as u32 };
         }
@@ -262,9 +236,9 @@ fn record(
     } else {
         (0, 0)
     };
-    let mut written = false;
-    if !record.is_null() {
-        let header = OperationRecord {
+    let written = room.write(
+        cookie,
+        OperationRecord {
             kind: RecordKind::OPERATION.0,
             direction: direction.0,
             flags: bits,
@@ -281,23 +255,17 @@ fn record(
             tail_length,
             error: if ret < 0 { ret.unsigned_abs() as u16 } else { 0 },
             srtt_us,
-            retransmits,
+            // SAFETY: `state` is a map value.
+            retransmits: unsafe { (*state).retransmits },
             reserved: 0,
+            padding: 0,
             tail: u64::to_ne_bytes(tail),
             context: 0,
-            queue_ns,
+            queue_ns: now.saturating_sub(ready),
             run_delay_ns,
             exec_ns,
-        };
-        // SAFETY: the ring's or this direction's and this CPU's own.
-        unsafe { record.write(header) };
-        written = if direct {
-            ring::submit(record);
-            true
-        } else {
-            ring::output(cookie, record, size_of::<OperationRecord>() + captured as usize)
-        };
-    }
+        },
+    );
     if !written {
         let way_lost =
             if direction == Direction::SEND { flag::LOST_SENT } else { flag::LOST_RECEIVED };

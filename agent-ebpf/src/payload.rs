@@ -5,6 +5,8 @@
 //! 32-bit caller), so they are believed only for the calls in this file, made by a plain 64-bit task on a
 //! socket of its own. All else is counted and never copied.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_task_pt_regs};
 use wirespan_ebpf::{Direction, KernelFields, MAX_PAYLOAD, uncaptured};
 
@@ -51,6 +53,10 @@ const PF_KERNEL: u32 = 0x10 | 0x0020_0000;
 /// a chunk's size, data and end has five; node-redis has one or more for each command that waits.
 const MAX_IOVECS: u64 = 128;
 
+/// Iovecs that are looked at together, and what they may hold in all, where that goes straight into a ring.
+const FEW_IOVECS: usize = 6;
+pub(crate) const FEW_BYTES: usize = 512;
+
 /// Where the bytes lie: one buffer (`vectors` = 0, `address` and `length` of it), or an array of iovecs.
 pub(crate) struct Source {
     address: u64,
@@ -64,6 +70,12 @@ impl Source {
     #[inline(always)]
     pub(crate) fn is_vector(&self) -> bool {
         self.vectors != 0
+    }
+
+    /// Whether [`copy_few`] can take it.
+    #[inline(always)]
+    pub(crate) fn is_few(&self) -> bool {
+        self.vectors != 0 && self.vectors <= FEW_IOVECS as u64
     }
 }
 
@@ -193,6 +205,42 @@ pub(crate) fn copy_buffer(
     }
     let size = if want > most as u64 { most as u64 } else { want };
     if read_user(target, size, source.address) { size } else { 0 }
+}
+
+/// Copies up to `want` bytes, [`FEW_BYTES`] at most, out of a few iovecs to `target`, which has twice that.
+/// Returns how many; fewer than wanted means that the rest could not be read.
+#[inline(always)]
+pub(crate) fn copy_few(target: *mut u8, source: &Source, want: u64) -> u64 {
+    let mut vectors = [MaybeUninit::<Iovec>::uninit(); FEW_IOVECS];
+    if !source.is_few()
+        || !read_user(vectors.as_mut_ptr().cast(), source.vectors * 16, source.address)
+    {
+        return 0;
+    }
+    let mut done = 0;
+    let mut index = 0;
+    while index < FEW_IOVECS && (index as u64) < source.vectors && done < want {
+        // SAFETY: the first `source.vectors` were read.
+        let vector = unsafe { vectors[index].assume_init() };
+        index += 1;
+        let mut size = want - done;
+        if size > vector.length {
+            size = vector.length;
+        }
+        if size > FEW_BYTES as u64 {
+            size = FEW_BYTES as u64;
+        }
+        if size == 0 {
+            continue;
+        }
+        // SAFETY: `done` is below `want`, which is `FEW_BYTES` at most.
+        let piece = unsafe { target.add(done as usize & (FEW_BYTES - 1)) };
+        if !read_user(piece, size, vector.base) {
+            break;
+        }
+        done += size;
+    }
+    done
 }
 
 /// Copies up to `want` bytes of an operation of `length` to a scratch record's payload. Returns how many are

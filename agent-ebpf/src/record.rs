@@ -106,15 +106,17 @@ pub struct OperationRecord {
     pub error: u16,
     /// Smoothed round-trip time in microseconds; 0 where unknown.
     pub srtt_us: u32,
-    /// Segments this connection has retransmitted so far.
-    pub retransmits: u32,
+    /// Segments that this connection has retransmitted so far, modulo 65,536: differences count.
+    pub retransmits: u16,
     /// Reserved.
-    pub reserved: u32,
+    pub reserved: u16,
+    /// Reserved.
+    pub padding: u32,
     /// Last bytes of an operation that was cut: a chunked body's end can be recognised by them.
     pub tail: [u8; 8],
     /// The runtime's logical task; 0: the thread.
     pub context: u64,
-    /// For a receive: how long the data had been readable.
+    /// With [`flag::QUEUE_TIME`]: how long the data had been readable.
     pub queue_ns: u64,
     /// The thread's time on a run queue so far.
     pub run_delay_ns: u64,

@@ -52,9 +52,21 @@ pub(crate) fn own(sk: Object) -> Option<*mut SocketState> {
             (*state).burst_left = 0;
             (*state).burst_direction = NO_BURST;
             (*state).lost = 0;
+            (*state).retransmits = retransmits(sk);
         }
     }
     Some(state)
+}
+
+/// Segments that a TCP socket has retransmitted, modulo 65,536.
+#[inline(always)]
+pub(crate) fn retransmits(sk: Object) -> u16 {
+    let tcp = kernel::tcp_sock(sk);
+    if tcp.is_null() {
+        return 0;
+    }
+    let total: u32 = field!(tcp, tcp_total_retrans);
+    total as u16
 }
 
 /// Gives the socket to the process in `slot`, and announces it. `flags`: what the caller knows of it

@@ -53,7 +53,9 @@ pub struct SocketState {
     /// [`crate::flag::LOST_RECEIVED`] and [`crate::flag::LOST_SENT`], for the next record.
     pub lost: u8,
     /// Reserved.
-    pub reserved: [u8; 3],
+    pub reserved: u8,
+    /// Segments retransmitted so far, modulo 65,536.
+    pub retransmits: u16,
     /// When the connect began, then, once established, how long it took.
     pub connect_ns: u64,
 }

@@ -32,11 +32,12 @@ pub const DEFAULT_BURST_BUDGET: u32 = 4096;
 const FORK_SLOTS: usize = 64;
 
 /// The tracepoint programs, by the tracepoint's name, which is also the program's.
-const TRACEPOINTS: [&str; 7] = [
+const TRACEPOINTS: [&str; 8] = [
     "sock_send_length",
     "sock_recv_length",
     "sk_data_ready",
     "inet_sock_set_state",
+    "tcp_retransmit_skb",
     "sched_process_exec",
     "sched_process_fork",
     "sched_process_exit",

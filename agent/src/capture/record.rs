@@ -64,8 +64,8 @@ pub struct Operation<'a> {
     pub context: u64,
     /// Smoothed round-trip time; 0: unknown.
     pub srtt_us: u32,
-    /// Segments retransmitted on this connection so far.
-    pub retransmits: u32,
+    /// Segments retransmitted on this connection so far, modulo 65,536.
+    pub retransmits: u16,
     /// The thread's time on a run queue so far.
     pub run_delay_ns: u64,
     /// The thread's time on a CPU so far, plus a constant: only differences mean anything.

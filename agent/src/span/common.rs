@@ -139,7 +139,7 @@ fn kernel(exchange: &Exchange, attributes: &mut Vec<Attribute>) {
     }
     if let Some(last) = last.filter(|last| last.srtt_us > 0) {
         add(semconv::SMOOTHED_RTT_US, u64::from(last.srtt_us));
-        add(semconv::RETRANSMITS, u64::from(last.retransmits.saturating_sub(first.retransmits)));
+        add(semconv::RETRANSMITS, u64::from(last.retransmits.wrapping_sub(first.retransmits)));
     }
 }
 
