@@ -125,6 +125,10 @@ kernel_fields! {
     task_signal = "task_struct" "signal";
     /// Wait status.
     task_exit_code = "task_struct" "exit_code";
+    /// Signal handlers, shared by the threads of a process.
+    task_sighand = "task_struct" "sighand";
+    /// What signals run, a `k_sigaction` each.
+    sighand_action = "sighand_struct" "action";
     /// Open files.
     task_files = "task_struct" "files";
     /// The task's io_uring context: null where it has none.

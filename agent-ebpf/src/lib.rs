@@ -13,8 +13,8 @@ mod state;
 
 pub use fields::{FIELDS, Field, KernelFields};
 pub use record::{
-    Direction, EndedRecord, OperationRecord, ProcessRecord, RecordKind, SocketRecord, flag,
-    socket_flag, uncaptured,
+    Direction, EndedRecord, OperationRecord, ProcessRecord, RecordKind, SignalHandlerRecord,
+    SocketRecord, flag, socket_flag, uncaptured,
 };
 pub use state::{Pod, ProcessSlot, Settings, SocketState, TaskState, process_flag};
 

@@ -9,6 +9,7 @@
 #![feature(asm_experimental_arch)]
 
 mod floor;
+mod handlers;
 mod inventory;
 mod kernel;
 mod maps;

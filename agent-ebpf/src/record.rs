@@ -213,3 +213,18 @@ pub struct ProcessRecord {
     pub exit_code: u32,
 }
 const _: () = assert!(size_of::<ProcessRecord>() == 32);
+
+/// What SIGUSR1 would do in a process. Not for the ring buffers: user space reads it from an iterator.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct SignalHandlerRecord {
+    /// Slot of the process.
+    pub slot: u32,
+    /// Thread group, in the initial pid namespace.
+    pub tgid: u32,
+    /// Address of the handler; `SIG_DFL` is 0, `SIG_IGN` 1.
+    pub handler: u64,
+    /// `SA_...` flags.
+    pub flags: u64,
+}
+const _: () = assert!(size_of::<SignalHandlerRecord>() == 24);

@@ -136,3 +136,5 @@ unsafe impl Pod for crate::SocketRecord {}
 unsafe impl Pod for crate::EndedRecord {}
 // SAFETY: as above.
 unsafe impl Pod for crate::ProcessRecord {}
+// SAFETY: as above.
+unsafe impl Pod for crate::SignalHandlerRecord {}

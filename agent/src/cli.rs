@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::capture::DEFAULT_BURST_BUDGET;
 use crate::control;
 use crate::process::Rule;
+use crate::runtime::node::{self, inject};
 
 /// Zero-code tracing of Node.js and Python services with eBPF.
 #[derive(Debug, Parser)]
@@ -26,6 +27,11 @@ enum Command {
     Run(RunArgs),
     /// Show what a running agent traces, and its books. Exit code 0: an agent is ready; 3: none runs.
     Status(StatusArgs),
+    /// Print the assist for Node.js, for those who load it themselves: NODE_OPTIONS=--require=/path/of/it.cjs.
+    NodeScript,
+    /// Watch the inspector of a process that the agent signals. For the agent's own use.
+    #[command(hide = true)]
+    NodeAssist(inject::Arguments),
 }
 
 /// Arguments of `wirespan run`.
@@ -45,6 +51,10 @@ pub struct RunArgs {
     /// Print the traceparent of each span on the console.
     #[arg(long)]
     pub traceparent: bool,
+    /// Leave Node.js processes as they are: no script is evaluated in them, and parents are known only where one
+    /// request is in flight.
+    #[arg(long)]
+    pub no_node_assist: bool,
     /// Names routes: a file with one template a line, such as /users/{id}/posts/*; `#` begins a comment.
     #[arg(long, value_name = "FILE")]
     pub routes: Option<PathBuf>,
@@ -82,6 +92,11 @@ impl Cli {
         let result = match self.command {
             Command::Run(args) => run::run(args),
             Command::Status(args) => status::status(&args),
+            Command::NodeScript => {
+                print(node::file().trim_end());
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::NodeAssist(args) => inject::run(&args).map(|()| ExitCode::SUCCESS),
         };
         result.unwrap_or_else(|error| {
             let mut text = format!("wirespan: {error}");

@@ -49,6 +49,7 @@
 //! - A process found running, and any loss of an inbound connection's records: [`Engine::inbound_lost`].
 //! - Inbound connections that can't be read: [`Engine::opaque_inbound`].
 //! - A server call that broke off while its handler may go on: [`Engine::broken_off`].
+//! - A context that is known only after the call began: [`Engine::context`].
 //!
 //! # Ids
 //! A span's id is chosen when its call starts, a trace's when it is first needed, by a root. Once given
@@ -263,6 +264,22 @@ impl Engine {
         }
         let fold_before = self.now.saturating_sub(self.config.window_ns());
         self.process_mut(process).server_started(id, task, start, fold_before);
+    }
+
+    /// The runtime's logical task of a call that began without one, told late: within `join_wait_ns` after its
+    /// start to take effect. Numbers as in [`Task::context`](crate::call::Task::context).
+    pub fn context(&mut self, id: CallId, context: u64) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if call.task.context != 0 || context == 0 || call.aged {
+            return;
+        }
+        call.task.context = context;
+        let &mut Call { process, role, start, end, .. } = call;
+        if role == Role::Server
+            && let Some(process) = self.processes.get_mut(&process)
+        {
+            process.learns_context(id, context, start, end);
+        }
     }
 
     /// A call is over, its span will come.

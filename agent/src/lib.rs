@@ -12,6 +12,8 @@ pub mod connection;
 pub mod call;
 pub mod exchange;
 
+pub mod runtime;
+
 pub mod correlation;
 
 pub mod route;

@@ -32,6 +32,7 @@ use crate::correlation::Engine;
 use crate::exchange::{Exchange, Exchanges};
 use crate::export::ExportHandle;
 use crate::route::Services;
+use crate::runtime::node::Assist;
 use crate::selection::{Change, Selection};
 use crate::span::{self, Span};
 use begun::Begun;
@@ -73,6 +74,7 @@ struct Stages {
     ending: VecDeque<Gone>,
     engine: Engine,
     exchanges: Exchanges,
+    assist: Assist,
     /// The last request on each connection that carries telemetry in and is not over.
     telemetry: FxHashMap<u64, u64>,
     routes: Services,
@@ -99,6 +101,7 @@ impl Pipeline {
         engine: Engine,
         export: ExportHandle,
         routes: Services,
+        assist: Assist,
     ) -> Self {
         let stages = Stages {
             selection,
@@ -106,6 +109,7 @@ impl Pipeline {
             ending: VecDeque::new(),
             engine,
             exchanges: Exchanges::default(),
+            assist,
             telemetry: FxHashMap::default(),
             routes,
             export,
@@ -150,7 +154,9 @@ impl Pipeline {
             }
         }
         self.round()?;
-        self.stages.finish();
+        let Self { mut capture, stages } = self;
+        let assist = stages.finish();
+        assist.leave(&mut capture);
         Ok(())
     }
 
@@ -171,6 +177,8 @@ impl Pipeline {
         self.select(now, drained)?;
         // What was committed before the round began has been read: time may go on.
         if drained {
+            let Self { capture, stages } = self;
+            stages.assist(now, capture);
             self.stages.end_connections(now.saturating_sub(LATE_NS));
             self.stages.decide(now);
         }
@@ -231,6 +239,7 @@ impl Pipeline {
                 Change::Traced { id, found_running: running } => {
                     found_running |= running;
                     self.stages.engine.process_started(id);
+                    self.stages.process_began(id);
                 }
                 Change::Gone { id, at_ns } => self.stages.process_gone(id, at_ns),
             }
@@ -271,6 +280,7 @@ impl Stages {
                 return;
             }
         }
+        self.assist.operation(process, operation);
         self.with_connection(operation.cookie, |connection, out| {
             connection.process = process;
             connection.operation(operation, out);
@@ -290,6 +300,7 @@ impl Stages {
         let inbound = is_inbound(&socket, &traced.process.listening);
         let (cookie, at_ns) = (socket.cookie, socket.at_ns);
         let counted = socket.unix_ends.is_some();
+        self.assist.socket(process, &socket, at_ns);
         let Announced { other_end, turned_away } =
             self.connections.announce(process, socket, from_start);
         if inbound && (turned_away || !from_start) {
@@ -321,12 +332,37 @@ impl Stages {
     fn forget(&mut self, cookie: u64, at_ns: u64) {
         self.with_connection(cookie, |connection, out| connection.close(at_ns, out));
         self.engine.socket_closed(SocketId(cookie), at_ns);
+        self.assist.gone(cookie);
         self.telemetry.remove(&cookie);
         let Some(connection) = self.connections.remove(cookie) else { return };
         self.books.entry(connection.process).or_default().add_bytes(&connection.bytes());
     }
 
+    fn process_began(&mut self, id: ProcessId) {
+        if let Some(traced) = self.selection.get(id) {
+            self.assist.process_began(id, traced.slot, &traced.process, clock::monotonic_ns());
+        }
+    }
+
+    /// Calls learn from the runtimes whose they are. All records of before `now` were read.
+    fn assist(&mut self, now: u64, capture: &mut Capture) {
+        let Self { assist, engine, connections, .. } = self;
+        assist.round(now, capture, |call, number| engine.context(call, number));
+        let fresh = assist.take_fresh();
+        if fresh.is_empty() {
+            return;
+        }
+        // What was sent before now was not kept.
+        let at_ns = clock::monotonic_ns();
+        for connection in connections.values().filter(|known| fresh.contains(&known.process)) {
+            if let Some(socket) = &connection.socket {
+                assist.socket(connection.process, socket, at_ns);
+            }
+        }
+    }
+
     fn process_gone(&mut self, id: ProcessId, at_ns: u64) {
+        self.assist.process_ended(id);
         // Its TCP sockets tell their own end; those of other kinds end here, after their last records.
         self.engine.process_gone(id, at_ns);
     }
@@ -421,6 +457,7 @@ impl Stages {
                     return self.telemetry_over(cookie, exchange, at_ns);
                 };
                 self.engine.abandoned(id, exchange.first.at_ns);
+                self.assist.over(cookie, id);
                 self.given_up(id);
             }
         }
@@ -469,6 +506,7 @@ impl Stages {
         };
         let Some(id) = self.exchanges.enter((cookie, exchange), call) else { return };
         books.calls += 1;
+        self.assist.began(cookie, id, role, offset, first.at_ns);
         self.engine.started(CallStarted {
             id,
             process,
@@ -487,6 +525,7 @@ impl Stages {
             return self.telemetry_over(cookie, exchange, last.at_ns);
         };
         let (process, role) = (exchange.process, exchange.role);
+        self.assist.over(cookie, id);
         let broken = outcome.broken().is_some();
         let upgrade = outcome.is_upgrade();
         if role == Role::Client && outcome.is_silent(&exchange.content) {
@@ -626,7 +665,7 @@ impl Stages {
     }
 
     /// The agent leaves: what is known now is decided, exported, and the rest is left open.
-    fn finish(&mut self) {
+    fn finish(mut self) -> Assist {
         self.end_connections(u64::MAX);
         let mut placed = Vec::new();
         self.engine.flush(&mut |placement| placed.push(placement));
@@ -634,6 +673,7 @@ impl Stages {
             self.place(placement);
         }
         self.hand_over();
+        self.assist
     }
 }
 

@@ -1,5 +1,5 @@
-//! Unsafe calls of user space, all of them: reading plain data out of bytes, the shared process table,
-//! and the bpf(2) commands that aya has no type for.
+//! Unsafe calls of user space, all of them: reading plain data out of bytes, the shared process table, the
+//! memory of traced processes (read, never written), and the bpf(2) commands that aya has no type for.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -89,6 +89,49 @@ impl Drop for SharedTable {
         // SAFETY: the mapping is ours and nothing refers to it any more.
         unsafe { libc::munmap(self.slots.as_ptr().cast(), Self::LENGTH) };
     }
+}
+
+/// Reads another process's memory: `length` bytes from each of `addresses`, one after the other into `buffer`.
+/// Returns how many bytes were read before the first place that can't be.
+///
+/// # Errors
+/// The error of process_vm_readv(2): `ESRCH` when the process is gone, `EPERM` without the right to trace it.
+pub fn read_process(
+    pid: i32,
+    addresses: &[u64],
+    length: usize,
+    buffer: &mut [u8],
+) -> io::Result<usize> {
+    /// `UIO_MAXIOV` (include/uapi/linux/uio.h).
+    const MOST: usize = 1024;
+    let room = buffer.len().checked_div(length).unwrap_or(0);
+    let remote: Vec<libc::iovec> = addresses
+        .iter()
+        .take(room.min(MOST))
+        .map(|address| libc::iovec { iov_base: *address as *mut libc::c_void, iov_len: length })
+        .collect();
+    let local = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: remote.len().saturating_mul(length),
+    };
+    // SAFETY: the kernel writes at most `iov_len` bytes into `buffer`, which has room for them; the remote
+    // addresses are the other process's, and the kernel checks them.
+    let read = unsafe {
+        libc::process_vm_readv(pid, &raw const local, 1, remote.as_ptr(), remote.len() as u64, 0)
+    };
+    usize::try_from(read).map_err(|_negative| io::Error::last_os_error())
+}
+
+/// Has this process ignore a signal from now on.
+///
+/// # Errors
+/// The error of signal(2).
+pub fn ignore_signal(signal: i32) -> io::Result<()> {
+    // SAFETY: no handler is installed.
+    if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// Arguments of the element commands of bpf(2).

@@ -15,7 +15,9 @@ use aya_log::EbpfLogger;
 use log::Log;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use wirespan_ebpf::{ProcessSlot, RINGS, Settings, TaskState, process_flag};
+use wirespan_ebpf::{
+    ProcessSlot, RINGS, Settings, SignalHandlerRecord, TaskState, process_flag,
+};
 
 use crate::capture::cost::{self, HookCost};
 use crate::capture::fields::{self, FieldError};
@@ -42,6 +44,9 @@ const TRACEPOINTS: [&str; 8] = [
     "sched_process_fork",
     "sched_process_exit",
 ];
+
+/// The iterators, with what they go over.
+const ITERATORS: [(&str, &str); 2] = [("inventory", "task_file"), ("handlers", "task")];
 
 /// What to load.
 #[derive(Clone, Copy, Debug)]
@@ -322,22 +327,35 @@ impl Capture {
     /// # Errors
     /// What the iterator answered.
     pub fn take_inventory(&mut self) -> Result<(), LoadError> {
-        let program: &mut Iter = match self.ebpf.program_mut("inventory") {
-            Some(program) => program.try_into().map_err(|cause| refused("inventory", cause))?,
-            None => return Err(LoadError::Missing("inventory")),
+        self.iterate("inventory").map(drop)
+    }
+
+    /// What SIGUSR1 would do in the process of `slot` at this moment: the handler's address and its flags.
+    /// `None`: the process is gone or not traced. Looks at all tasks once.
+    ///
+    /// # Errors
+    /// What the iterator answered.
+    pub fn signal_handler(&mut self, slot: Slot) -> Result<Option<SignalHandlerRecord>, LoadError> {
+        let bytes = self.iterate("handlers")?;
+        let mut records = bytes
+            .chunks_exact(size_of::<SignalHandlerRecord>())
+            .filter_map(sys::read_pod::<SignalHandlerRecord>);
+        Ok(records.find(|record| record.slot == slot.0))
+    }
+
+    /// Runs an iterator over everything that it goes over. Returns what it wrote.
+    fn iterate(&mut self, name: &'static str) -> Result<Vec<u8>, LoadError> {
+        let program: &mut Iter = match self.ebpf.program_mut(name) {
+            Some(program) => program.try_into().map_err(|cause| refused(name, cause))?,
+            None => return Err(LoadError::Missing(name)),
         };
-        let link = program.attach().map_err(|cause| refused("inventory", cause))?;
-        let link = program.take_link(link).map_err(|cause| refused("inventory", cause))?;
-        let mut file = link.into_file().map_err(|cause| {
-            LoadError::System("can't run the inventory", io::Error::other(cause))
-        })?;
-        let mut nothing = [0; 64];
-        while file
-            .read(&mut nothing)
-            .map_err(|cause| LoadError::System("can't run the inventory", cause))?
-            > 0
-        {}
-        Ok(())
+        let link = program.attach().map_err(|cause| refused(name, cause))?;
+        let link = program.take_link(link).map_err(|cause| refused(name, cause))?;
+        let failed = |cause| LoadError::System("can't run an iterator", cause);
+        let mut file = link.into_file().map_err(|cause| failed(io::Error::other(cause)))?;
+        let mut written = Vec::new();
+        file.read_to_end(&mut written).map_err(failed)?;
+        Ok(written)
     }
 
     /// Reads up to `limit` records of each ring, until `each` breaks off. Returns how many there were, and
@@ -448,12 +466,14 @@ fn data(map: Option<Map>, name: &'static str) -> Result<MapData, LoadError> {
 }
 
 fn attach(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), LoadError> {
-    // The iterator first: it gives state to sockets, which the tracepoints then use.
-    let inventory: &mut Iter = match ebpf.program_mut("inventory") {
-        Some(program) => program.try_into().map_err(|cause| refused("inventory", cause))?,
-        None => return Err(LoadError::Missing("inventory")),
-    };
-    inventory.load("task_file", btf).map_err(|cause| refused("inventory", cause))?;
+    // The iterators first: one gives state to sockets, which the tracepoints then use.
+    for (name, over) in ITERATORS {
+        let program: &mut Iter = match ebpf.program_mut(name) {
+            Some(program) => program.try_into().map_err(|cause| refused(name, cause))?,
+            None => return Err(LoadError::Missing(name)),
+        };
+        program.load(over, btf).map_err(|cause| refused(name, cause))?;
+    }
     for name in TRACEPOINTS {
         let program: &mut BtfTracePoint = match ebpf.program_mut(name) {
             Some(program) => program.try_into().map_err(|cause| refused(name, cause))?,

@@ -24,6 +24,7 @@ use crate::export::{ConsoleOptions, Exporters, Limits, Target};
 use crate::pipeline::Pipeline;
 use crate::process::{AgentInfo, ProcFs, Rules, table};
 use crate::route::{Routes, Services};
+use crate::runtime::node::Assist;
 use crate::selection::Selection;
 
 /// How long exporters may take to send what is left when the agent is told to stop.
@@ -69,7 +70,8 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let exporters = Exporters::start(targets, runtime.handle(), Limits::default())?;
     let engine = Engine::new(Config::default(), Box::new(RandomIds(SmallRng::from_os_rng())));
     let selection = Selection::new(procfs, rules, agent);
-    let pipeline = Pipeline::new(capture, selection, engine, exporters.handle(), routes);
+    let assist = Assist::new(!args.no_node_assist);
+    let pipeline = Pipeline::new(capture, selection, engine, exporters.handle(), routes, assist);
 
     let (requests, inbox) = mpsc::channel();
     let mut server = None;

@@ -116,6 +116,19 @@ impl Process {
         }
     }
 
+    /// The logical task of a server call is known now. `end`: when it was over, if it is.
+    pub(super) fn learns_context(&mut self, id: CallId, context: u64, start: u64, end: Option<u64>) {
+        self.contexts = true;
+        let timeline = self.lanes.entry(Lane::Context(context)).or_default();
+        timeline.start(id, start);
+        if let Some(end) = end {
+            timeline.end(id, end);
+        }
+        if let Some(ghost) = self.ghosts.get_mut(&id) {
+            ghost.task.context = context;
+        }
+    }
+
     pub(super) fn server_ended(&mut self, id: CallId, task: Task, start: u64, end: u64) {
         // An end without its start would make the count of what is in flight wrong.
         if self.servers.remove(&(start, id)) {

@@ -1,0 +1,383 @@
+//! Node.js: which request a call belongs to, by an assist that runs in the process.
+//!
+//! An event loop can't be told apart from outside. A small script (`assist/`) is evaluated in each process that may
+//! have it; it numbers requests and notes, in memory of its own, which bytes of which connection are whose. The
+//! pipeline tells [`Assist`] of processes, sockets, sends and calls, and gets calls with their numbers back.
+//! Injection waits, so a thread of its own does it, one process at a time: the inspector's port is shared by all
+//! in a network namespace.
+
+mod area;
+mod candidate;
+mod find;
+pub mod inject;
+mod inspector;
+mod owners;
+mod script;
+mod worker;
+
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use crate::call::{CallId, ProcessId, Role};
+use crate::capture::{Capture, Operation, Slot, Socket};
+use crate::process::{Process, Runtime};
+use crate::runtime::{Method, Reason};
+use area::Area;
+use find::ProcessMemory;
+use inject::Action;
+use owners::{Owners, Sent};
+use worker::{Job, Report, Target, Verdict};
+
+pub use owners::NOBODY;
+
+/// A process is left alone for so long after it became known: in its first milliseconds SIGUSR1 ends it.
+const SETTLES_NS: u64 = 1_000_000_000;
+
+/// How long after an attempt that may succeed later the next is made.
+const AGAIN_NS: u64 = 5_000_000_000;
+
+/// Attempts at one process.
+const ATTEMPTS: u32 = 24;
+
+/// The oldest version whose JavaScript the assist is written for.
+const OLDEST: u32 = 18;
+
+/// The newest that it was tried on.
+const NEWEST: u32 = 26;
+
+/// How often areas are read in which nothing is known to have happened.
+const QUIET_NS: u64 = 100_000_000;
+
+/// How long the agent waits at its end for the assist to be undone everywhere.
+const UNDO: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+enum State {
+    /// Not asked yet, or to be asked again then.
+    Waiting { due_ns: u64, attempts: u32 },
+    /// The worker has it.
+    Asked { attempts: u32 },
+    Assisted,
+    Unassisted,
+}
+
+#[derive(Debug)]
+struct Followed {
+    target: Target,
+    state: State,
+    reason: &'static str,
+    detail: Option<String>,
+    areas: Vec<Area>,
+    active: u32,
+    /// Something was sent or received since its areas were read.
+    stirred: bool,
+    read_ns: u64,
+}
+
+/// What became of the notes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Notes read.
+    pub notes: u64,
+    /// Notes overwritten before they were read.
+    pub notes_lost: u64,
+    /// Notes that made no sense.
+    pub notes_malformed: u64,
+    /// Calls that were given a number.
+    pub calls: u64,
+    /// Connections on which notes and records contradicted each other.
+    pub contradictions: u64,
+}
+
+/// The assist of all Node.js processes.
+pub struct Assist {
+    enabled: bool,
+    followed: FxHashMap<ProcessId, Followed>,
+    owners: Owners,
+    counts: Counts,
+    jobs: Option<Sender<Job>>,
+    reports: Option<Receiver<Report>>,
+    /// Processes that became assisted: their connections are to be told.
+    fresh: Vec<ProcessId>,
+}
+
+impl Assist {
+    /// `enabled`: processes may be assisted.
+    pub fn new(enabled: bool) -> Self {
+        Self {
+            enabled,
+            followed: FxHashMap::default(),
+            owners: Owners::default(),
+            counts: Counts::default(),
+            jobs: None,
+            reports: None,
+            fresh: Vec::new(),
+        }
+    }
+
+    /// A process is traced from now on. Those of other runtimes are passed over.
+    pub fn process_began(&mut self, id: ProcessId, slot: Slot, process: &Process, now_ns: u64) {
+        let Runtime::Node(version) = process.runtime else { return };
+        let namespace_pid = u32::try_from(process.namespace_pid).unwrap_or_default();
+        let (pid, start_time) = (process.pid, process.start_time);
+        let target = Target { id, slot, pid, start_time, namespace_pid };
+        let reason = match version {
+            _ if !self.enabled => "the assist is switched off",
+            Some(version) if version.major < OLDEST => "this version of Node.js is too old",
+            Some(version) if version.major > NEWEST => "this version of Node.js is not known yet",
+            Some(_) => "it was not assisted yet",
+            None => "its version is not known",
+        };
+        let state = if reason == "it was not assisted yet" {
+            State::Waiting { due_ns: now_ns.saturating_add(SETTLES_NS), attempts: 0 }
+        } else {
+            State::Unassisted
+        };
+        let followed = Followed {
+            target,
+            state,
+            reason,
+            detail: None,
+            areas: Vec::new(),
+            active: 0,
+            stirred: false,
+            read_ns: 0,
+        };
+        self.followed.insert(id, followed);
+    }
+
+    /// A process ended, or is not traced any more.
+    pub fn process_ended(&mut self, id: ProcessId) {
+        self.followed.remove(&id);
+        self.owners.end(id);
+    }
+
+    /// A socket of a process.
+    pub fn socket(&mut self, process: ProcessId, socket: &Socket, at_ns: u64) {
+        if self.owners.knows(process)
+            && let Some(addresses) = socket.addresses
+        {
+            self.owners.socket(process, socket.cookie, addresses, at_ns);
+        }
+    }
+
+    /// A connection is over.
+    pub fn gone(&mut self, cookie: u64) {
+        self.owners.gone(cookie);
+    }
+
+    /// Bytes passed.
+    pub fn operation(&mut self, process: ProcessId, operation: &Operation<'_>) {
+        let Some(followed) = self.followed.get_mut(&process) else { return };
+        followed.stirred = true;
+        if operation.sent && operation.length > 0 {
+            self.owners.sent(
+                operation.cookie,
+                Sent {
+                    at_ns: operation.at_ns,
+                    offset: operation.offset,
+                    length: u64::from(operation.length),
+                    lost: operation.lost_sent,
+                },
+            );
+        }
+    }
+
+    /// A call began.
+    pub fn began(&mut self, cookie: u64, call: CallId, role: Role, offset: u64, at_ns: u64) {
+        self.owners.began(cookie, call, role, offset, at_ns);
+    }
+
+    /// A call is over.
+    pub fn over(&mut self, cookie: u64, call: CallId) {
+        self.owners.over(cookie, call);
+    }
+
+    /// Processes that became assisted since this was asked last: every socket that they have is to be told by
+    /// [`Self::socket`], as of now.
+    pub fn take_fresh(&mut self) -> Vec<ProcessId> {
+        std::mem::take(&mut self.fresh)
+    }
+
+    /// What is due. Every record that the kernel wrote before `now_ns` was told. Calls with their numbers go to
+    /// `out`.
+    pub fn round(
+        &mut self,
+        now_ns: u64,
+        capture: &mut Capture,
+        mut out: impl FnMut(CallId, u64),
+    ) {
+        self.hear(now_ns, capture);
+        self.ask(now_ns);
+        let mut notes = Vec::new();
+        for (id, followed) in &mut self.followed {
+            let quiet = !followed.stirred && now_ns.saturating_sub(followed.read_ns) < QUIET_NS;
+            if followed.areas.is_empty() || quiet {
+                continue;
+            }
+            followed.stirred = false;
+            followed.read_ns = now_ns;
+            let memory = ProcessMemory(followed.target.pid);
+            let mut lost = 0;
+            followed.areas.retain_mut(|area| {
+                let read = area.read(&memory, &mut |entry| notes.push((*id, entry)));
+                let Ok(read) = read else { return false };
+                followed.active |= read.active;
+                self.counts.notes += read.entries;
+                self.counts.notes_lost += read.lost;
+                self.counts.notes_malformed += read.malformed;
+                lost += read.lost;
+                true
+            });
+            if followed.areas.is_empty() {
+                // Undone by another agent, or it executed something else.
+                followed.state =
+                    State::Waiting { due_ns: now_ns.saturating_add(AGAIN_NS), attempts: 0 };
+                self.owners.end(*id);
+            } else if lost > 0 {
+                self.owners.lost(*id, now_ns);
+            }
+        }
+        for (id, note) in notes {
+            self.owners.note(id, note, now_ns);
+        }
+        let calls = &mut self.counts.calls;
+        self.owners.settle(now_ns, &mut |call, number| {
+            *calls += 1;
+            out(call, number);
+        });
+        self.counts.contradictions = self.owners.contradictions;
+    }
+
+    /// How the requests of a process are told apart, with the bindings that are active; `None` for one of
+    /// another runtime.
+    pub fn method(&self, id: ProcessId) -> Option<(Method, Vec<&'static str>)> {
+        let followed = self.followed.get(&id)?;
+        if matches!(followed.state, State::Assisted) {
+            return Some((Method::Exact, script::names(followed.active)));
+        }
+        let reason = match &followed.detail {
+            Some(detail) => detail.clone().into(),
+            None => followed.reason.into(),
+        };
+        Some((Method::Unassisted(Reason(reason)), Vec::new()))
+    }
+
+    /// What became of the notes so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// The agent leaves: the assist is undone in every process that has it.
+    pub fn leave(mut self, capture: &mut Capture) {
+        let assisted: Vec<Target> = self
+            .followed
+            .values()
+            .filter(|followed| matches!(followed.state, State::Assisted | State::Asked { .. }))
+            .map(|followed| followed.target)
+            .collect();
+        let (Some(jobs), Some(reports)) = (self.jobs.take(), self.reports.take()) else { return };
+        let mut waiting = 0;
+        for target in assisted {
+            waiting += usize::from(jobs.send(Job { target, action: Action::Undo }).is_ok());
+        }
+        // It ends when it has done all.
+        drop(jobs);
+        let until = crate::clock::monotonic_ns().saturating_add(UNDO.as_nanos() as u64);
+        while waiting > 0 {
+            let left = until.saturating_sub(crate::clock::monotonic_ns());
+            match reports.recv_timeout(Duration::from_nanos(left)) {
+                Ok(Report::Ready { target, answer }) => worker::signal(target, &answer, capture),
+                Ok(Report::Over { action: Action::Undo, verdict, target }) => {
+                    waiting -= 1;
+                    if !matches!(verdict, Verdict::Done(_)) {
+                        tracing::warn!(pid = target.pid, ?verdict, "the assist was not undone");
+                    }
+                }
+                Ok(Report::Over { .. }) => {}
+                Err(_) => {
+                    tracing::warn!(waiting, "the assist was not undone everywhere in time");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What the worker reports.
+    fn hear(&mut self, now_ns: u64, capture: &mut Capture) {
+        loop {
+            let report = match self.reports.as_ref().map(Receiver::try_recv) {
+                Some(Ok(report)) => report,
+                Some(Err(TryRecvError::Empty | TryRecvError::Disconnected)) | None => return,
+            };
+            match report {
+                Report::Ready { target, answer } => worker::signal(target, &answer, capture),
+                Report::Over { target, verdict, .. } => self.settled(target, verdict, now_ns),
+            }
+        }
+    }
+
+    fn settled(&mut self, target: Target, verdict: Verdict, now_ns: u64) {
+        let Some(followed) = self.followed.get_mut(&target.id) else { return };
+        let State::Asked { attempts } = followed.state else { return };
+        followed.detail = None;
+        match verdict {
+            Verdict::Done(areas) => {
+                tracing::info!(pid = target.pid, "Node.js process assisted");
+                followed.areas = areas;
+                followed.state = State::Assisted;
+                self.owners.begin(target.id, now_ns);
+                self.fresh.push(target.id);
+            }
+            Verdict::Never(reason) => {
+                tracing::info!(pid = target.pid, reason, "Node.js process left alone");
+                followed.detail = Some(reason);
+                followed.state = State::Unassisted;
+            }
+            Verdict::NotYet(reason) => {
+                tracing::debug!(pid = target.pid, reason, "Node.js process not assisted yet");
+                followed.detail = Some(reason);
+                let attempts = attempts + 1;
+                followed.state = if attempts < ATTEMPTS {
+                    State::Waiting { due_ns: now_ns.saturating_add(AGAIN_NS), attempts }
+                } else {
+                    State::Unassisted
+                };
+            }
+        }
+    }
+
+    /// Hands over to the worker what is due.
+    fn ask(&mut self, now_ns: u64) {
+        for followed in self.followed.values_mut() {
+            let State::Waiting { due_ns, attempts } = followed.state else { continue };
+            if due_ns > now_ns {
+                continue;
+            }
+            if self.jobs.is_none() {
+                let (jobs, inbox) = channel();
+                let (outbox, reports) = channel();
+                match worker::start(inbox, outbox) {
+                    Ok(()) => (self.jobs, self.reports) = (Some(jobs), Some(reports)),
+                    Err(error) => {
+                        tracing::error!(%error, "can't start the thread that assists");
+                        followed.state = State::Unassisted;
+                        followed.reason = "the thread that assists can't be started";
+                        continue;
+                    }
+                }
+            }
+            let job = Job { target: followed.target, action: Action::Install };
+            if self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok()) {
+                followed.state = State::Asked { attempts };
+            }
+        }
+    }
+}
+
+/// The assist as a file for `--require`, for those who start the process themselves.
+pub fn file() -> String {
+    script::file()
+}
