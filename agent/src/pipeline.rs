@@ -298,9 +298,9 @@ impl Stages {
             || (!socket.found && socket.at_ns >= traced.known_from_ns);
         let from_start = is_new && !self.begun.contains(socket.cookie);
         let inbound = is_inbound(&socket, &traced.process.listening);
+        self.assist.socket(process, &socket, if from_start { 0 } else { socket.at_ns });
         let (cookie, at_ns) = (socket.cookie, socket.at_ns);
         let counted = socket.unix_ends.is_some();
-        self.assist.socket(process, &socket, at_ns);
         let Announced { other_end, turned_away } =
             self.connections.announce(process, socket, from_start);
         if inbound && (turned_away || !from_start) {

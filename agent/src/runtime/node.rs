@@ -24,7 +24,7 @@ use crate::call::{CallId, ProcessId, Role};
 use crate::capture::{Capture, Operation, Slot, Socket};
 use crate::process::{Process, Runtime};
 use crate::runtime::{Method, Reason};
-use area::Area;
+use area::{Area, Entry};
 use find::ProcessMemory;
 use inject::Action;
 use owners::{Owners, Sent};
@@ -101,6 +101,8 @@ pub struct Assist {
     reports: Option<Receiver<Report>>,
     /// Processes that became assisted: their connections are to be told.
     fresh: Vec<ProcessId>,
+    /// Read, and not followed yet.
+    notes: Vec<(ProcessId, Entry)>,
 }
 
 impl Assist {
@@ -114,6 +116,7 @@ impl Assist {
             jobs: None,
             reports: None,
             fresh: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -154,7 +157,7 @@ impl Assist {
         self.owners.end(id);
     }
 
-    /// A socket of a process.
+    /// A socket of a process. Every send on it after `at_ns` will be told.
     pub fn socket(&mut self, process: ProcessId, socket: &Socket, at_ns: u64) {
         if self.owners.knows(process)
             && let Some(addresses) = socket.addresses
@@ -211,7 +214,11 @@ impl Assist {
     ) {
         self.hear(now_ns, capture);
         self.ask(now_ns);
-        let mut notes = Vec::new();
+        // Read in the round before: what the kernel recorded until then was told by now.
+        for (id, note) in std::mem::take(&mut self.notes) {
+            self.owners.note(id, note, now_ns);
+        }
+        let notes = &mut self.notes;
         for (id, followed) in &mut self.followed {
             let quiet = !followed.stirred && now_ns.saturating_sub(followed.read_ns) < QUIET_NS;
             if followed.areas.is_empty() || quiet {
@@ -239,9 +246,6 @@ impl Assist {
             } else if lost > 0 {
                 self.owners.lost(*id, now_ns);
             }
-        }
-        for (id, note) in notes {
-            self.owners.note(id, note, now_ns);
         }
         let calls = &mut self.counts.calls;
         self.owners.settle(now_ns, &mut |call, number| {
