@@ -10,6 +10,7 @@ use crate::capture::HookCost;
 use crate::connection::Bytes;
 use crate::correlation;
 use crate::export::ExporterBooks;
+use crate::runtime::node;
 
 /// What the kernel programs counted for a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,6 +158,10 @@ pub struct ProcessStatus {
     pub service: String,
     /// Runtime and version.
     pub runtime: String,
+    /// How its requests are told apart: `exact`, or `thread only` and why. None where its runtime has but one way.
+    pub context: Option<String>,
+    /// The libraries whose calls are bound to requests.
+    pub bindings: Vec<String>,
     /// Connections open now.
     pub connections: u64,
     /// The kernel's side.
@@ -260,6 +265,33 @@ impl From<ExporterBooks> for ExporterStatus {
     }
 }
 
+/// What Node's assist noted, in all processes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Notes read.
+    pub notes: u64,
+    /// Notes overwritten before they were read: what they tell of has no parent.
+    pub notes_lost: u64,
+    /// Notes that made no sense.
+    pub notes_malformed: u64,
+    /// Calls whose request was noted.
+    pub calls: u64,
+    /// Connections on which notes and records contradicted each other: nothing is taken from them.
+    pub contradictions: u64,
+}
+
+impl From<node::Counts> for NodeStatus {
+    fn from(counts: node::Counts) -> Self {
+        Self {
+            notes: counts.notes,
+            notes_lost: counts.notes_lost,
+            notes_malformed: counts.notes_malformed,
+            calls: counts.calls,
+            contradictions: counts.contradictions,
+        }
+    }
+}
+
 /// What `wirespan status` shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -297,6 +329,8 @@ pub struct Status {
     pub forks_late: u64,
     /// How often all processes were looked at again because records were lost.
     pub recoveries: u64,
+    /// Node's assist.
+    pub node: NodeStatus,
     /// The exporters.
     pub exporters: Vec<ExporterStatus>,
     /// What the hooks cost; runs and time only while the kernel measures them (`--measure-hooks`).

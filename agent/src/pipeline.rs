@@ -32,7 +32,7 @@ use crate::correlation::Engine;
 use crate::exchange::{Exchange, Exchanges};
 use crate::export::ExportHandle;
 use crate::route::Services;
-use crate::runtime::node::Assist;
+use crate::runtime::node::{self, Assist};
 use crate::selection::{Change, Selection};
 use crate::span::{self, Span};
 use begun::Begun;
@@ -470,7 +470,9 @@ impl Stages {
         let books = self.books.entry(process).or_default();
         let remote = match &content {
             Content::Http { request, .. } => {
-                if span::http::is_telemetry(request) {
+                // The agent's own requests to an inspector are nobody's either.
+                let own = request.user_agent.as_deref() == Some(node::USER_AGENT);
+                if own || span::http::is_telemetry(request) {
                     books.telemetry_exchanges += 1;
                     if role == Role::Server {
                         self.telemetry_began(process, cookie, exchange, first.at_ns);

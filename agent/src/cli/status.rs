@@ -54,6 +54,13 @@ fn render(status: &Status, text: &mut String) -> std::fmt::Result {
     rows.push(row(&status.departed, "gone".to_owned()));
     rows.push(row(&status.total, "total".to_owned()));
     columns(&rows, text)?;
+    for process in &status.processes {
+        if let Some(context) = &process.context {
+            let bindings = process.bindings.join(", ");
+            let colon = if bindings.is_empty() { "" } else { ": " };
+            writeln!(text, "\ncontext   {}: {context}{colon}{bindings}", process.pid)?;
+        }
+    }
     let (kernel, agent, calls) = (&status.total.kernel, &status.total.agent, &status.calls);
     writeln!(
         text,

@@ -33,6 +33,8 @@ impl Stages {
                 let agent = agent.remove(&traced.id).unwrap_or_default();
                 total.add(&agent);
                 let runtime = traced.process.runtime;
+                let (context, bindings) = self.assist.method(traced.id).unzip();
+                let bindings = bindings.unwrap_or_default().into_iter().map(str::to_owned);
                 ProcessStatus {
                     pid: traced.process.pid,
                     service: traced.resource.text(SERVICE_NAME).unwrap_or_default().to_owned(),
@@ -40,6 +42,8 @@ impl Stages {
                         Some(version) => format!("{} {version}", runtime.word()),
                         None => runtime.word().to_owned(),
                     },
+                    context: context.map(|method| method.to_string()),
+                    bindings: bindings.collect(),
                     connections: connections.remove(&traced.id).unwrap_or_default(),
                     kernel: KernelBooks::from(&kernel),
                     agent,
@@ -83,6 +87,7 @@ impl Stages {
             hooks: capture.cost(),
             agent_cpu_ns: clock::process_cpu_ns(),
             agent_resident_bytes: resident_bytes(),
+            node: self.assist.counts().into(),
             exporters: self.export.books().into_iter().map(Into::into).collect(),
         }
     }

@@ -30,6 +30,7 @@ use inject::Action;
 use owners::{Owners, Sent};
 use worker::{Job, Report, Target, Verdict};
 
+pub use inspector::USER_AGENT;
 pub use owners::NOBODY;
 
 /// A process is left alone for so long after it became known: in its first milliseconds SIGUSR1 ends it.

@@ -10,7 +10,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
+use tungstenite::client::IntoClientRequest;
+use tungstenite::http::HeaderValue;
+use tungstenite::http::header::USER_AGENT as USER_AGENT_FIELD;
 use tungstenite::{Message, WebSocket};
+
+/// How the agent names itself to an inspector: what it asks there makes no spans.
+pub const USER_AGENT: &str = "wirespan-assist";
 
 /// How long any answer may take. A process that is busy answers from within its loop, within milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -31,8 +37,9 @@ impl Session {
     /// When nobody answers as an inspector does.
     pub(super) fn open(address: SocketAddr) -> Result<Self> {
         let path = target(address)?;
-        let url = format!("ws://{address}{path}");
-        let (socket, _response) = tungstenite::client(url, connect(address)?)
+        let mut request = format!("ws://{address}{path}").into_client_request()?;
+        request.headers_mut().insert(USER_AGENT_FIELD, HeaderValue::from_static(USER_AGENT));
+        let (socket, _response) = tungstenite::client(request, connect(address)?)
             .map_err(|error| anyhow::anyhow!("the inspector refuses a session: {error}"))?;
         Ok(Self { socket, next: 0 })
     }
@@ -93,7 +100,8 @@ impl Session {
 /// The path of the process's WebSocket.
 fn target(address: SocketAddr) -> Result<String> {
     let mut stream = connect(address)?;
-    write!(stream, "GET /json/list HTTP/1.1\r\nHost: {address}\r\n\r\n")?;
+    let head = format!("Host: {address}\r\nUser-Agent: {USER_AGENT}");
+    write!(stream, "GET /json/list HTTP/1.1\r\n{head}\r\n\r\n")?;
     let list = list(stream.take(MOST_BYTES)).context("ask for the list of targets")?;
     let url = list.pointer("/0/webSocketDebuggerUrl").and_then(Value::as_str);
     let url = url.context("the inspector has no target, or somebody else's session")?;
