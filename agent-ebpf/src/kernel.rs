@@ -122,6 +122,22 @@ pub(crate) fn now_ns() -> u64 {
     unsafe { helper::bpf_ktime_get_ns() }
 }
 
+/// The same value, of which the compiler knows nothing any more: a bound that is checked behind it is checked
+/// there, in the register that the verifier will look at.
+#[inline(always)]
+pub(crate) fn opaque(mut value: u64) -> u64 {
+    // SAFETY: a move of a register to itself.
+    unsafe { core::arch::asm!("{value} = {value}", value = inout(reg) value, options(nostack)) };
+    value
+}
+
+/// The CPU that this runs on.
+#[inline(always)]
+pub(crate) fn cpu() -> u32 {
+    // SAFETY: no preconditions.
+    unsafe { helper::bpf_get_smp_processor_id() }
+}
+
 /// The running task.
 #[inline(always)]
 pub(crate) fn current() -> Object {

@@ -19,9 +19,12 @@ pub use record::{
 pub use state::{Pod, ProcessSlot, Settings, SocketState, TaskState, process_flag};
 
 /// The most payload bytes that one record carries. An operation's first bytes are copied up to this, and
-/// the rest is counted as missing. A power of two, for the verifier bounds the copy by a mask; and the
-/// record is gathered in a per-CPU value, which may have 32 KiB.
-pub const MAX_PAYLOAD: usize = 8 * 1024;
+/// the rest is counted as missing. As much as Node.js and most Python clients read at once.
+pub const MAX_PAYLOAD: usize = 64 * 1024;
+
+/// The last bytes of an operation that was cut are copied as well, so many at most: enough for what ends a
+/// large PostgreSQL message or answer (`Execute` and `Sync`; `CommandComplete` and `ReadyForQuery`).
+pub const TAIL: usize = 64;
 
 /// Ring buffers that exist in the object. How many are in use is [`Settings::ring_mask`]; a socket's
 /// cookie chooses one, so that order within a socket is kept.

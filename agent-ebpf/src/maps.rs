@@ -5,11 +5,11 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_CLONE, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, bpf_map_type},
-    btf_maps::{Array, PerCpuArray, Queue, RingBuf},
+    btf_maps::{Array, Queue, RingBuf},
     macros::btf_map,
 };
 use wirespan_ebpf::{
-    MAX_PAYLOAD, OperationRecord, PROCESS_SLOTS, ProcessSlot, SocketState, TaskState,
+    MAX_PAYLOAD, OperationRecord, PROCESS_SLOTS, ProcessSlot, SocketState, TAIL, TaskState,
 };
 
 /// Definition of a storage map in BTF. aya-ebpf's `SkStorage` takes only cgroup contexts and has no task
@@ -69,20 +69,42 @@ pub(crate) static PROCESSES: Array<ProcessSlot, PROCESS_SLOTS, { BPF_F_MMAPABLE 
 #[btf_map]
 pub(crate) static FREE_SLOTS: Queue<u32, 256> = Queue::new();
 
-/// A record while it is gathered. Twice the payload: the verifier bounds where a piece begins and how
-/// long it is, each by `MAX_PAYLOAD`, not their sum.
+/// Most that is gathered out of one iovec.
+pub(crate) const MAX_VECTOR: usize = 16 * 1024;
+
+/// A record while it is gathered. Longer than it can get: the verifier bounds where a piece begins and how
+/// long it is each for itself, not their sum.
 #[repr(C)]
 pub(crate) struct Scratch {
     pub(crate) record: OperationRecord,
-    pub(crate) payload: [u8; 2 * MAX_PAYLOAD],
-    /// Bytes of it that were gathered out of iovecs.
-    pub(crate) copied: u64,
+    pub(crate) payload: [u8; MAX_PAYLOAD + TAIL + MAX_VECTOR],
+    /// What is gathered out of iovecs now.
+    pub(crate) gathering: Gathering,
 }
 
-/// One scratch record per direction and CPU: sends and receives never share one, so that a program which
-/// is interrupted by the other's hook loses nothing.
+/// Which bytes of an operation are gathered out of iovecs, and how far that has come.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Gathering {
+    /// Addresses of the next iovec and of their array's end.
+    pub(crate) next: u64,
+    pub(crate) end: u64,
+    /// Where in the operation they begin, and how many they are.
+    pub(crate) from: u64,
+    pub(crate) size: u64,
+    /// Where in the payload they go.
+    pub(crate) at: u64,
+    /// How many are there.
+    pub(crate) copied: u64,
+    /// Where in the operation the next iovec begins.
+    pub(crate) passed: u64,
+}
+
+/// One scratch record per direction and CPU, a pair for each CPU (the loader sets how many): sends and
+/// receives never share one, so that a program which is interrupted by the other's hook loses nothing. Not
+/// a per-CPU map, of which a value has 32 KiB at most; the hooks stay on their CPU as they do there.
 #[btf_map]
-pub(crate) static SCRATCH: PerCpuArray<Scratch, 2> = PerCpuArray::new();
+pub(crate) static SCRATCH: Array<Scratch, 2> = Array::new();
 
 /// The ways to user space. Sizes are set before loading; those not in use shrink to a page.
 #[btf_map]

@@ -9,13 +9,17 @@ use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
 use wirespan_ebpf::{
     Direction, KernelFields, MAX_PAYLOAD, OperationRecord, ProcessSlot, RecordKind, SocketState,
-    flag, process_flag, uncaptured,
+    TAIL, flag, process_flag, uncaptured,
 };
 
 use crate::kernel::{self, Object, add, field, offset, setting};
 use crate::payload::{self, Source};
 use crate::room::Room;
 use crate::socket;
+
+/// A burst goes on for so many units of 2^30 ns at least before it is given a new budget: a stream that nobody
+/// answers would else have been read once and for all.
+const BURST_UNITS: u8 = 2;
 
 const MSG_OOB: i32 = 0x1;
 const MSG_PEEK: i32 = 0x2;
@@ -133,12 +137,17 @@ fn record(
 ) {
     let way = usize::from(direction.0 & 1);
     let length = if ret > 0 { ret as u32 } else { 0 };
-    let budget = setting!(burst_budget);
+    let now = kernel::now_ns();
+    let (budget, wide_budget) = (setting!(burst_budget), setting!(wide_budget));
+    let units = (now >> 30) as u8;
     // SAFETY: `state` is a map value.
     unsafe {
-        if (*state).burst_direction != direction.0 {
+        if (*state).burst_direction != direction.0
+            || units.wrapping_sub((*state).burst_since) >= BURST_UNITS
+        {
             (*state).burst_direction = direction.0;
-            (*state).burst_left = budget;
+            (*state).burst_since = units;
+            (*state).burst_left = if (*state).wide != 0 { wide_budget } else { budget };
         }
     }
     let mut reason = uncaptured::NONE;
@@ -154,13 +163,32 @@ fn record(
         }
     }
     // SAFETY: `state` is a map value.
+    unsafe {
+        if reason == uncaptured::NONE
+            && (*state).burst_left < length
+            && (*state).wide == 0
+            && payload::begins_wide(&source)
+        {
+            (*state).wide = 1;
+            (*state).burst_left += wide_budget - budget;
+        }
+    }
+    // SAFETY: `state` is a map value.
     let (cookie, left) = unsafe { ((*state).cookie, (*state).burst_left) };
-    let most = if left < length { left } else { length };
-    let want = u64::from(if reason == uncaptured::NONE { most } else { 0 });
+    let mut want = u64::from(if left < length { left } else { length });
+    if want > MAX_PAYLOAD as u64 {
+        want = MAX_PAYLOAD as u64;
+    }
+    let mut tail_want = u64::from(length) - want;
+    if tail_want > TAIL as u64 {
+        tail_want = TAIL as u64;
+    }
+    if reason != uncaptured::NONE {
+        (want, tail_want) = (0, 0);
+    }
     // Before all that follows, so that its memory is on its way into the cache meanwhile.
-    let room = Room::reserve(cookie, &source, want, direction);
+    let room = Room::reserve(cookie, &source, want, tail_want, direction);
 
-    let now = kernel::now_ns();
     let tcp = kernel::tcp_sock(sk);
     let mut srtt_us = 0;
     // SAFETY: `state` is a map value.
@@ -202,25 +230,25 @@ fn record(
 
     let mut captured = 0;
     let mut tail = 0;
-    let mut tail_length = 0;
     // With the budget used up nothing but the tail is read.
     if length > 0 && reason == uncaptured::NONE && !room.is_none() {
         let length = u64::from(length);
-        if want > 0 {
-            captured = room.copy(&source, length, want);
+        let fits = source.holds(length);
+        if want > 0 && fits {
+            captured = room.copy(&source, want);
             // SAFETY: `state` is a map value.
             unsafe { (*state).burst_left = u64::from(left).saturating_sub(captured) as u32 };
         }
-        if captured < want && captured < MAX_PAYLOAD as u64 {
+        if captured < want {
             reason = uncaptured::FAULT;
         } else if captured < length {
             reason = uncaptured::BUDGET;
-            if length - captured >= 8 {
-                if let Some(bytes) = payload::tail(&source, length) {
-                    tail = bytes;
-                    tail_length = 8;
-                    bits |= flag::TAIL;
-                }
+        }
+        if captured == want && tail_want > 0 && fits {
+            tail = room.copy_tail(&source, captured, length - tail_want, tail_want);
+            // All of it or nothing: a part would not be the operation's end.
+            if tail != tail_want {
+                tail = 0;
             }
         }
     }
@@ -252,14 +280,13 @@ fn record(
             tgid: field!(task, task_tgid),
             tid: field!(task, task_pid),
             uncaptured: reason,
-            tail_length,
+            tail_length: tail as u8,
             error: if ret < 0 { ret.unsigned_abs() as u16 } else { 0 },
             srtt_us,
             // SAFETY: `state` is a map value.
             retransmits: unsafe { (*state).retransmits },
             reserved: 0,
             padding: 0,
-            tail: u64::to_ne_bytes(tail),
             context: 0,
             queue_ns: now.saturating_sub(ready),
             run_delay_ns,

@@ -5,13 +5,14 @@
 //! 32-bit caller), so they are believed only for the calls in this file, made by a plain 64-bit task on a
 //! socket of its own. All else is counted and never copied.
 
+use core::ffi::c_void;
 use core::mem::MaybeUninit;
 
-use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_task_pt_regs};
-use wirespan_ebpf::{Direction, KernelFields, MAX_PAYLOAD, uncaptured};
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user, bpf_task_pt_regs};
+use wirespan_ebpf::{Direction, KernelFields, MAX_PAYLOAD, TAIL, uncaptured};
 
 use crate::kernel::{self, Object, field, offset, setting};
-use crate::maps::Scratch;
+use crate::maps::{Gathering, MAX_VECTOR, Scratch};
 
 /// System call numbers (`asm/unistd.h`).
 #[cfg(bpf_target_arch = "x86_64")]
@@ -49,9 +50,9 @@ const TS_COMPAT: u32 = 0x2;
 /// which it was made.
 const PF_KERNEL: u32 = 0x10 | 0x0020_0000;
 
-/// Iovecs that are looked at; what lies in further ones counts as not captured. Node's writev of a head,
-/// a chunk's size, data and end has five; node-redis has one or more for each command that waits.
-const MAX_IOVECS: u64 = 128;
+/// Iovecs that are looked at, or parts of longer ones: as many as one call can have (`UIO_MAXIOV`). What lies
+/// in further ones counts as not captured. node-redis has one or more for each command that waits.
+const MAX_STEPS: u32 = 1024;
 
 /// Iovecs that are looked at together, and what they may hold in all, where that goes straight into a ring.
 const FEW_IOVECS: usize = 6;
@@ -77,6 +78,12 @@ impl Source {
     pub(crate) fn is_few(&self) -> bool {
         self.vectors != 0 && self.vectors <= FEW_IOVECS as u64
     }
+
+    /// Whether so many bytes can have passed through it: a buffer smaller than that is not the buffer.
+    #[inline(always)]
+    pub(crate) fn holds(&self, length: u64) -> bool {
+        self.is_vector() || length <= self.length
+    }
 }
 
 /// `struct iovec`.
@@ -86,6 +93,8 @@ struct Iovec {
     base: u64,
     length: u64,
 }
+
+const IOVEC_BYTES: u64 = size_of::<Iovec>() as u64;
 
 /// `struct user_msghdr`, as far as needed.
 #[repr(C)]
@@ -189,22 +198,67 @@ fn is_descriptor_of(task: Object, sk: Object, fd: u64) -> bool {
     file != 0 && file == own
 }
 
-/// Copies the first `want` bytes of an operation of `length` out of one buffer, `most` at most. Returns how
+/// Whether the operation begins as a message of Redis or PostgreSQL does, whose structure is spread over all of
+/// a stream: more of it is worth copying. Where that errs too much is copied, or too little, and nothing else.
+#[inline(always)]
+pub(crate) fn begins_wide(source: &Source) -> bool {
+    let mut address = source.address;
+    if source.is_vector() {
+        match probe_user::<Iovec>(address) {
+            Some(vector) => address = vector.base,
+            None => return false,
+        }
+    }
+    match probe_user::<[u8; 2]>(address) {
+        // A RESP type, and a length, a number or a word.
+        Some(
+            [b'*' | b'$' | b'+' | b'-' | b':' | b'%' | b'~' | b'>', b'0'..=b'9' | b'A'..=b'Z'],
+        ) => true,
+        // A type of PostgreSQL's, and a length's first byte.
+        Some([b'A'..=b'Z' | b'a'..=b'z' | b'1'..=b'3', 0]) => true,
+        _ => false,
+    }
+}
+
+/// Copies `size` bytes that lie `from` bytes into an operation, out of one buffer; `most` at most. Returns how
 /// many: all or none.
 #[inline(always)]
 pub(crate) fn copy_buffer(
     target: *mut u8,
     source: &Source,
-    length: u64,
-    want: u64,
+    from: u64,
+    size: u64,
     most: usize,
 ) -> u64 {
-    // A buffer smaller than what passed is not the buffer.
-    if length > source.length {
+    let size = if size > most as u64 { most as u64 } else { size };
+    if read_user(target, size, source.address.wrapping_add(from)) { size } else { 0 }
+}
+
+/// Copies `size` bytes that lie `from` bytes into an operation to a scratch record's payload, `at` bytes in;
+/// `MOST` at most. Returns how many are there; fewer than wanted means that the rest could not be read.
+#[inline(always)]
+pub(crate) fn copy<const MOST: usize>(
+    scratch: *mut Scratch,
+    at: u64,
+    source: &Source,
+    from: u64,
+    size: u64,
+) -> u64 {
+    if at > MAX_PAYLOAD as u64 {
         return 0;
     }
-    let size = if want > most as u64 { most as u64 } else { want };
-    if read_user(target, size, source.address) { size } else { 0 }
+    if source.is_vector() {
+        let next = source.address;
+        let end = next.wrapping_add(source.vectors.wrapping_mul(IOVEC_BYTES));
+        let start = Gathering { next, end, from, size, at, copied: 0, passed: 0 };
+        // SAFETY: `scratch` is a map value.
+        unsafe { (*scratch).gathering = start };
+        let done = gather(scratch);
+        return if done > MOST as u64 { MOST as u64 } else { done };
+    }
+    // SAFETY: as above; `at` is at most `MAX_PAYLOAD`, behind which there is room for the tail.
+    let target = unsafe { (&raw mut (*scratch).payload).cast::<u8>().add(at as usize) };
+    copy_buffer(target, source, from, size, MOST)
 }
 
 /// Copies up to `want` bytes, [`FEW_BYTES`] at most, out of a few iovecs to `target`, which has twice that.
@@ -243,61 +297,66 @@ pub(crate) fn copy_few(target: *mut u8, source: &Source, want: u64) -> u64 {
     done
 }
 
-/// Copies up to `want` bytes of an operation of `length` to a scratch record's payload. Returns how many are
-/// there; fewer than wanted means that the rest could not be read.
+/// Copies out of iovecs as `gathering` says. Returns how many bytes.
 #[inline(always)]
-pub(crate) fn copy(scratch: *mut Scratch, source: &Source, length: u64, want: u64) -> u64 {
+fn gather(mut scratch: *mut Scratch) -> u64 {
+    let step: extern "C" fn(u64, *mut *mut Scratch) -> i64 = gather_step;
+    // SAFETY: the helper calls `gather_step` with a pointer to `scratch`, which outlives the call.
+    unsafe { bpf_loop(MAX_STEPS, step as *mut c_void, (&raw mut scratch).cast(), 0) };
     // SAFETY: `scratch` is a map value.
-    let (payload, copied) =
-        unsafe { ((&raw mut (*scratch).payload).cast::<u8>(), &raw mut (*scratch).copied) };
-    if !source.is_vector() {
-        return copy_buffer(payload, source, length, want, MAX_PAYLOAD);
-    }
-    // The count is kept in memory, of which the verifier knows nothing: in a register each way through the
-    // loop would have bounds of its own, and their number grow with each iovec.
-    // SAFETY: as above.
-    unsafe { copied.write_volatile(0) };
-    let mut index = 0;
-    while index < MAX_IOVECS && index < source.vectors {
-        // SAFETY: as above.
-        let done = unsafe { copied.read_volatile() };
-        if done >= want || done >= MAX_PAYLOAD as u64 {
-            break;
-        }
-        let Some(vector) = probe_user::<Iovec>(source.address.wrapping_add(index * 16)) else {
-            break;
-        };
-        index += 1;
-        let mut size = want - done;
-        if size > vector.length {
-            size = vector.length;
-        }
-        if size > MAX_PAYLOAD as u64 {
-            size = MAX_PAYLOAD as u64;
-        }
-        if size == 0 {
-            continue;
-        }
-        // SAFETY: `done` is below `MAX_PAYLOAD`, the payload twice as long.
-        let target = unsafe { payload.add(done as usize & (MAX_PAYLOAD - 1)) };
-        if !read_user(target, size, vector.base) {
-            break;
-        }
-        // SAFETY: as above.
-        unsafe { copied.write_volatile(done + size) };
-    }
-    // SAFETY: as above.
-    let done = unsafe { copied.read_volatile() };
-    if done > MAX_PAYLOAD as u64 { MAX_PAYLOAD as u64 } else { done }
+    unsafe { (&raw mut (*scratch).gathering.copied).read_volatile() }
 }
 
-/// The last eight bytes of an operation in one buffer, as they lie in memory.
-#[inline(always)]
-pub(crate) fn tail(source: &Source, length: u64) -> Option<u64> {
-    if source.is_vector() || length > source.length {
-        return None;
+/// Copies what there is of one iovec, up to [`MAX_VECTOR`]. Returns 1 when nothing more is to be copied.
+///
+/// A callback, which the verifier looks at once: what it learns of the registers in one step is forgotten in
+/// the next.
+#[inline(never)]
+extern "C" fn gather_step(_step: u64, scratch: *mut *mut Scratch) -> i64 {
+    // SAFETY: `gather` hands a pointer to its own variable, and that is a map value.
+    let (payload, state) = unsafe {
+        let scratch = *scratch;
+        ((&raw mut (*scratch).payload).cast::<u8>(), &raw mut (*scratch).gathering)
+    };
+    // SAFETY: as above.
+    let Gathering { next, end, from, size, at, copied, passed } = unsafe { *state };
+    if copied >= size || next >= end {
+        return 1;
     }
-    probe_user(source.address.wrapping_add(length - 8))
+    let Some(vector) = probe_user::<Iovec>(next) else { return 1 };
+    let wanted = from + copied;
+    let behind = passed.wrapping_add(vector.length);
+    let rest = behind.wrapping_sub(wanted);
+    // Of a longer one the rest comes in the next step.
+    if behind <= wanted || rest <= MAX_VECTOR as u64 {
+        // SAFETY: as above.
+        unsafe {
+            (*state).next = next.wrapping_add(IOVEC_BYTES);
+            (*state).passed = behind;
+        }
+        if behind <= wanted {
+            return 0;
+        }
+    }
+    let mut piece = size - copied;
+    if piece > rest {
+        piece = rest;
+    }
+    let (mut piece, place) = (kernel::opaque(piece), kernel::opaque(at + copied));
+    if piece > MAX_VECTOR as u64 {
+        piece = MAX_VECTOR as u64;
+    }
+    if place > (MAX_PAYLOAD + TAIL) as u64 {
+        return 1;
+    }
+    // SAFETY: behind `place` there is room for what is taken in one step.
+    let target = unsafe { payload.add(place as usize) };
+    if !read_user(target, piece, vector.base.wrapping_add(wanted.wrapping_sub(passed))) {
+        return 1;
+    }
+    // SAFETY: as above.
+    unsafe { (*state).copied = copied + piece };
+    0
 }
 
 #[inline(always)]

@@ -44,13 +44,11 @@ pub mod flag {
     pub const BLOCKING: u8 = 1 << 2;
     /// `queue_ns` is valid.
     pub const QUEUE_TIME: u8 = 1 << 3;
-    /// The last `tail_length` bytes of the operation are in `tail`.
-    pub const TAIL: u8 = 1 << 4;
     /// Records of receives on this socket were lost since the last one that was written.
-    pub const LOST_RECEIVED: u8 = 1 << 5;
+    pub const LOST_RECEIVED: u8 = 1 << 4;
     /// The same of sends. Both are told by a record of either direction: TCP's sequence shows what a
     /// direction misses only with its own next piece, and that may be an exchange too late.
-    pub const LOST_SENT: u8 = 1 << 6;
+    pub const LOST_SENT: u8 = 1 << 5;
 }
 
 /// Why bytes of an operation were not captured: [`OperationRecord::uncaptured`], and the index of the
@@ -71,7 +69,8 @@ pub mod uncaptured {
     pub const REASONS: usize = 5;
 }
 
-/// One send or receive of a traced process.
+/// One send or receive of a traced process. `captured` bytes follow, then, where `tail_length` isn't 0, as the
+/// record's end [`crate::TAIL`] bytes of which that many are the operation's last.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct OperationRecord {
@@ -100,7 +99,7 @@ pub struct OperationRecord {
     pub tid: u32,
     /// Why bytes are missing ([`uncaptured`]).
     pub uncaptured: u8,
-    /// Valid bytes in `tail`.
+    /// How many of the operation's last bytes are there, none of them among the captured ones.
     pub tail_length: u8,
     /// errno of a failed operation.
     pub error: u16,
@@ -112,8 +111,6 @@ pub struct OperationRecord {
     pub reserved: u16,
     /// Reserved.
     pub padding: u32,
-    /// Last bytes of an operation that was cut: a chunked body's end can be recognised by them.
-    pub tail: [u8; 8],
     /// The runtime's logical task; 0: the thread.
     pub context: u64,
     /// With [`flag::QUEUE_TIME`]: how long the data had been readable.
@@ -123,7 +120,7 @@ pub struct OperationRecord {
     /// The thread's time on a CPU so far, plus a constant of the machine's: only differences mean anything.
     pub exec_ns: u64,
 }
-const _: () = assert!(size_of::<OperationRecord>() == 104);
+const _: () = assert!(size_of::<OperationRecord>() == 96);
 
 /// Bits of [`SocketRecord::flags`].
 pub mod socket_flag {
@@ -135,6 +132,8 @@ pub mod socket_flag {
     pub const FOUND: u8 = 1 << 2;
     /// A unix socket with an address: what a listener accepts has the listener's, what connects has none.
     pub const ADDRESSED: u8 = 1 << 3;
+    /// The connect is over, and `connect_ns` is how long it took.
+    pub const CONNECTED: u8 = 1 << 4;
 }
 
 /// A socket, told before its first operation by each process that uses it.

@@ -3,21 +3,21 @@
 //! What is short goes straight into a ring: reserved in one of two fixed sizes, because the verifier wants
 //! a constant. All else is gathered in a per-CPU value and copied. Emits: [`OperationRecord`].
 
-use wirespan_ebpf::{Direction, OperationRecord};
+use wirespan_ebpf::{Direction, MAX_PAYLOAD, OperationRecord, TAIL};
 
 use crate::maps::{SCRATCH, Scratch};
 use crate::payload::{self, Source};
-use crate::ring;
+use crate::{kernel, ring};
 
-/// A record with the ring's own eight bytes: whole cache lines.
+/// A record, whose payload ends with room for a tail. With the ring's own eight bytes it is whole cache lines.
 #[repr(C)]
 pub(crate) struct Reserved<const PAYLOAD: usize> {
     record: OperationRecord,
     payload: [u8; PAYLOAD],
 }
 
-const SHORT: usize = 400;
-const MEDIUM: usize = 1040;
+const SHORT: usize = 408;
+const MEDIUM: usize = 1048;
 /// Of iovecs the verifier bounds where a piece begins and how long it is, not their sum.
 const VECTORS: usize = payload::FEW_BYTES;
 const _: () = assert!(2 * VECTORS <= MEDIUM);
@@ -41,9 +41,16 @@ pub(crate) enum Room {
 
 impl Room {
     #[inline(always)]
-    pub(crate) fn reserve(cookie: u64, source: &Source, want: u64, direction: Direction) -> Self {
+    pub(crate) fn reserve(
+        cookie: u64,
+        source: &Source,
+        want: u64,
+        tail: u64,
+        direction: Direction,
+    ) -> Self {
         let one = !source.is_vector();
-        if one && want <= SHORT as u64 {
+        let all = want + if tail == 0 { 0 } else { TAIL as u64 };
+        if one && all <= SHORT as u64 {
             let room = ring::reserve::<Short>(cookie);
             if room.is_null() {
                 return Self::None;
@@ -51,7 +58,8 @@ impl Room {
             touch(room.cast(), want);
             return Self::Short(room);
         }
-        if (one && want <= MEDIUM as u64) || (source.is_few() && want <= VECTORS as u64) {
+        if (one && all <= MEDIUM as u64) || (source.is_few() && tail == 0 && want <= VECTORS as u64)
+        {
             let room = ring::reserve::<Medium>(cookie);
             if room.is_null() {
                 return Self::None;
@@ -60,7 +68,8 @@ impl Room {
             return Self::Medium(room);
         }
         // Sends and receives never share one.
-        SCRATCH.get_ptr_mut(u32::from(direction.0)).map_or(Self::None, Self::Scratch)
+        let index = 2 * kernel::cpu() + u32::from(direction.0 & 1);
+        SCRATCH.get_ptr_mut(index).map_or(Self::None, Self::Scratch)
     }
 
     #[inline(always)]
@@ -68,26 +77,49 @@ impl Room {
         matches!(self, Self::None)
     }
 
-    /// Copies up to `want` bytes of an operation of `length`. Returns how many there are; fewer than
-    /// wanted means that the rest could not be read.
+    /// Copies the first `want` bytes of an operation. Returns how many there are; fewer than wanted means
+    /// that the rest could not be read.
     #[inline(always)]
-    pub(crate) fn copy(self, source: &Source, length: u64, want: u64) -> u64 {
+    pub(crate) fn copy(self, source: &Source, want: u64) -> u64 {
         // SAFETY: reserved, or a map value.
         unsafe {
             match self {
                 Self::Short(room) => {
                     let payload = (&raw mut (*room).payload).cast::<u8>();
-                    payload::copy_buffer(payload, source, length, want, SHORT)
+                    payload::copy_buffer(payload, source, 0, want, SHORT)
                 }
                 Self::Medium(room) => {
                     let payload = (&raw mut (*room).payload).cast::<u8>();
                     if source.is_vector() {
                         payload::copy_few(payload, source, want)
                     } else {
-                        payload::copy_buffer(payload, source, length, want, MEDIUM)
+                        payload::copy_buffer(payload, source, 0, want, MEDIUM)
                     }
                 }
-                Self::Scratch(scratch) => payload::copy(scratch, source, length, want),
+                Self::Scratch(scratch) => payload::copy::<MAX_PAYLOAD>(scratch, 0, source, 0, want),
+                Self::None => 0,
+            }
+        }
+    }
+
+    /// Copies the `size` bytes that lie `from` bytes into the operation to the record's end, which in a
+    /// scratch record is behind the `captured` ones. Returns how many there are.
+    #[inline(always)]
+    pub(crate) fn copy_tail(self, source: &Source, captured: u64, from: u64, size: u64) -> u64 {
+        // SAFETY: reserved, or a map value.
+        unsafe {
+            match self {
+                Self::Short(room) => {
+                    let target = (&raw mut (*room).payload).cast::<u8>().add(SHORT - TAIL);
+                    payload::copy_buffer(target, source, from, size, TAIL)
+                }
+                Self::Medium(room) => {
+                    let target = (&raw mut (*room).payload).cast::<u8>().add(MEDIUM - TAIL);
+                    payload::copy_buffer(target, source, from, size, TAIL)
+                }
+                Self::Scratch(scratch) => {
+                    payload::copy::<TAIL>(scratch, captured, source, from, size)
+                }
                 Self::None => 0,
             }
         }
@@ -110,7 +142,8 @@ impl Room {
                     true
                 }
                 Self::Scratch(scratch) => {
-                    let size = size_of::<OperationRecord>() + record.captured as usize;
+                    let tail = if record.tail_length == 0 { 0 } else { TAIL };
+                    let size = size_of::<OperationRecord>() + record.captured as usize + tail;
                     (&raw mut (*scratch).record).write(record);
                     ring::output(cookie, scratch, size)
                 }

@@ -46,10 +46,10 @@ pub(crate) fn own(sk: Object) -> Option<*mut SocketState> {
             (*state).owner = sk as u64;
             (*state).cookie = helper::bpf_get_socket_cookie(sk.cast_mut());
             (*state).connect_ns = 0;
-            (*state).connected = 0;
             (*state).next_offset = [0; 2];
             (*state).slot = NO_SLOT;
             (*state).burst_left = 0;
+            (*state).wide = 0;
             (*state).burst_direction = NO_BURST;
             (*state).lost = 0;
             (*state).retransmits = retransmits(sk);
@@ -89,7 +89,9 @@ pub(crate) fn announce(sk: Object, state: *mut SocketState, slot: u32, flags: u8
         remote_address: [0; 16],
         unix_ends: [0; 2],
         // SAFETY: `state` is a map value.
-        connect_ns: unsafe { if (*state).connected != 0 { (*state).connect_ns } else { 0 } },
+        connect_ns: unsafe {
+            if (*state).flags & socket_flag::CONNECTED != 0 { (*state).connect_ns } else { 0 }
+        },
         // SAFETY: `state` is a map value.
         flags: flags | unsafe { (*state).flags },
         state: field!(sk, sock_state),

@@ -8,6 +8,9 @@ use crate::uncaptured;
 pub struct Settings {
     /// Payload bytes copied of one burst (consecutive operations in one direction of a connection).
     pub burst_budget: u32,
+    /// The same where the stream's structure is spread over all of it, as Redis' and PostgreSQL's is; not
+    /// less than `burst_budget`.
+    pub wide_budget: u32,
     /// Number of ring buffers in use, less one; a power of two less one.
     pub ring_mask: u32,
     /// Inode of the agent's pid namespace.
@@ -15,13 +18,19 @@ pub struct Settings {
     /// Selects the bit `sk_kern_sock` in the byte at [`crate::KernelFields::sock_kern_sock`].
     pub kern_sock_mask: u32,
 }
-const _: () = assert!(size_of::<Settings>() == 16);
+const _: () = assert!(size_of::<Settings>() == 20);
 
 impl Settings {
     /// The members, in their order.
     #[must_use]
-    pub const fn words(&self) -> [u32; 4] {
-        [self.burst_budget, self.ring_mask, self.pid_namespace, self.kern_sock_mask]
+    pub const fn words(&self) -> [u32; 5] {
+        [
+            self.burst_budget,
+            self.wide_budget,
+            self.ring_mask,
+            self.pid_namespace,
+            self.kern_sock_mask,
+        ]
     }
 }
 
@@ -46,14 +55,14 @@ pub struct SocketState {
     pub burst_direction: u8,
     /// Bits of [`crate::socket_flag`].
     pub flags: u8,
-    /// The connect is over and `connect_ns` is its duration.
-    pub connected: u8,
     /// The last receive could have blocked: the thread serves one request at a time.
     pub blocking: u8,
     /// [`crate::flag::LOST_RECEIVED`] and [`crate::flag::LOST_SENT`], for the next record.
     pub lost: u8,
-    /// Reserved.
-    pub reserved: u8,
+    /// The wide budget holds: an operation that would have been cut looked like Redis or PostgreSQL.
+    pub wide: u8,
+    /// When the burst's budget was given: CLOCK_MONOTONIC in units of 2^30 ns.
+    pub burst_since: u8,
     /// Segments retransmitted so far, modulo 65,536.
     pub retransmits: u16,
     /// When the connect began, then, once established, how long it took.

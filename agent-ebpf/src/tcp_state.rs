@@ -46,7 +46,7 @@ fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         // SAFETY: `state` is a map value of this socket.
         unsafe {
             (*state).connect_ns = kernel::now_ns().saturating_sub((*state).connect_ns);
-            (*state).connected = 1;
+            (*state).flags |= socket_flag::CONNECTED;
         }
     } else if new == TCP_CLOSE {
         end(sk, state);
@@ -62,7 +62,6 @@ fn begin(sk: Object, new: i32) {
         unsafe {
             (*state).flags = socket_flag::ACTIVE;
             (*state).connect_ns = kernel::now_ns();
-            (*state).connected = 0;
         }
     }
 }

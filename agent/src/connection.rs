@@ -400,7 +400,7 @@ impl Connection {
         if !piece.tail.is_empty() {
             let read = (piece.bytes.len() as u64).saturating_add(piece.missing);
             let offset = offset.saturating_add(read);
-            parser.on_bytes(direction, offset, &piece.tail, 0, &piece.mark, &mut out);
+            parser.on_rest(direction, offset, &piece.tail, &piece.mark, &mut out);
         }
     }
 

@@ -14,11 +14,33 @@ pub(crate) struct Piece<'a, M> {
     pub(crate) bytes: &'a [u8],
     pub(crate) missing: u64,
     pub(crate) mark: &'a M,
-    /// Nothing of what the caller handed in has been taken yet.
+    /// It is an operation's beginning, of which nothing has been taken yet.
     pub(crate) start: bool,
+    /// It is an operation's end, behind bytes that are missing, and nothing of it has been taken yet.
+    pub(crate) rest: bool,
 }
 
 impl<'a, M> Piece<'a, M> {
+    /// What an operation begins with, or all of it.
+    pub(crate) fn first(offset: u64, bytes: &'a [u8], missing: u64, mark: &'a M) -> Self {
+        Self { offset, bytes, missing, mark, start: true, rest: false }
+    }
+
+    /// What an operation ends with.
+    pub(crate) fn rest(offset: u64, bytes: &'a [u8], mark: &'a M) -> Self {
+        Self { start: false, rest: true, ..Self::first(offset, bytes, 0, mark) }
+    }
+
+    /// `bytes` missing ones before this.
+    pub(crate) fn hole_before(&self, bytes: u64) -> Self {
+        Self::first(self.offset.saturating_sub(bytes), &[], bytes, self.mark)
+    }
+
+    /// Its end is the operation's, and was captured with all that came before in the piece.
+    pub(crate) fn shows_end(&self) -> bool {
+        (self.start || self.rest) && self.missing == 0
+    }
+
     pub(crate) fn len(&self) -> u64 {
         (self.bytes.len() as u64).saturating_add(self.missing)
     }
@@ -37,6 +59,7 @@ impl<'a, M> Piece<'a, M> {
         self.missing -= count - taken.len() as u64;
         self.offset = self.offset.saturating_add(count);
         self.start &= count == 0;
+        self.rest &= count == 0;
         taken
     }
 
@@ -79,6 +102,7 @@ pub(crate) struct HeldPiece<M> {
     missing: u64,
     mark: M,
     start: bool,
+    rest: bool,
 }
 
 impl<M> HeldPiece<M> {
@@ -89,6 +113,7 @@ impl<M> HeldPiece<M> {
             missing: self.missing,
             mark: &self.mark,
             start: self.start,
+            rest: self.rest,
         }
     }
 }
@@ -122,6 +147,7 @@ impl<M: Clone> Held<M> {
                 missing: piece.missing,
                 mark: piece.mark.clone(),
                 start: piece.start,
+                rest: piece.rest,
             });
         }
         fits
@@ -141,6 +167,7 @@ impl<M: Clone> Held<M> {
         piece.advance(taken);
         let (offset, left, missing) = (piece.offset, piece.bytes.len(), piece.missing);
         held.start &= taken == 0;
+        held.rest &= taken == 0;
         held.taken = held.bytes.len() - left;
         held.missing = missing;
         held.offset = offset;
@@ -194,10 +221,10 @@ impl<M: Clone, S> Stream<M, S> {
         let next = self.next.unwrap_or(piece.offset);
         let hole = piece.offset.saturating_sub(next);
         self.fed_bytes = self.fed_bytes.saturating_add(hole).saturating_add(piece.len());
-        let start = piece.start;
+        let (start, rest) = (piece.start, piece.rest);
         let overlap = piece.advance(next.saturating_sub(piece.offset));
         // What is left begins where the last piece ended: as good a start as any other.
-        piece.start = start;
+        (piece.start, piece.rest) = (start, rest);
         self.next = Some(next.max(piece.offset.saturating_add(piece.len())));
         Placed { hole, overlap }
     }

@@ -10,14 +10,13 @@ use std::time::Duration;
 use aya::maps::{Map, MapData, MapError, Queue, RingBuf};
 use aya::programs::{BtfTracePoint, Iter, ProgramError};
 use aya::sys::{Stats, enable_stats};
+use aya::util::nr_cpus;
 use aya::{Btf, Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use log::Log;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use wirespan_ebpf::{
-    ProcessSlot, RINGS, Settings, SignalHandlerRecord, TaskState, process_flag,
-};
+use wirespan_ebpf::{ProcessSlot, RINGS, Settings, SignalHandlerRecord, TaskState, process_flag};
 
 use crate::capture::cost::{self, HookCost};
 use crate::capture::fields::{self, FieldError};
@@ -29,6 +28,10 @@ use crate::sys::{self, SharedTable};
 /// Payload bytes copied of one burst: enough for the heads of almost all HTTP messages (a median head has
 /// a few hundred bytes, one with large cookies some thousand).
 pub const DEFAULT_BURST_BUDGET: u32 = 4096;
+
+/// How many times as much is copied where structure is spread over all of a stream: of a pipeline of some
+/// hundred commands, all.
+pub(crate) const WIDE: u32 = 16;
 
 /// Slots that the kernel's queue is kept filled with: forks between two rounds of the reader.
 const FORK_SLOTS: usize = 64;
@@ -51,7 +54,8 @@ const ITERATORS: [(&str, &str); 2] = [("inventory", "task_file"), ("handlers", "
 /// What to load.
 #[derive(Clone, Copy, Debug)]
 pub struct CaptureSettings {
-    /// Payload bytes copied of one burst, at most [`wirespan_ebpf::MAX_PAYLOAD`] of one operation.
+    /// Payload bytes copied of one burst, at most [`wirespan_ebpf::MAX_PAYLOAD`] of one operation. Of what looks
+    /// like Redis or PostgreSQL [`WIDE`] times as many: their structure is spread over all of a stream.
     pub burst_budget: u32,
     /// Bytes of each ring buffer; rounded up to a power of two of whole pages.
     pub ring_bytes: u32,
@@ -168,6 +172,9 @@ impl Capture {
             &log_level,
             true,
         );
+        let cpus = nr_cpus().map_err(|(path, cause)| LoadError::System(path, cause))?;
+        // A pair for each CPU.
+        loader.map_max_entries("SCRATCH", u32::try_from(2 * cpus).unwrap_or(u32::MAX));
         for (index, name) in names.iter().enumerate() {
             loader.map_max_entries(name, if index < rings { ring_bytes } else { page });
         }
@@ -516,6 +523,7 @@ fn program_settings(
         .map_err(|cause| LoadError::System("/proc/self/ns/pid", cause.into()))?;
     Ok(Settings {
         burst_budget: settings.burst_budget.max(1),
+        wide_budget: settings.burst_budget.max(1).saturating_mul(WIDE),
         ring_mask: u32::try_from(rings - 1).unwrap_or(0),
         pid_namespace: u32::try_from(namespace.st_ino).unwrap_or(0),
         kern_sock_mask: found.kern_sock_mask,

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use wirespan_ebpf::{
-    Direction, EndedRecord, OperationRecord, ProcessRecord, RecordKind, SocketRecord, flag,
+    Direction, EndedRecord, OperationRecord, ProcessRecord, RecordKind, SocketRecord, TAIL, flag,
     socket_flag,
 };
 
@@ -194,11 +194,14 @@ fn operation(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
     let captured = usize::try_from(record.captured).unwrap_or(usize::MAX);
     let payload = bytes.get(size_of::<OperationRecord>()..).and_then(|rest| rest.get(..captured));
     let payload = payload.ok_or(RecordError::Short)?;
-    let tail_length = usize::from(record.tail_length);
-    // `tail` is a member of the fixed header, found again in the borrowed bytes.
-    let tail_offset = std::mem::offset_of!(OperationRecord, tail);
-    let tail = bytes.get(tail_offset..).and_then(|rest| rest.get(..tail_length));
-    let tail = tail.filter(|_| tail_length <= record.tail.len()).ok_or(RecordError::Length)?;
+    let tail = match usize::from(record.tail_length) {
+        0 => &[][..],
+        length => {
+            let behind = bytes.get(size_of::<OperationRecord>() + captured..);
+            let room = behind.and_then(|behind| behind.last_chunk::<TAIL>());
+            room.ok_or(RecordError::Short)?.get(..length).ok_or(RecordError::Length)?
+        }
+    };
     if u64::from(record.captured) + u64::from(record.tail_length) > u64::from(record.length) {
         return Err(RecordError::Length);
     }
@@ -286,22 +289,32 @@ mod tests {
         record.captured = 4;
         record.length = 10;
         record.tail_length = 6;
-        record.tail = *b"234567\0\0";
         record
+    }
+
+    /// The record with what follows it, and as much that is nothing's as the ring has before a tail.
+    fn bytes(record: &OperationRecord, between: usize) -> Vec<u8> {
+        let mut bytes = pod_bytes(record).to_vec();
+        bytes.extend_from_slice(b"0001");
+        bytes.resize(bytes.len() + between, 0xff);
+        let mut tail = [0xff; TAIL];
+        tail[..6].copy_from_slice(b"234567");
+        bytes.extend_from_slice(&tail);
+        bytes
     }
 
     #[test]
     fn gives_payload_and_tail() {
-        let mut bytes = pod_bytes(&sample()).to_vec();
-        bytes.extend_from_slice(b"0001");
-        let Ok(Record::Operation(operation)) = parse(&bytes) else { panic!("no operation") };
-        assert_eq!((operation.payload, operation.tail), (&b"0001"[..], &b"234567"[..]));
+        for between in [0, 100] {
+            let bytes = bytes(&sample(), between);
+            let Ok(Record::Operation(operation)) = parse(&bytes) else { panic!("no operation") };
+            assert_eq!((operation.payload, operation.tail), (&b"0001"[..], &b"234567"[..]));
+        }
     }
 
     #[test]
     fn refuses_every_prefix() {
-        let mut bytes = pod_bytes(&sample()).to_vec();
-        bytes.extend_from_slice(b"0001");
+        let bytes = bytes(&sample(), 0);
         for length in 0..bytes.len() {
             assert!(parse(&bytes[..length]).is_err(), "a prefix of {length} bytes passed");
         }
@@ -311,9 +324,9 @@ mod tests {
     fn refuses_more_payload_than_passed() {
         let mut record = sample();
         record.length = 9;
-        let mut bytes = pod_bytes(&record).to_vec();
-        bytes.extend_from_slice(b"0001");
-        assert_eq!(parse(&bytes), Err(RecordError::Length));
+        assert_eq!(parse(&bytes(&record, 0)), Err(RecordError::Length));
+        record = OperationRecord { length: 1000, tail_length: TAIL as u8 + 1, ..sample() };
+        assert_eq!(parse(&bytes(&record, 0)), Err(RecordError::Length));
     }
 
     proptest! {

@@ -31,6 +31,17 @@ impl parser::Parser for Parser {
         self.0.on_bytes(direction, offset, bytes, missing, mark, &mut |event| tell(event, out));
     }
 
+    fn on_rest(
+        &mut self,
+        direction: Direction,
+        offset: u64,
+        bytes: &[u8],
+        mark: &Mark,
+        out: &mut Out<'_>,
+    ) {
+        self.0.on_rest(direction, offset, bytes, mark, &mut |event| tell(event, out));
+    }
+
     fn on_gap(&mut self, direction: Direction, out: &mut Out<'_>) {
         self.0.on_gap(direction, &mut |event| tell(event, out));
     }

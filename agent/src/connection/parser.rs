@@ -22,6 +22,15 @@ pub(super) trait Parser: Send {
         mark: &Mark,
         out: &mut Out<'_>,
     );
+    /// The last bytes of the operation that the run before began, behind its missing ones.
+    fn on_rest(
+        &mut self,
+        direction: Direction,
+        offset: u64,
+        bytes: &[u8],
+        mark: &Mark,
+        out: &mut Out<'_>,
+    );
     /// Bytes were lost, nobody knows how many.
     fn on_gap(&mut self, direction: Direction, out: &mut Out<'_>);
     /// The direction is over.

@@ -55,6 +55,18 @@ impl parser::Parser for Parser {
         connection.on_bytes(direction, offset, bytes, missing, mark, &mut tell);
     }
 
+    fn on_rest(
+        &mut self,
+        direction: Direction,
+        offset: u64,
+        bytes: &[u8],
+        mark: &Mark,
+        out: &mut Out<'_>,
+    ) {
+        let Self { connection, session } = self;
+        connection.on_rest(direction, offset, bytes, mark, &mut |event| tell(event, session, out));
+    }
+
     fn on_gap(&mut self, direction: Direction, out: &mut Out<'_>) {
         let Self { connection, session } = self;
         connection.on_gap(direction, &mut |event| tell(event, session, out));

@@ -117,7 +117,13 @@ impl Process {
     }
 
     /// The logical task of a server call is known now. `end`: when it was over, if it is.
-    pub(super) fn learns_context(&mut self, id: CallId, context: u64, start: u64, end: Option<u64>) {
+    pub(super) fn learns_context(
+        &mut self,
+        id: CallId,
+        context: u64,
+        start: u64,
+        end: Option<u64>,
+    ) {
         self.contexts = true;
         let timeline = self.lanes.entry(Lane::Context(context)).or_default();
         timeline.start(id, start);

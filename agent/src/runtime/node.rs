@@ -57,9 +57,14 @@ const UNDO: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 enum State {
     /// Not asked yet, or to be asked again then.
-    Waiting { due_ns: u64, attempts: u32 },
+    Waiting {
+        due_ns: u64,
+        attempts: u32,
+    },
     /// The worker has it.
-    Asked { attempts: u32 },
+    Asked {
+        attempts: u32,
+    },
     Assisted,
     Unassisted,
 }
@@ -207,12 +212,7 @@ impl Assist {
 
     /// What is due. Every record that the kernel wrote before `now_ns` was told. Calls with their numbers go to
     /// `out`.
-    pub fn round(
-        &mut self,
-        now_ns: u64,
-        capture: &mut Capture,
-        mut out: impl FnMut(CallId, u64),
-    ) {
+    pub fn round(&mut self, now_ns: u64, capture: &mut Capture, mut out: impl FnMut(CallId, u64)) {
         self.hear(now_ns, capture);
         self.ask(now_ns);
         // Read in the round before: what the kernel recorded until then was told by now.

@@ -14,6 +14,7 @@ const CLIENT = process.argv[2];
 const SECRET = 's3cr3t-value';
 const LARGE = (SECRET + '-').repeat(75_000); // about 1 MB
 const CONCURRENT = 20;
+const MANY = 40;
 const env = process.env;
 const kept = {};
 let number = 0;
@@ -98,8 +99,9 @@ async function ioredis(scenario) {
       }
       break;
     }
+    case 'many':
     case 'pipelined': {
-      const commands = redisCommands(scenario, 4);
+      const commands = redisCommands(scenario, scenario === 'many' ? MANY : 4);
       const pipeline = client.pipeline();
       for (const [command] of commands) pipeline.call(...command);
       await pipeline.exec();
@@ -236,8 +238,9 @@ async function pg(scenario) {
     case 'steady':
       kept.client = client;
       return run(ask, sqlStatements(scenario, 1));
+    case 'many':
     case 'pipelined': {
-      const statements = sqlStatements(scenario, 3);
+      const statements = sqlStatements(scenario, scenario === 'many' ? MANY : 3);
       await Promise.all(statements.map(([text, values, facts]) => ask(text, values).catch(expected(facts))));
       for (const [, , facts] of statements) tellSql(facts);
       break;
@@ -292,8 +295,8 @@ async function postgresJs(scenario) {
   });
   const ask = (text, values) => sql.unsafe(text, values);
   if (scenario === 'concurrent') await together(() => run(ask, sqlStatements(scenario, 2)));
-  else if (scenario === 'pipelined') {
-    const statements = good(sqlStatements(scenario, 3));
+  else if (scenario === 'pipelined' || scenario === 'many') {
+    const statements = good(sqlStatements(scenario, scenario === 'many' ? MANY : 3));
     await Promise.all(statements.map(([text, values]) => ask(text, values)));
     for (const [, , facts] of statements) tellSql(facts);
   } else if (scenario === 'prepared') {

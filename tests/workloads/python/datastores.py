@@ -21,6 +21,7 @@ SECRET = "s3cr3t-value"
 CLIENT = sys.argv[1]
 LARGE = (SECRET + "-") * 75_000  # about 1 MB
 CONCURRENT = 20
+MANY = 40
 
 REDIS = {"port": int(os.environ["REDIS_PORT"]), "password": os.environ["REDIS_PASSWORD"]}
 REDIS_SOCKET = {"path": os.environ["REDIS_SOCKET"], "password": os.environ["REDIS_PASSWORD"]}
@@ -112,10 +113,10 @@ def redis_sync(scenario):
                 thread.start()
             for thread in threads:
                 thread.join()
-        elif scenario == "pipelined":
+        elif scenario in ("pipelined", "many"):
             for transaction in (False, True):
                 pipeline = client.pipeline(transaction=transaction)
-                commands = list(redis_commands(scenario, 4))
+                commands = list(redis_commands(scenario, MANY if scenario == "many" else 4))
                 for command, _ in commands:
                     pipeline.execute_command(*command)
                 pipeline.execute(raise_on_error=False)
@@ -172,10 +173,10 @@ async def redis_asyncio(scenario):
     async with redis.asyncio.Redis(protocol=3 if scenario == "resp3" else 2, **REDIS) as client:
         if scenario == "concurrent":
             await asyncio.gather(*(sequence(client, 3) for _ in range(CONCURRENT)))
-        elif scenario == "pipelined":
+        elif scenario in ("pipelined", "many"):
             for transaction in (False, True):
                 pipeline = client.pipeline(transaction=transaction)
-                commands = list(redis_commands(scenario, 4))
+                commands = list(redis_commands(scenario, MANY if scenario == "many" else 4))
                 for command, _ in commands:
                     pipeline.execute_command(*command)
                 await pipeline.execute(raise_on_error=False)
@@ -228,7 +229,8 @@ def told_sql(facts):
 
 
 def transaction_statements(scenario):
-    return [s for s in sql_statements(scenario, 2) if "error" not in s[2]]
+    count = MANY if scenario == "many" else 2
+    return [s for s in sql_statements(scenario, count) if "error" not in s[2]]
 
 
 def psycopg2_sync(scenario):
@@ -326,7 +328,7 @@ def psycopg_sync(scenario):
     if scenario == "large":
         return large_psycopg(connect())
     with connect() as connection:
-        if scenario == "pipelined":
+        if scenario in ("pipelined", "many"):
             with connection.pipeline():
                 statements = list(transaction_statements(scenario)) * 2
                 statements = [s for s in statements if not s[0].startswith("INSERT")]
@@ -424,10 +426,11 @@ async def with_asyncpg(scenario):
     if scenario == "concurrent":
         return await asyncio.gather(*(alone(2) for _ in range(CONCURRENT)))
     connection = await connect()
-    if scenario == "pipelined":
+    if scenario in ("pipelined", "many"):
         # In one pipeline, within a transaction that it makes of the group.
         name = alias(scenario)
-        rows = [(number, SECRET) for number in range(1, 16)]
+        count = 300 if scenario == "many" else 15
+        rows = [(number % 100 + 1, SECRET) for number in range(count)]
         await connection.executemany(f"UPDATE orders AS {name} SET name = $2 WHERE id <= $1", rows)
         for number, _ in rows:
             sql_op("UPDATE orders", name, affected=number)

@@ -102,7 +102,27 @@ impl<M: Clone> Connection<M> {
         mark: &M,
         out: &mut impl FnMut(Event<M>),
     ) {
-        let mut piece = Piece { offset, bytes, missing, mark, start: true };
+        self.take(direction, Piece::first(offset, bytes, missing, mark), out);
+    }
+
+    /// Takes the last bytes of the operation that the piece before began, behind those that were missing.
+    pub fn on_rest(
+        &mut self,
+        direction: Direction,
+        offset: u64,
+        bytes: &[u8],
+        mark: &M,
+        out: &mut impl FnMut(Event<M>),
+    ) {
+        self.take(direction, Piece::rest(offset, bytes, mark), out);
+    }
+
+    fn take(
+        &mut self,
+        direction: Direction,
+        mut piece: Piece<'_, M>,
+        out: &mut impl FnMut(Event<M>),
+    ) {
         let placed = self.stream_mut(direction).place(&mut piece);
         if placed.overlap > 0 {
             self.skip(direction, placed.overlap, Skip::Overlap, out);
@@ -111,13 +131,7 @@ impl<M: Clone> Connection<M> {
             if direction == Direction::Responses {
                 self.nothing_owed();
             }
-            let hole = Piece {
-                offset: offset.saturating_sub(placed.hole),
-                bytes: &[],
-                missing: placed.hole,
-                mark,
-                start: true,
-            };
+            let hole = piece.hole_before(placed.hole);
             self.feed(direction, hole, out);
         }
         self.feed(direction, piece, out);

@@ -186,7 +186,7 @@ impl<M: Clone> Connection<M> {
         }
         let State::Lost { last, chunked, .. } = &mut self.requests.state else { return };
         *last = piece.mark.clone();
-        let ended = *chunked && piece.start && piece.missing == 0 && ends_chunked(piece.bytes);
+        let ended = *chunked && piece.shows_end() && ends_chunked(piece.bytes);
         self.requests.count_message(piece.drain());
         if ended {
             self.finish_lost_request(out);

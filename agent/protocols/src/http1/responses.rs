@@ -165,7 +165,7 @@ impl<M: Clone> Connection<M> {
     fn response_lost(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {
         let State::Lost { last, chunked, .. } = &mut self.responses.state else { return };
         *last = piece.mark.clone();
-        let ended = *chunked && piece.start && piece.missing == 0 && ends_chunked(piece.bytes);
+        let ended = *chunked && piece.shows_end() && ends_chunked(piece.bytes);
         self.responses.count_message(piece.drain());
         if ended {
             self.end_inferred(out);

@@ -200,8 +200,7 @@ impl<M: Clone> Connection<M> {
             // More than was asked for: a request was lost too. Or the next one has begun.
             return self.desync(Abandon::Unpaired, Skip::UnpairedResponse, out);
         }
-        let whole = piece.start && piece.missing == 0;
-        let tail = if whole { answer_tail(piece.bytes) } else { None };
+        let tail = if piece.shows_end() { answer_tail(piece.bytes) } else { None };
         self.in_lost_answer(piece, 0, tail, out);
     }
 

@@ -66,8 +66,7 @@ impl<M: Clone> Connection<M> {
 
     /// Remembers what a quiet moment has to know of what was sent before it.
     fn park(&mut self, piece: &Piece<'_, M>) {
-        let Piece { offset, bytes, missing, mark, start } = *piece;
-        let mut rest = Piece { offset, bytes, missing, mark, start };
+        let mut rest = Piece { ..*piece };
         let mut parser = Parser::new(piece);
         let first = matches!(self.parked, Parked::None) && piece.start;
         self.parked = match parser.feed(&mut rest) {

@@ -203,11 +203,8 @@ impl Area {
         out: &mut impl FnMut(Entry),
     ) -> io::Result<Read> {
         let mut header = self.header(memory)?;
-        let mut read = Read {
-            active: header.active,
-            mismatches: header.mismatches,
-            ..Read::default()
-        };
+        let mut read =
+            Read { active: header.active, mismatches: header.mismatches, ..Read::default() };
         let mut waiting = header.head.wrapping_sub(self.next);
         if waiting == 0 {
             return Ok(read);

@@ -63,9 +63,10 @@ pub(super) fn look(pid: i32) -> Result<(), Obstacle> {
     let environment = process.environ().unwrap_or_default();
     let options = environment.get(OsStr::new("NODE_OPTIONS")).cloned();
     let options = options.unwrap_or_default();
-    let mut words = arguments.iter().map(String::as_str).chain(
-        options.to_str().unwrap_or_default().split_ascii_whitespace(),
-    );
+    let mut words = arguments
+        .iter()
+        .map(String::as_str)
+        .chain(options.to_str().unwrap_or_default().split_ascii_whitespace());
     if words.any(|word| word.starts_with("--inspect") || word.starts_with("--debug")) {
         return Err(Never("it was started with options for its inspector"));
     }

@@ -103,9 +103,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGPIPE] {
         sys::ignore_signal(signal)?;
     }
-    let outcome = work(arguments).unwrap_or_else(|error| Outcome::Untouched {
-        reason: format!("{error:#}"),
-    });
+    let outcome =
+        work(arguments).unwrap_or_else(|error| Outcome::Untouched { reason: format!("{error:#}") });
     let mut out = std::io::stdout();
     writeln!(out, "{}", serde_json::to_string(&outcome)?)?;
     Ok(())
@@ -204,9 +203,9 @@ fn opened(process: &Process, before: &[Listener]) -> Result<Option<Listener>> {
 
 fn holds(process: &Process, inode: u64) -> bool {
     let Ok(descriptors) = process.fd() else { return false };
-    descriptors.flatten().any(
-        |descriptor| matches!(descriptor.target, FDTarget::Socket(socket) if socket == inode),
-    )
+    descriptors
+        .flatten()
+        .any(|descriptor| matches!(descriptor.target, FDTarget::Socket(socket) if socket == inode))
 }
 
 /// Evaluates and closes, again and again until the port is closed. What is evaluated bears being evaluated twice.
@@ -239,12 +238,8 @@ fn session(process: &Process, listener: Listener, expression: &str) -> Result<()
 /// An address for all is reached at the loopback's.
 fn reachable(address: SocketAddr) -> SocketAddr {
     match address {
-        SocketAddr::V4(v4) if v4.ip().is_unspecified() => {
-            (Ipv4Addr::LOCALHOST, v4.port()).into()
-        }
-        SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
-            (Ipv6Addr::LOCALHOST, v6.port()).into()
-        }
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => (Ipv4Addr::LOCALHOST, v4.port()).into(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => (Ipv6Addr::LOCALHOST, v6.port()).into(),
         other => other,
     }
 }

@@ -105,7 +105,8 @@ fn target(address: SocketAddr) -> Result<String> {
     let list = list(stream.take(MOST_BYTES)).context("ask for the list of targets")?;
     let url = list.pointer("/0/webSocketDebuggerUrl").and_then(Value::as_str);
     let url = url.context("the inspector has no target, or somebody else's session")?;
-    let path = url.strip_prefix("ws://").and_then(|rest| rest.find('/').map(|at| rest.split_at(at)));
+    let path =
+        url.strip_prefix("ws://").and_then(|rest| rest.find('/').map(|at| rest.split_at(at)));
     path.map(|(_, path)| path.to_owned()).context("the target has no address")
 }
 
@@ -126,7 +127,8 @@ fn list(mut stream: impl Read) -> Result<Value> {
 }
 
 fn connect(address: SocketAddr) -> Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&address, PATIENCE).context("connect to the inspector")?;
+    let stream =
+        TcpStream::connect_timeout(&address, PATIENCE).context("connect to the inspector")?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     Ok(stream)

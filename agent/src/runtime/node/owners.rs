@@ -179,14 +179,7 @@ impl Owners {
     }
 
     /// A call began.
-    pub(super) fn began(
-        &mut self,
-        cookie: u64,
-        call: CallId,
-        role: Role,
-        offset: u64,
-        at_ns: u64,
-    ) {
+    pub(super) fn began(&mut self, cookie: u64, call: CallId, role: Role, offset: u64, at_ns: u64) {
         let Some(connection) = self.connections.get_mut(&cookie) else { return };
         self.active.insert(cookie);
         match role {
@@ -367,4 +360,3 @@ impl Connection {
         }
     }
 }
-

@@ -89,11 +89,7 @@ pub(super) fn start(jobs: Receiver<Job>, reports: Sender<Report>) -> std::io::Re
 }
 
 /// Sends SIGUSR1, if what would run is Node's own handler at this very moment.
-pub(super) fn signal(
-    target: Target,
-    answer: &Sender<Result<(), Obstacle>>,
-    capture: &mut Capture,
-) {
+pub(super) fn signal(target: Target, answer: &Sender<Result<(), Obstacle>>, capture: &mut Capture) {
     let answered = answer.send(signalled(target, capture));
     if answered.is_err() {
         // The helper watches all the same.
@@ -127,7 +123,9 @@ fn verdict(job: Job, reports: &Sender<Report>) -> Verdict {
         let wanted = Wanted { namespace_pid, nonce: None };
         let found = find(pid, wanted, Effort::Beginnings).unwrap_or_default();
         if !found.is_empty() {
-            return Verdict::Done(found.iter().map(|found| Area::adopted(found.address, &found.header)).collect());
+            return Verdict::Done(
+                found.iter().map(|found| Area::adopted(found.address, &found.header)).collect(),
+            );
         }
     }
     match candidate::look(pid) {
