@@ -14,7 +14,7 @@ use super::{
     connection::{Connection, Out},
     event::{CommandTag, End, Transaction},
     fields,
-    message::{Header, backend, is_asynchronous},
+    message::{HEADER_BYTES, Header, backend, is_asynchronous},
     pending::{Op, Work},
     resync::{Certainty, Turns},
     stream::State,
@@ -34,9 +34,14 @@ pub(super) struct LostAnswer<M> {
     last: M,
     /// That piece's end was captured.
     end_seen: bool,
-    /// What it ended with.
+    /// What was captured of it without a gap, up to its end: the last of it.
+    end: Vec<u8>,
+    /// What that is.
     tail: Option<Tail>,
 }
+
+/// Bytes in which an answer's end is looked for: `ReadyForQuery` behind the longest `CommandComplete`.
+const END_BYTES: usize = 6 + HEADER_BYTES + limits::POSTGRES_TAG_BYTES;
 
 /// `ReadyForQuery` at the end of a piece, with the `CommandComplete` before it if that is there.
 #[derive(Debug, PartialEq)]
@@ -174,19 +179,24 @@ impl<M: Clone> Connection<M> {
             self.abandon_waiting(out);
         }
         self.responses.state.at = State::Lost;
-        self.in_lost_answer(piece, partial, None, out);
+        self.in_lost_answer(piece, partial, out);
     }
 
-    fn in_lost_answer(
-        &mut self,
-        piece: &mut Piece<'_, M>,
-        before: u64,
-        tail: Option<Tail>,
-        out: &mut Out<'_, M>,
-    ) {
+    fn in_lost_answer(&mut self, piece: &mut Piece<'_, M>, before: u64, out: &mut Out<'_, M>) {
         let mark = piece.mark;
         let end_seen = piece.missing == 0;
-        self.lost_answer = Some(LostAnswer { last: mark.clone(), end_seen, tail });
+        let mut end = match self.lost_answer.take() {
+            Some(lost) if lost.end_seen => lost.end,
+            _ => Vec::new(),
+        };
+        if end_seen {
+            let last = piece.bytes.len().saturating_sub(END_BYTES);
+            end.extend_from_slice(piece.bytes.get(last..).unwrap_or_default());
+            let first = end.len().saturating_sub(END_BYTES);
+            end.drain(..first);
+        }
+        let tail = if piece.shows_end() { answer_tail(&end) } else { None };
+        self.lost_answer = Some(LostAnswer { last: mark.clone(), end_seen, end, tail });
         let bytes = piece.drain();
         self.took(Direction::Responses, bytes, out);
         if let Some(exchange) = self.pending.iter_mut().find_map(Op::exchange_mut) {
@@ -200,8 +210,7 @@ impl<M: Clone> Connection<M> {
             // More than was asked for: a request was lost too. Or the next one has begun.
             return self.desync(Abandon::Unpaired, Skip::UnpairedResponse, out);
         }
-        let tail = if piece.shows_end() { answer_tail(piece.bytes) } else { None };
-        self.in_lost_answer(piece, 0, tail, out);
+        self.in_lost_answer(piece, 0, out);
     }
 
     /// The connection is quiet: an answer whose end could have been seen goes on until it is.

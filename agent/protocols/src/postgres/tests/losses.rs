@@ -167,6 +167,22 @@ fn whose_end_was_captured_with_its_tag_is_complete() {
 }
 
 #[test]
+fn an_end_that_comes_in_pieces_is_an_end() {
+    for last in 1..19 {
+        let mut run = Run::session();
+        run.requests([ask::unnamed("SELECT 9"), ask::sync()].concat());
+        let answer = [tell::unnamed(9), tell::ready('T')].concat();
+        let (begin, end) = answer.split_at(answer.len() - 40);
+        let (end, last) = end.split_at(end.len() - last);
+        run.piece(Responses, &begin[..64], (begin.len() - 64) as u64)
+            .responses(end)
+            .responses(last);
+        run.round("SELECT 2", 2).close();
+        assert_eq!(run.told()[0], "Execute SELECT 9 > SELECT 9 =9 InTransaction", "{last:?}");
+    }
+}
+
+#[test]
 fn an_answer_that_was_cut_is_abandoned_where_the_client_may_have_pipelined() {
     let mut run = Run::session();
     run.requests(ask::query("SELECT 9"));
