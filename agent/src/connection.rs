@@ -5,6 +5,7 @@
 //! port. It knows nothing of other connections, of processes or of spans.
 
 mod ends;
+mod evidence;
 mod http;
 mod message;
 mod parser;

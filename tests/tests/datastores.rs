@@ -352,3 +352,45 @@ fn an_agent_that_comes_in_the_middle_tells_nothing_wrong_and_in_the_end_all() {
     whole.unwrap_or_else(|error| panic!("{error}: {missing:#?}"));
     no_secret(&tracing.file);
 }
+
+/// Each of these has a connection that is older than the agent, and never silent: only times show that nothing
+/// is owed.
+const BUSY: &[&str] = &["ioredis", "node-redis", "postgres", "psycopg2"];
+
+#[test]
+fn a_client_that_is_never_silent_is_understood_in_its_midst() {
+    let lab = Lab::new();
+    let servers = Servers::start(lab.path()).unwrap();
+    let clients =
+        BUSY.iter().map(|name| CLIENTS.iter().find(|client| client.name == *name).unwrap());
+    let clients: Vec<&Client> = clients.collect();
+    let mut programs: Vec<Program> =
+        clients.iter().map(|client| start(&lab, &servers, client)).collect();
+    for program in &mut programs {
+        operations(program, "steady");
+    }
+    let tracing = agent(&lab, &[]);
+    for program in &programs {
+        traced(&tracing, program);
+    }
+    let mut missing = BTreeMap::new();
+    for (client, program) in clients.iter().zip(&mut programs) {
+        let done = operations(program, "busy");
+        tracing.quiet();
+        let spans = tracing.spans();
+        let spans = of(&spans, client);
+        eprintln!("{}: {} operations, {} spans", client.name, done.len(), spans.len());
+        let wrong = invented(&spans, &done);
+        assert!(wrong.is_empty(), "{}: no operation was so: {wrong:#?}", client.name);
+        let said: Vec<Operation> = spans.iter().map(|span| Operation::of(span)).collect();
+        let told = |done: &Operation| {
+            said.iter().any(|said| said.target == done.target && said.may_be(done))
+        };
+        let last: Vec<_> = done.iter().rev().take(100).filter(|done| !told(done)).collect();
+        if !last.is_empty() {
+            missing.insert(client.name, format!("{last:#?}"));
+        }
+    }
+    assert!(missing.is_empty(), "not understood: {missing:#?}");
+    no_secret(&tracing.file);
+}

@@ -6,6 +6,7 @@ use wirespan_protocols::exchange::{Counters, Direction, EndError};
 use wirespan_protocols::postgres::{Connection, Event, Fact, Query, QueryKind};
 
 use super::Mark;
+use super::evidence::Evidence;
 use super::message::{Content, Message, Outcome, PostgresSession, Step};
 use super::parser::{self, Out};
 
@@ -13,14 +14,36 @@ use super::parser::{self, Out};
 /// pairing begins anew.
 const QUIET_NS: u64 = 1_000_000_000;
 
+/// Longer than most statements take that are asked many times a second.
+const LEAST_PAUSE_NS: u64 = 20_000_000;
+
 pub(super) struct Parser {
     connection: Connection<Mark>,
     session: Arc<PostgresSession>,
+    evidence: Evidence,
 }
 
 impl Parser {
     pub(super) fn new(from_start: bool) -> Self {
-        Self { connection: Connection::new(from_start), session: Arc::default() }
+        Self {
+            connection: Connection::new(from_start),
+            session: Arc::default(),
+            evidence: Evidence::new(LEAST_PAUSE_NS),
+        }
+    }
+
+    /// Whether pairing begins anew.
+    fn judge(&mut self, direction: Direction, mark: &Mark) {
+        let Self { connection, evidence, .. } = self;
+        let due = connection.on_trial();
+        match direction {
+            Direction::Requests => evidence.asked(due, mark),
+            Direction::Responses => {
+                if evidence.answered(due, mark) {
+                    connection.nothing_owed();
+                }
+            }
+        }
     }
 }
 
@@ -50,9 +73,10 @@ impl parser::Parser for Parser {
         mark: &Mark,
         out: &mut Out<'_>,
     ) {
-        let Self { connection, session } = self;
+        let Self { connection, session, .. } = self;
         let mut tell = |event| tell(event, session, out);
         connection.on_bytes(direction, offset, bytes, missing, mark, &mut tell);
+        self.judge(direction, mark);
     }
 
     fn on_rest(
@@ -63,12 +87,13 @@ impl parser::Parser for Parser {
         mark: &Mark,
         out: &mut Out<'_>,
     ) {
-        let Self { connection, session } = self;
+        let Self { connection, session, .. } = self;
         connection.on_rest(direction, offset, bytes, mark, &mut |event| tell(event, session, out));
+        self.judge(direction, mark);
     }
 
     fn on_gap(&mut self, direction: Direction, out: &mut Out<'_>) {
-        let Self { connection, session } = self;
+        let Self { connection, session, .. } = self;
         connection.on_gap(direction, &mut |event| tell(event, session, out));
     }
 
@@ -79,12 +104,12 @@ impl parser::Parser for Parser {
         mark: &Mark,
         out: &mut Out<'_>,
     ) {
-        let Self { connection, session } = self;
+        let Self { connection, session, .. } = self;
         connection.on_end(direction, error, mark, &mut |event| tell(event, session, out));
     }
 
     fn on_idle(&mut self, out: &mut Out<'_>) {
-        let Self { connection, session } = self;
+        let Self { connection, session, .. } = self;
         connection.on_idle(&mut |event| tell(event, session, out));
     }
 

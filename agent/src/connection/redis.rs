@@ -4,6 +4,7 @@ use wirespan_protocols::exchange::{Counters, Direction, EndError};
 use wirespan_protocols::redis::{Command, Connection, End, Event, Fact, Reply};
 
 use super::Mark;
+use super::evidence::Evidence;
 use super::message::{Content, Message, Outcome, Step};
 use super::parser::{self, Out};
 
@@ -11,15 +12,37 @@ use super::parser::{self, Out};
 /// many replies as commands.
 const QUIET_NS: u64 = 1_000_000_000;
 
+/// Longer than most commands take, with the way there and back.
+const LEAST_PAUSE_NS: u64 = 1_000_000;
+
 pub(super) struct Parser {
     connection: Connection<Mark>,
     /// The selected database, where it is known.
     database: Option<u32>,
+    evidence: Evidence,
 }
 
 impl Parser {
     pub(super) fn new(from_start: bool) -> Self {
-        Self { connection: Connection::new(from_start), database: from_start.then_some(0) }
+        Self {
+            connection: Connection::new(from_start),
+            database: from_start.then_some(0),
+            evidence: Evidence::new(LEAST_PAUSE_NS),
+        }
+    }
+
+    /// Whether pairing begins anew.
+    fn judge(&mut self, direction: Direction, mark: &Mark, out: &mut Out<'_>) {
+        let Self { connection, database, evidence } = self;
+        let due = connection.on_trial();
+        match direction {
+            Direction::Requests => evidence.asked(due, mark),
+            Direction::Responses => {
+                if evidence.answered(due, mark) {
+                    connection.nothing_owed(&mut |event| tell(event, database, out));
+                }
+            }
+        }
     }
 }
 
@@ -85,9 +108,10 @@ impl parser::Parser for Parser {
         mark: &Mark,
         out: &mut Out<'_>,
     ) {
-        let Self { connection, database } = self;
+        let Self { connection, database, .. } = self;
         let mut tell = |event| tell(event, database, out);
         connection.on_bytes(direction, offset, bytes, missing, mark, &mut tell);
+        self.judge(direction, mark, out);
     }
 
     fn on_rest(
@@ -98,12 +122,13 @@ impl parser::Parser for Parser {
         mark: &Mark,
         out: &mut Out<'_>,
     ) {
-        let Self { connection, database } = self;
+        let Self { connection, database, .. } = self;
         connection.on_rest(direction, offset, bytes, mark, &mut |event| tell(event, database, out));
+        self.judge(direction, mark, out);
     }
 
     fn on_gap(&mut self, direction: Direction, out: &mut Out<'_>) {
-        let Self { connection, database } = self;
+        let Self { connection, database, .. } = self;
         connection.on_gap(direction, &mut |event| tell(event, database, out));
     }
 
@@ -114,12 +139,12 @@ impl parser::Parser for Parser {
         mark: &Mark,
         out: &mut Out<'_>,
     ) {
-        let Self { connection, database } = self;
+        let Self { connection, database, .. } = self;
         connection.on_end(direction, error, mark, &mut |event| tell(event, database, out));
     }
 
     fn on_idle(&mut self, out: &mut Out<'_>) {
-        let Self { connection, database } = self;
+        let Self { connection, database, .. } = self;
         connection.on_idle(&mut |event| tell(event, database, out));
     }
 

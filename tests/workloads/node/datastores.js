@@ -28,6 +28,13 @@ const sqlOp = (name, target = '', facts = {}) =>
   say({ system: 'postgresql', name, target, database: env.PGDATABASE, ...facts });
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const together = (work) => Promise.all(Array.from({ length: CONCURRENT }, work));
+/** Never silent for long, and with pauses of many lengths: 2 to 80 ms. */
+async function busy(work) {
+  for (let i = 0; i < 100; i++) {
+    await work();
+    await pause(2 + ((i * 37) % 79));
+  }
+}
 const ignored = () => {};
 /** Any other failure is the test's own. */
 const expected = (facts) => (error) => {
@@ -81,6 +88,7 @@ async function ioredis(scenario) {
     }
   };
   if (scenario === 'steady') return sequence((kept.client ??= new Redis(options)), 2);
+  if (scenario === 'busy') return busy(() => together(() => sequence(kept.client, 1)));
   if (scenario === 'unix') options.path = env.REDIS_SOCKET;
   if (scenario === 'database') options.db = 2;
   if (scenario === 'autopipelined') options.enableAutoPipelining = true;
@@ -158,16 +166,19 @@ async function nodeRedis(scenario) {
   const socket = scenario === 'unix' ? { path: env.REDIS_SOCKET } : { port: Number(env.REDIS_PORT), host: '127.0.0.1' };
   const options = { socket, password: env.REDIS_PASSWORD, RESP: scenario === 'resp3' ? 3 : 2 };
   if (scenario === 'database') options.database = 2;
-  const client = createClient(options);
-  await client.connect();
+  const client = kept.client ?? createClient(options);
+  if (!kept.client) await client.connect();
   const sequence = async (count, more) => {
     for (const command of redisCommands(scenario, count)) {
       await client.sendCommand(command[0]).catch(expected(command[1]));
       tellRedis(command, more);
     }
   };
-  // It writes each command as a vector of its own, and the agent looks at the first 128 of one writev():
-  // `wide` has more.
+  if (scenario === 'steady' || scenario === 'busy') {
+    kept.client = client;
+    return scenario === 'busy' ? busy(() => together(() => sequence(1))) : sequence(2);
+  }
+  // It writes each command as a vector of its own: `wide` has hundreds in one writev().
   if (scenario === 'concurrent') await together(() => sequence(3));
   else if (scenario === 'wide') await Promise.all(Array.from({ length: 200 }, () => sequence(1)));
   else if (scenario === 'pipelined') {
@@ -230,6 +241,7 @@ async function pg(scenario) {
     await together(() => run((text, values) => pool.query(text, values), sqlStatements(scenario, 2)));
     return pool.end();
   }
+  if (scenario === 'busy') return busy(() => run((text, values) => kept.client.query(text, values), sqlStatements(scenario, 1)));
   if (scenario === 'steady' && kept.client) return run((text, values) => kept.client.query(text, values), sqlStatements(scenario, 1));
   const client = new Client(options);
   await client.connect();
@@ -288,12 +300,22 @@ async function pg(scenario) {
 
 async function postgresJs(scenario) {
   const postgres = require('postgres');
-  const sql = postgres({
+  const sql = kept.client ?? postgres({
     host: scenario === 'unix' ? env.PG_SOCKET_DIRECTORY : '127.0.0.1',
     max: scenario === 'concurrent' ? CONCURRENT : 1,
     onnotice: ignored,
   });
   const ask = (text, values) => sql.unsafe(text, values);
+  if (scenario === 'steady' || scenario === 'busy') {
+    kept.client = sql;
+    const statements = () => good(sqlStatements(scenario, 1));
+    if (scenario === 'steady') return run(ask, statements());
+    return busy(async () => {
+      const asked = statements();
+      await Promise.all(asked.map(([text, values]) => ask(text, values)));
+      for (const [, , facts] of asked) tellSql(facts);
+    });
+  }
   if (scenario === 'concurrent') await together(() => run(ask, sqlStatements(scenario, 2)));
   else if (scenario === 'pipelined' || scenario === 'many') {
     const statements = good(sqlStatements(scenario, scenario === 'many' ? MANY : 3));

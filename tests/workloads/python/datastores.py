@@ -36,6 +36,13 @@ def say(**line):
         print(json.dumps(line), flush=True)
 
 
+def pauses():
+    """Of many lengths, none long: 2 to 80 ms."""
+    for number in range(100):
+        yield
+        time.sleep((2 + number * 37 % 79) / 1000)
+
+
 def key(scenario):
     """A key that nobody else uses."""
     return f"{CLIENT}:{scenario}:{next(_numbers)}"
@@ -249,6 +256,16 @@ def psycopg2_sync(scenario):
             told_sql(facts)
         connection.close()
 
+    if scenario in ("steady", "busy"):
+        if "client" not in _kept:
+            _kept["client"] = psycopg2.connect(host="127.0.0.1")
+            _kept["client"].autocommit = True
+        cursor = _kept["client"].cursor()
+        for _ in pauses() if scenario == "busy" else range(1):
+            for text, arguments, facts in transaction_statements(scenario):
+                cursor.execute(text, arguments)
+                told_sql(facts)
+        return None
     if scenario == "concurrent":
         return in_threads(sequence, 2)
     if scenario == "transaction":

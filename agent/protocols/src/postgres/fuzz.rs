@@ -65,6 +65,9 @@ pub fn fuzz_postgres(data: &[u8]) {
             }
             122..124 => {
                 connection.on_idle(&mut out);
+                if op & 1 != 0 {
+                    connection.nothing_owed();
+                }
                 rest
             }
             124..126 => {

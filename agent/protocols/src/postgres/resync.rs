@@ -7,11 +7,13 @@
 //!   `ReadyForQuery` while exactly one is due; [`limits::POSTGRES_ROUNDS`] rounds must go by, the later
 //!   ones with answers that fit, before any is told. If it sends on while an answer is due after all,
 //!   it is not taken for such a client again.
-//! - Of any other client it takes a trial between two quiet moments, the first of them with nothing sent
-//!   since the server was last heard to be ready. From there on requests and answers are paired, and not
-//!   told; if at a later quiet moment some were and none is due, and no answer came that nothing was due
-//!   for, none had been owed. That errs only if two requests stayed unanswered for as long as the caller
-//!   calls quiet, each across one of these moments.
+//! - Of any other client it takes a trial, which begins with a request behind an answer's end, or at a
+//!   quiet moment with nothing sent since the server was last heard to be ready. From there on requests
+//!   and answers are paired, and not told. An answer that does not fit, or that nothing was due for, shows
+//!   that some were owed, and ends the trial. None had been owed if at two quiet moments none is due, with
+//!   some paired between them; that errs only if two requests stayed unanswered for as long as the caller
+//!   calls quiet, each across one of these moments. On a connection that is never quiet the caller may
+//!   judge by the times of what is counted ([`Connection::on_trial`]).
 //!
 //! Steady traffic of two requests at a time looks like turns in every way but its time: whether a client
 //! takes turns is told by what only drivers that do so send ([`takes_turns`]), or by the caller.
@@ -36,8 +38,8 @@ pub(super) enum Certainty {
     Rounds(u8),
     /// Nothing is known.
     Lost,
-    /// Since a quiet moment: paired, not told.
-    Trial { paired: bool },
+    /// Paired, not told. `quiet`: since a quiet moment; `paired`: some, since that or since it began.
+    Trial { quiet: bool, paired: bool },
 }
 
 /// Whether the client sends on only when it has all of an answer.
@@ -80,26 +82,54 @@ impl<M: Clone> Connection<M> {
         match &mut self.certainty {
             Certainty::Rounds(0 | 1) => self.certainty = Certainty::Certain,
             Certainty::Rounds(rounds) => *rounds -= 1,
-            Certainty::Trial { paired } => *paired = true,
+            Certainty::Trial { paired, .. } => *paired = true,
             Certainty::Certain | Certainty::Lost => {}
         }
     }
 
     pub(super) fn quiet_moment(&mut self) {
         let desync = [&self.requests, &self.responses].map(|it| it.state.at) == [State::Desync; 2];
-        let between = self.pending.is_empty()
-            && [&self.requests, &self.responses]
-                .iter()
-                .all(|it| it.state.at == State::Framed && it.state.at_boundary());
+        let between = self.pending.is_empty() && self.is_between();
         match self.certainty {
             Certainty::Lost if desync && !self.owed => {
-                self.certainty = Certainty::Trial { paired: false };
-                self.tainted = false;
-                self.requests.state.at = State::Expect;
-                self.responses.state.at = State::Expect;
+                self.begin_trial(true);
             }
-            Certainty::Trial { paired: true } if between => self.certainty = Certainty::Certain,
+            Certainty::Trial { quiet: true, paired: true } if between => {
+                self.certainty = Certainty::Certain;
+            }
+            Certainty::Trial { quiet: false, paired: true } if between => {
+                self.certainty = Certainty::Trial { quiet: true, paired: false };
+            }
             _ => {}
+        }
+    }
+
+    /// Whether both streams are between two messages.
+    fn is_between(&self) -> bool {
+        [&self.requests, &self.responses]
+            .iter()
+            .all(|it| it.state.at == State::Framed && it.state.at_boundary())
+    }
+
+    fn begin_trial(&mut self, quiet: bool) {
+        self.certainty = Certainty::Trial { quiet, paired: false };
+        self.tainted = false;
+        self.requests.state.at = State::Expect;
+        self.responses.state.at = State::Expect;
+    }
+
+    /// How many answers are due, as far as was counted since a trial began; `None` where none is on.
+    #[must_use]
+    pub fn on_trial(&self) -> Option<usize> {
+        let counting = matches!(self.certainty, Certainty::Trial { .. });
+        counting.then_some(self.pending.sync_points().max(self.pending.len().min(1)))
+    }
+
+    /// The caller has seen that nothing can have been owed when the trial began ([`Self::on_trial`]): times
+    /// show it. Has no effect unless everything that was counted since is answered.
+    pub fn nothing_owed(&mut self) {
+        if self.on_trial() == Some(0) && self.is_between() {
+            self.certainty = Certainty::Certain;
         }
     }
 
@@ -110,6 +140,13 @@ impl<M: Clone> Connection<M> {
         {
             self.requests.state.at = State::Framed;
             self.answer_cut = false;
+        } else if self.certainty == Certainty::Lost
+            && !self.owed
+            && self.responses.state.at == State::Desync
+            && piece.start
+            && begins_request(piece.bytes, piece.missing)
+        {
+            self.begin_trial(false);
         } else {
             self.owed = true;
             let bytes = piece.drain();

@@ -9,11 +9,13 @@
 //!   hand was the only one awaited, it is still told, as inferred.
 //! - Pairing begins anew when nothing can be owed. Of a client that never sends before it has read all
 //!   that it waits for (redis-py says its name; the caller may know), that is so whenever it sends after
-//!   it received. Of any other it takes a trial between two quiet moments: from the first one on commands
-//!   and replies are counted against each other, but not told; if they are even at the next one, and
-//!   never were more replies than commands, none was owed. That errs only if a command that doesn't
-//!   block stayed unanswered through both, for the whole of what the caller calls quiet. A connection met
-//!   in the middle begins so too.
+//!   it received. Of any other it takes a trial: from a command on that follows a reply, or from a quiet
+//!   moment on, commands and replies are counted against each other, but not told. A reply that does not
+//!   fit, or for which no command was counted, shows that some were owed, and ends the trial. None was
+//!   owed if they are even at two quiet moments; that errs only if a command that doesn't block stayed
+//!   unanswered through both, for the whole of what the caller calls quiet. On a connection that is never
+//!   quiet the caller may judge by the times of what is counted ([`Connection::on_trial`]). A connection
+//!   met in the middle begins so too.
 //!
 //! What each direction does with its bytes is in `requests` and `responses`.
 
@@ -37,8 +39,11 @@ pub(super) type Out<'a, M> = dyn FnMut(Event<M>) + 'a;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tracking {
     Certain,
-    /// Counted, not told. `paired`: at least one reply since.
+    /// Counted, not told.
     Trial {
+        /// It was quiet since, with as many replies as commands.
+        quiet: bool,
+        /// At least one reply came since that, or since the trial began.
         paired: bool,
     },
     /// Commands were lost behind those that are open.
@@ -115,6 +120,8 @@ pub struct Connection<M> {
     pub(super) turns: bool,
     /// Something was received since something was last sent.
     pub(super) answered: bool,
+    /// What was received last ended where a reply may end.
+    pub(super) reply_ended: bool,
     pub(super) session: Session,
     told: (Option<u32>, Option<u8>),
     pub(super) next_exchange: u64,
@@ -140,6 +147,7 @@ impl<M: Clone> Connection<M> {
             parked: Parked::None,
             turns: false,
             answered: false,
+            reply_ended: false,
             told: (session.database, session.protocol),
             session,
             next_exchange: 0,
@@ -245,20 +253,40 @@ impl<M: Clone> Connection<M> {
         if !self.responses.held.is_empty() {
             return self.give_up(Tracking::Lost, Abandon::Gap, Skip::HeldTooLong, out);
         }
+        let between = self.request.is_none() && self.reply.is_none() && self.only_blocked();
         match (self.tracking, &self.parked) {
             (Tracking::Lost, Parked::None | Parked::Blocking(_)) => {
-                self.tracking = Tracking::Trial { paired: false };
+                self.tracking = Tracking::Trial { quiet: true, paired: false };
                 if let Parked::Blocking(entry) = std::mem::replace(&mut self.parked, Parked::None) {
                     self.open.push_back(entry);
                 }
             }
-            (Tracking::Trial { paired: true }, _)
-                if self.request.is_none() && self.reply.is_none() && self.only_blocked() =>
-            {
+            (Tracking::Trial { quiet: true, paired: true }, _) if between => {
                 self.tracking = Tracking::Certain;
                 self.tell_facts(out);
             }
+            (Tracking::Trial { quiet: false, .. }, _)
+                if between && (self.answered || !self.open.is_empty()) =>
+            {
+                self.tracking = Tracking::Trial { quiet: true, paired: false };
+            }
             _ => {}
+        }
+    }
+
+    /// How many commands wait for their reply, as far as was counted since a trial began; `None` where
+    /// none is on.
+    #[must_use]
+    pub fn on_trial(&self) -> Option<usize> {
+        matches!(self.tracking, Tracking::Trial { .. }).then_some(self.open.len())
+    }
+
+    /// The caller has seen that nothing can have been owed when the trial began ([`Self::on_trial`]): times
+    /// show it. Has no effect unless everything that was counted since is answered.
+    pub fn nothing_owed(&mut self, out: &mut impl FnMut(Event<M>)) {
+        if self.on_trial() == Some(0) && self.request.is_none() && self.reply.is_none() {
+            self.tracking = Tracking::Certain;
+            self.tell_facts(out);
         }
     }
 
@@ -301,6 +329,7 @@ impl<M: Clone> Connection<M> {
         } else {
             // Now, whenever it is taken: what was held came before the commands that release it.
             self.answered = true;
+            self.reply_ended = piece.missing == 0 && piece.bytes.ends_with(b"\r\n");
             let behind = !self.responses.held.is_empty();
             if (behind || self.advance_responses(&mut piece, out) == Flow::Hold)
                 && !self.responses.held.push(

@@ -62,6 +62,9 @@ pub fn fuzz_redis(data: &[u8]) {
             }
             120..124 => {
                 connection.on_idle(&mut out);
+                if op & 1 != 0 {
+                    connection.nothing_owed(&mut out);
+                }
                 rest
             }
             124..126 => {

@@ -30,6 +30,9 @@ impl<M: Clone> Connection<M> {
                 Tracking::Draining | Tracking::Lost if self.is_new_turn(piece) => {
                     self.begin_turn(out);
                 }
+                Tracking::Lost if self.begins_trial(piece) => {
+                    self.tracking = Tracking::Trial { quiet: false, paired: false };
+                }
                 Tracking::Draining | Tracking::Lost => {
                     self.end_inferred(out);
                     self.park(piece);
@@ -51,6 +54,16 @@ impl<M: Clone> Connection<M> {
     /// Whether a client that takes turns begins one here.
     fn is_new_turn(&self, piece: &Piece<'_, M>) -> bool {
         self.turns && self.answered && piece.start && detect(piece.bytes) == Detected::Requests
+    }
+
+    /// Whether commands may be counted from here on: one begins, behind a reply's end.
+    fn begins_trial(&self, piece: &Piece<'_, M>) -> bool {
+        self.answered
+            && self.reply_ended
+            && self.lost_reply.is_none()
+            && piece.start
+            && piece.bytes.first() == Some(&b'*')
+            && detect(piece.bytes) == Detected::Requests
     }
 
     fn begin_turn(&mut self, out: &mut Out<'_, M>) {

@@ -252,7 +252,7 @@ impl<M: Clone> Connection<M> {
             let (last, end) = (last.clone(), End::Complete { reply, bytes });
             out(Event::End { exchange, last, end });
         }
-        if let Tracking::Trial { paired } = &mut self.tracking {
+        if let Tracking::Trial { paired, .. } = &mut self.tracking {
             *paired = true;
         }
         if self.tracking == Tracking::Draining && self.open.is_empty() {

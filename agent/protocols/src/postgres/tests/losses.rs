@@ -118,6 +118,22 @@ fn a_quiet_moment_with_something_sent_before_begins_nothing() {
 }
 
 #[test]
+fn a_trial_begins_behind_any_answer_and_the_callers_word_ends_it() {
+    let mut run = Run::new(false);
+    run.simple("SELECT 1", 1).requests(ask::query("SELECT 2"));
+    assert_eq!(run.connection.on_trial(), Some(1));
+    // One was owed.
+    run.responses([tell::rows(2), tell::ready('I'), tell::rows(3), tell::ready('I')].concat());
+    assert_eq!(run.connection.on_trial(), None);
+    run.connection.nothing_owed();
+    run.simple("SELECT 4", 4);
+    assert_eq!(run.connection.on_trial(), Some(0));
+    run.connection.nothing_owed();
+    run.simple("SELECT 5", 5).close();
+    assert_eq!(run.told(), ["Simple SELECT 5 > SELECT 5 =5 Idle"]);
+}
+
+#[test]
 fn a_trial_in_which_an_answer_comes_unasked_is_over() {
     let mut run = Run::new(false);
     run.idle().simple("SELECT 1", 1).responses([tell::rows(9), tell::ready('I')].concat());
@@ -153,20 +169,6 @@ fn an_answer_that_was_cut_is_over_when_the_next_request_begins(#[case] tail: boo
 }
 
 #[test]
-fn whose_end_was_captured_with_its_tag_is_complete() {
-    let mut run = Run::session();
-    run.requests([ask::unnamed("SELECT 9"), ask::sync()].concat());
-    let answer = [tell::unnamed(9), tell::ready('T')].concat();
-    let (begin, end) = answer.split_at(answer.len() - 40);
-    run.piece(Responses, &begin[..64], (begin.len() - 64) as u64).responses(end);
-    run.round("SELECT 2", 2).close();
-    assert_eq!(
-        run.told(),
-        ["Execute SELECT 9 > SELECT 9 =9 InTransaction", "Execute SELECT 2 > SELECT 2 =2 Idle"]
-    );
-}
-
-#[test]
 fn an_end_that_comes_in_pieces_is_an_end() {
     for last in 1..19 {
         let mut run = Run::session();
@@ -180,6 +182,20 @@ fn an_end_that_comes_in_pieces_is_an_end() {
         run.round("SELECT 2", 2).close();
         assert_eq!(run.told()[0], "Execute SELECT 9 > SELECT 9 =9 InTransaction", "{last:?}");
     }
+}
+
+#[test]
+fn whose_end_was_captured_with_its_tag_is_complete() {
+    let mut run = Run::session();
+    run.requests([ask::unnamed("SELECT 9"), ask::sync()].concat());
+    let answer = [tell::unnamed(9), tell::ready('T')].concat();
+    let (begin, end) = answer.split_at(answer.len() - 40);
+    run.piece(Responses, &begin[..64], (begin.len() - 64) as u64).responses(end);
+    run.round("SELECT 2", 2).close();
+    assert_eq!(
+        run.told(),
+        ["Execute SELECT 9 > SELECT 9 =9 InTransaction", "Execute SELECT 2 > SELECT 2 =2 Idle"]
+    );
 }
 
 #[test]

@@ -185,6 +185,45 @@ fn a_slow_reply_across_a_quiet_moment_makes_no_wrong_pair() {
 }
 
 #[test]
+fn a_trial_begins_behind_any_reply_and_the_callers_word_ends_it() {
+    let mut run = Run::new(false);
+    let get = |run: &mut Run, size: usize| {
+        run.requests(command(&["GET", &format!("s:{size}")]));
+        run.responses(format!("${size}\r\n{}\r\n", "x".repeat(size)));
+    };
+    get(&mut run, 1);
+    assert_eq!(run.connection.on_trial(), None, "one may have been owed");
+    run.requests(command(&["GET", "s:2"]));
+    assert_eq!(run.connection.on_trial(), Some(1));
+    // One too many: it was.
+    run.responses("$1\r\nx\r\n$2\r\nxx\r\n");
+    assert_eq!(run.connection.on_trial(), None);
+    run.step(|connection, _, mut out| connection.nothing_owed(&mut out));
+    get(&mut run, 3);
+    assert_eq!(run.connection.on_trial(), Some(0));
+    run.step(|connection, _, mut out| connection.nothing_owed(&mut out));
+    get(&mut run, 4);
+    run.close();
+    assert_eq!(run.told(), ["GET s:4 > $4"]);
+}
+
+#[test]
+fn a_trial_that_began_behind_a_reply_takes_two_quiet_moments_as_well() {
+    let mut run = Run::new(false);
+    let get = |run: &mut Run, size: usize| {
+        run.requests(command(&["GET", &format!("s:{size}")]));
+        run.responses(format!("${size}\r\n{}\r\n", "x".repeat(size)));
+    };
+    (1..3).for_each(|size| get(&mut run, size));
+    run.idle();
+    get(&mut run, 3);
+    run.idle();
+    get(&mut run, 4);
+    run.close();
+    assert_eq!(run.told(), ["GET s:4 > $4"]);
+}
+
+#[test]
 fn a_reply_of_the_wrong_kind_ends_all_certainty() {
     let mut run = Run::new(true);
     run.requests(commands(&["INCR n", "GET s:1"])).responses("$1\r\nx\r\n:1\r\n").close();
