@@ -39,6 +39,8 @@ pub struct Exchange {
     pub response_first: Option<Mark>,
     /// When and how it ended.
     pub end: Option<(Mark, Outcome)>,
+    /// The database that the process's own settings name, should the connection not tell.
+    pub database: Option<Arc<str>>,
     /// How long the connection took to be made, on the first call over it.
     pub connect_ns: Option<u64>,
     /// The distance to wall time when it began.
@@ -170,6 +172,7 @@ mod tests {
             request_bytes: None,
             response_first: None,
             end: None,
+            database: None,
             connect_ns: None,
             wall: WallClock::at_distance(0),
             begun_by_ns: None,

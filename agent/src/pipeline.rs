@@ -490,6 +490,14 @@ impl Stages {
             }
         };
         let incidental = content.is_incidental();
+        let database = match (&content, &connection.socket) {
+            (Content::Postgres { session, .. }, Some(socket))
+                if session.database.is_none() && role == Role::Client =>
+            {
+                traced.process.environment.databases().at(socket).map(Arc::from)
+            }
+            _ => None,
+        };
         let call = Exchange {
             process,
             role,
@@ -501,6 +509,7 @@ impl Stages {
             request_bytes: None,
             response_first: None,
             end: None,
+            database,
             connect_ns: connection.connect_ns.take(),
             wall: self.wall,
             begun_by_ns: None,

@@ -4,6 +4,7 @@
 //! process that vanishes is an error and never a panic. It decides nothing about a process's traffic.
 
 mod candidates;
+mod databases;
 mod environment;
 mod parse;
 mod read;
@@ -19,6 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 pub use candidates::table;
+pub use databases::Databases;
 pub use environment::Environment;
 pub use rule::{Allowed, Decision, Reason, Rule, RuleError, Rules};
 pub use runtime::{Runtime, Version};

@@ -1,21 +1,31 @@
-//! The few variables of a process that tell what service it is.
+//! The few variables of a process that tell what service it is, and what databases it uses.
 //!
 //! An environment is full of credentials: what is not on the list is dropped before anything sees it.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::databases::Databases;
+
 /// A longer value names nothing.
 const VALUE_LIMIT_BYTES: usize = 16 << 10;
 
 /// The variables of a process that were kept. `Debug` shows names only: values may be secrets.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Environment(BTreeMap<String, String>);
+pub struct Environment {
+    kept: BTreeMap<String, String>,
+    databases: Databases,
+}
 
 impl Environment {
     /// The value of a variable, if it was kept and is not empty.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.kept.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// The databases that variables name.
+    pub fn databases(&self) -> &Databases {
+        &self.databases
     }
 
     /// Whether a variable is one that is kept: those that are asked for, each by its name. Credentials travel
@@ -43,30 +53,32 @@ impl Environment {
     }
 
     pub(super) fn parse(bytes: &[u8]) -> Self {
-        let variables = bytes.split(|byte| *byte == 0).filter_map(|variable| {
+        let all = bytes.split(|byte| *byte == 0).filter_map(|variable| {
             let split = memchr::memchr(b'=', variable)?;
             let name = std::str::from_utf8(variable.get(..split)?).ok()?;
             let value = variable.get(split + 1..)?;
-            let kept = Self::keeps(name) && value.len() <= VALUE_LIMIT_BYTES;
-            kept.then(|| (name.to_owned(), String::from_utf8_lossy(value).into_owned()))
+            (value.len() <= VALUE_LIMIT_BYTES).then_some((name, value))
         });
         // getenv(3) finds the first of two.
         let mut kept = BTreeMap::new();
-        for (name, value) in variables {
-            kept.entry(name).or_insert(value);
+        for (name, value) in all.clone().filter(|(name, _)| Self::keeps(name)) {
+            kept.entry(name.to_owned())
+                .or_insert_with(|| String::from_utf8_lossy(value).into_owned());
         }
-        Self(kept)
+        let text = all.filter_map(|(name, value)| Some((name, std::str::from_utf8(value).ok()?)));
+        Self { kept, databases: Databases::read(text) }
     }
 }
 
 impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
     fn from_iter<T: IntoIterator<Item = (K, V)>>(variables: T) -> Self {
-        Self(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+        let kept = variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Self { kept, databases: Databases::default() }
     }
 }
 
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.kept.keys()).finish()
     }
 }

@@ -32,8 +32,8 @@ pub(super) fn span(
     let mut attributes = Vec::with_capacity(16);
     let mut add = |attribute| attributes.push(attribute);
     add(Attribute::new(key::DB_SYSTEM_NAME, "postgresql"));
-    if let Some(database) = &session.database {
-        add(Attribute::new(key::DB_NAMESPACE, database.to_string()));
+    if let Some(database) = session.database.as_deref().or(exchange.database.as_deref()) {
+        add(Attribute::new(key::DB_NAMESPACE, database.to_owned()));
     }
     let summary = query.text.as_deref().map(|text| sql::summary(text, query.cut).text);
     let summary = summary.filter(|summary| !summary.is_empty());
