@@ -59,7 +59,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub routes: Option<PathBuf>,
     /// Payload bytes copied of each burst, enough for heads; bodies are left out. Of what looks like Redis or
-    /// PostgreSQL 16 times as many.
+    /// PostgreSQL 64 times as many.
     #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_BURST_BUDGET)]
     pub payload_budget: u32,
     /// Bytes of each ring buffer between kernel and agent.

@@ -387,7 +387,7 @@ fn a_client_that_is_never_silent_is_understood_in_its_midst() {
             said.iter().any(|said| said.target == done.target && said.may_be(done))
         };
         // Of PostgreSQL the process's own settings name the database; of Redis nothing does.
-        let named = |said: &Operation| !said.database.is_empty() == (said.system == "postgresql");
+        let named = |said: &Operation| said.database.is_empty() == (said.system == "redis");
         assert!(said.iter().all(named), "{}: {said:#?}", client.name);
         let last: Vec<_> = done.iter().rev().take(100).filter(|done| !told(done)).collect();
         if !last.is_empty() {

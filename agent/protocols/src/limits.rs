@@ -70,10 +70,10 @@ pub const REDIS_BULK_BYTES: i64 = 1 << 40;
 pub const REDIS_DEPTH: usize = 32;
 
 /// Most commands of one connection that wait for their reply and are told; those beyond are only counted.
-pub const REDIS_OPEN_EXCHANGES: usize = 1024;
+pub const REDIS_OPEN_EXCHANGES: usize = 8 * 1024;
 
 /// Most commands of one connection that wait for their reply at all.
-pub const REDIS_OPEN_COMMANDS: usize = 8 * 1024;
+pub const REDIS_OPEN_COMMANDS: usize = 16 * 1024;
 
 /// Most captured bytes of replies held while their commands' records are awaited.
 pub const REDIS_HELD_BYTES: usize = 64 * 1024;

@@ -30,8 +30,8 @@ use crate::sys::{self, SharedTable};
 pub const DEFAULT_BURST_BUDGET: u32 = 4096;
 
 /// How many times as much is copied where structure is spread over all of a stream: of a pipeline of some
-/// hundred commands, all.
-pub(crate) const WIDE: u32 = 16;
+/// thousand commands, all.
+pub(crate) const WIDE: u32 = 64;
 
 /// Slots that the kernel's queue is kept filled with: forks between two rounds of the reader.
 const FORK_SLOTS: usize = 64;

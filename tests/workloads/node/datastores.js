@@ -109,7 +109,7 @@ async function ioredis(scenario) {
     }
     case 'many':
     case 'pipelined': {
-      const commands = redisCommands(scenario, scenario === 'many' ? MANY : 4);
+      const commands = redisCommands(scenario, scenario === 'many' ? 5 * MANY : 4);
       const pipeline = client.pipeline();
       for (const [command] of commands) pipeline.call(...command);
       await pipeline.exec();
