@@ -141,6 +141,8 @@ kernel_fields! {
     task_exec_runtime = "task_struct" "se.sum_exec_runtime";
     /// When the time on a CPU was last brought up to date, on the scheduler's clock.
     task_exec_start = "task_struct" "se.exec_start";
+    /// x86: the thread pointer, which is also what `pthread_self` gives.
+    task_fsbase = "task_struct" "thread.fsbase" optional;
     /// Threads that have not begun to exit.
     signal_live = "signal_struct" "live";
     /// Namespace identity.

@@ -42,11 +42,18 @@ extern "C" fn inventory(ctx: *const Context) -> i32 {
     if sk.is_null() || !socket::is_stream(sk) {
         return 0;
     }
+    let tcp_state: u8 = field!(sk, sock_state);
+    if tcp_state == socket::TCP_LISTEN {
+        socket::listens(sk);
+    }
     // A failure is no memory for one socket's state: its first operation will try again.
     if let Some(state) = socket::own(sk) {
         // SAFETY: `state` is a map value. A socket that was announced before is left to its user.
         if unsafe { (*state).slot } == NO_SLOT {
             socket::announce(sk, state, slot, socket_flag::FOUND);
+        } else {
+            // The second time round all listeners are known.
+            socket::serve(sk, state);
         }
     }
     0

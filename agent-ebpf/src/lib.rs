@@ -6,17 +6,22 @@
 //! function of the agent (`capture::record`) turns ring-buffer bytes into a typed record.
 #![no_std]
 
+mod cpython;
 mod fields;
 pub mod placeholder;
 mod record;
 mod state;
 
+pub use cpython::{
+    ANCESTORS, PythonAncestor, PythonContext, PythonHandover, PythonKey, PythonProcess,
+    PythonThread, RUNTIME_PYTHON, RUNTIME_UNKNOWN, python_flag,
+};
 pub use fields::{FIELDS, Field, KernelFields};
 pub use record::{
     Direction, EndedRecord, OperationRecord, ProcessRecord, RecordKind, SignalHandlerRecord,
     SocketRecord, flag, socket_flag, uncaptured,
 };
-pub use state::{Pod, ProcessSlot, Settings, SocketState, TaskState, process_flag};
+pub use state::{ListenerKey, Pod, ProcessSlot, Settings, SocketState, TaskState, process_flag};
 
 /// The most payload bytes that one record carries. An operation's first bytes are copied up to this, and
 /// the rest is counted as missing. As much as Node.js and most Python clients read at once.

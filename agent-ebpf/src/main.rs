@@ -16,6 +16,7 @@ mod maps;
 mod operation;
 mod payload;
 mod process;
+mod python;
 mod ready;
 mod retransmit;
 mod ring;

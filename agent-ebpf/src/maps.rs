@@ -5,11 +5,12 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_CLONE, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, bpf_map_type},
-    btf_maps::{Array, Queue, RingBuf},
+    btf_maps::{Array, LruHashMap, Queue, RingBuf},
     macros::btf_map,
 };
 use wirespan_ebpf::{
-    MAX_PAYLOAD, OperationRecord, PROCESS_SLOTS, ProcessSlot, SocketState, TAIL, TaskState,
+    ListenerKey, MAX_PAYLOAD, OperationRecord, PROCESS_SLOTS, ProcessSlot, PythonContext,
+    PythonHandover, PythonKey, PythonProcess, PythonThread, SocketState, TAIL, TaskState,
 };
 
 /// Definition of a storage map in BTF. aya-ebpf's `SkStorage` takes only cgroup contexts and has no task
@@ -68,6 +69,39 @@ pub(crate) static PROCESSES: Array<ProcessSlot, PROCESS_SLOTS, { BPF_F_MMAPABLE 
 /// Slots that user space has free: a fork takes one.
 #[btf_map]
 pub(crate) static FREE_SLOTS: Queue<u32, 256> = Queue::new();
+
+/// Where traced processes listen, to tell what they accepted before the programs were there from what they
+/// connected.
+#[btf_map]
+pub(crate) static LISTENERS: LruHashMap<ListenerKey, u32, 4096> = LruHashMap::new();
+
+/// CPython processes by slot, told by user space.
+#[btf_map]
+pub(crate) static PYTHONS: Array<PythonProcess, PROCESS_SLOTS> = Array::new();
+
+/// State per thread of a CPython process.
+#[btf_map]
+pub(crate) static THREADS: Storage<
+    PythonThread,
+    { bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = Storage::new();
+
+/// Contexts by address. What is pushed out of one of these maps is not known any more: withheld, not wrong.
+#[btf_map]
+pub(crate) static PYTHON_CONTEXTS: LruHashMap<PythonKey, PythonContext, 65536> = LruHashMap::new();
+
+/// By a context's number: the request that it read, or that the reader of its connection did.
+#[btf_map]
+pub(crate) static PYTHON_NUMBERS: LruHashMap<u64, u64, 16384> = LruHashMap::new();
+
+/// Work that lies in a queue, by its object's address.
+#[btf_map]
+pub(crate) static PYTHON_ITEMS: LruHashMap<PythonKey, PythonHandover, 16384> = LruHashMap::new();
+
+/// Bytes that are still to be written, by thread and address.
+#[btf_map]
+pub(crate) static PYTHON_WRITES: LruHashMap<PythonKey, PythonHandover, 8192> = LruHashMap::new();
 
 /// Most that is gathered out of one iovec.
 pub(crate) const MAX_VECTOR: usize = 16 * 1024;

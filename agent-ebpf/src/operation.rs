@@ -8,14 +8,14 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
 use wirespan_ebpf::{
-    Direction, KernelFields, MAX_PAYLOAD, OperationRecord, ProcessSlot, RecordKind, SocketState,
-    TAIL, flag, process_flag, uncaptured,
+    Direction, KernelFields, MAX_PAYLOAD, OperationRecord, ProcessSlot, RUNTIME_PYTHON, RecordKind,
+    SocketState, TAIL, flag, process_flag, uncaptured,
 };
 
 use crate::kernel::{self, Object, add, field, offset, setting};
 use crate::payload::{self, Source};
 use crate::room::Room;
-use crate::socket;
+use crate::{python, socket};
 
 /// A burst goes on for so many units of 2^30 ns at least before it is given a new budget: a stream that nobody
 /// answers would else have been read once and for all.
@@ -28,6 +28,9 @@ const MSG_DONTWAIT: i32 = 0x40;
 const MSG_ERRQUEUE: i32 = 0x2000;
 
 const RCV_SHUTDOWN: u8 = 1;
+
+/// EAGAIN.
+const WOULD_BLOCK: i32 = -11;
 
 /// The connection is over: EPIPE, ENETDOWN to ECONNRESET, ETIMEDOUT to EHOSTUNREACH. Whatever else went wrong
 /// (EAGAIN, EINTR, EFAULT, ENOBUFS, EINVAL where no urgent byte waits) moved nothing and leaves it whole.
@@ -53,14 +56,19 @@ fn operation(sk: Object, ret: i32, flags: i32, direction: Direction) {
     let task = kernel::current();
     let leader: Object = field!(task, task_group_leader);
     let storage: u64 = field!(leader, task_storage);
+    let would_block = ret == WOULD_BLOCK && direction == Direction::SEND;
     if storage == 0
-        || (ret < 0 && !is_broken(ret))
+        || (ret < 0 && !would_block && !is_broken(ret))
         || !socket::is_stream(sk)
         || flags & MSG_ERRQUEUE != 0
     {
         return;
     }
     let Some((state, process)) = traced(task, sk) else { return };
+    if would_block {
+        blocked(task, sk, state, process);
+        return;
+    }
     if flags & MSG_PEEK != 0 {
         // SAFETY: a map value's counter.
         add(unsafe { &raw mut (*process).peeks }, 1);
@@ -77,6 +85,20 @@ fn operation(sk: Object, ret: i32, flags: i32, direction: Direction) {
         bits |= flag::FAILED;
     }
     record(task, sk, state, process, ret, flags, direction, bits);
+}
+
+/// A send found no room. Whoever makes it good may be somebody else: where logical tasks are followed it is
+/// noted whose the bytes are.
+#[inline(always)]
+fn blocked(task: Object, sk: Object, state: *mut SocketState, process: *mut ProcessSlot) {
+    // SAFETY: map values.
+    if unsafe { (*process).runtime != RUNTIME_PYTHON || (*state).inbound != 0 } {
+        return;
+    }
+    if let Ok(source) = payload::locate(task, sk, Direction::SEND) {
+        // SAFETY: a map value.
+        python::sent(task, unsafe { (*state).slot }, state, &source, 0);
+    }
 }
 
 /// The socket's state and the process's table entry, if the running process is traced.
@@ -141,10 +163,10 @@ fn record(
     let (budget, wide_budget) = (setting!(burst_budget), setting!(wide_budget));
     let units = (now >> 30) as u8;
     // SAFETY: `state` is a map value.
+    let turns = unsafe { (*state).burst_direction } != direction.0;
+    // SAFETY: as above.
     unsafe {
-        if (*state).burst_direction != direction.0
-            || units.wrapping_sub((*state).burst_since) >= BURST_UNITS
-        {
+        if turns || units.wrapping_sub((*state).burst_since) >= BURST_UNITS {
             (*state).burst_direction = direction.0;
             (*state).burst_since = units;
             (*state).burst_left = if (*state).wide != 0 { wide_budget } else { budget };
@@ -186,9 +208,6 @@ fn record(
     if reason != uncaptured::NONE {
         (want, tail_want) = (0, 0);
     }
-    // Before all that follows, so that its memory is on its way into the cache meanwhile.
-    let room = Room::reserve(cookie, &source, want, tail_want, direction);
-
     let tcp = kernel::tcp_sock(sk);
     let mut srtt_us = 0;
     // SAFETY: `state` is a map value.
@@ -228,6 +247,17 @@ fn record(
         }
     }
 
+    let (mut context, mut strand) = (0, 0);
+    // SAFETY: map values.
+    if unsafe { (*process).runtime } == RUNTIME_PYTHON {
+        context = python_context(task, state, &source, length, direction, turns);
+        if direction == Direction::SEND {
+            // SAFETY: `state` is a map value.
+            strand = unsafe { (*state).context } as u32;
+        }
+    }
+
+    let room = Room::reserve(cookie, &source, want, tail_want, direction);
     let mut captured = 0;
     let mut tail = 0;
     // With the budget used up nothing but the tail is read.
@@ -286,8 +316,8 @@ fn record(
             // SAFETY: `state` is a map value.
             retransmits: unsafe { (*state).retransmits },
             reserved: 0,
-            padding: 0,
-            context: 0,
+            strand,
+            context,
             queue_ns: now.saturating_sub(ready),
             run_delay_ns,
             exec_ns,
@@ -307,6 +337,32 @@ fn record(
     } else if !written {
         // SAFETY: a map value's counter.
         add(unsafe { &raw mut (*process).dropped_records }, 1);
+    }
+}
+
+/// The request that the bytes are of, or for which they are sent; 0 where that isn't known.
+#[inline(always)]
+fn python_context(
+    task: Object,
+    state: *mut SocketState,
+    source: &Source,
+    length: u32,
+    direction: Direction,
+    turns: bool,
+) -> u64 {
+    if length == 0 {
+        return 0;
+    }
+    // SAFETY: `state` is a map value.
+    let (slot, inbound, blocking) =
+        unsafe { ((*state).slot, (*state).inbound != 0, (*state).blocking != 0) };
+    match (direction, inbound) {
+        (Direction::RECEIVE, true) => python::received(task, slot, state, turns, blocking),
+        (Direction::RECEIVE, false) => {
+            python::received_answer(task, slot);
+            0
+        }
+        _ => python::sent(task, slot, state, source, u64::from(length)),
     }
 }
 

@@ -84,6 +84,30 @@ impl Source {
     pub(crate) fn holds(&self, length: u64) -> bool {
         self.is_vector() || length <= self.length
     }
+
+    /// How long the one buffer is; 0 where there are several, or none that is known.
+    #[inline(always)]
+    pub(crate) fn one_length(&self) -> u64 {
+        if self.is_vector() { 0 } else { self.length }
+    }
+
+    /// How many buffers there are.
+    #[inline(always)]
+    pub(crate) fn buffers(&self) -> u64 {
+        if self.is_vector() { self.vectors } else { 1 }
+    }
+
+    /// The address of one of them.
+    #[inline(always)]
+    pub(crate) fn buffer(&self, index: u64) -> Option<u64> {
+        if self.is_vector() {
+            if index >= self.vectors {
+                return None;
+            }
+            return Some(probe_user::<Iovec>(self.address.wrapping_add(index * 16))?.base);
+        }
+        (index == 0 && self.address != 0).then_some(self.address)
+    }
 }
 
 /// `struct iovec`.
@@ -366,7 +390,7 @@ fn read_user(target: *mut u8, size: u64, address: u64) -> bool {
 }
 
 #[inline(always)]
-fn probe_user<T: Copy>(address: u64) -> Option<T> {
+pub(crate) fn probe_user<T: Copy>(address: u64) -> Option<T> {
     // SAFETY: the helper checks the address.
     unsafe { aya_ebpf::helpers::bpf_probe_read_user(address as *const T) }.ok()
 }

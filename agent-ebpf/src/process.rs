@@ -11,7 +11,7 @@ use aya_ebpf::helpers::generated as helper;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
-use wirespan_ebpf::{NO_SLOT, ProcessRecord, RecordKind, TaskState, process_flag};
+use wirespan_ebpf::{NO_SLOT, ProcessRecord, RUNTIME_UNKNOWN, RecordKind, TaskState, process_flag};
 
 use crate::kernel::{self, Object, add, field, offset, setting};
 use crate::maps::{FREE_SLOTS, TASKS};
@@ -27,6 +27,11 @@ const PID_LEVELS: u32 = 8;
 fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
     let task: Object = ctx.arg(0);
     let slot = kernel::task_slot(task).unwrap_or(NO_SLOT);
+    if let Some(entry) = kernel::process(slot) {
+        // Nothing that was known of the runtime holds any more.
+        // SAFETY: a map value.
+        unsafe { ptr::write_volatile(&raw mut (*entry).runtime, RUNTIME_UNKNOWN) };
+    }
     emit(task, RecordKind::EXEC, slot, NO_SLOT, 0);
     0
 }

@@ -109,8 +109,9 @@ pub struct OperationRecord {
     pub retransmits: u16,
     /// Reserved.
     pub reserved: u16,
-    /// Reserved.
-    pub padding: u32,
+    /// Which of the logical task's strands (an asyncio task in a request, ...) this was; 0: not known, or the
+    /// task has only one.
+    pub strand: u32,
     /// The runtime's logical task; 0: the thread.
     pub context: u64,
     /// With [`flag::QUEUE_TIME`]: how long the data had been readable.

@@ -4,17 +4,21 @@
 
 use core::ptr;
 
+use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::generated as helper;
 use aya_log_ebpf::debug;
-use wirespan_ebpf::{NO_SLOT, RecordKind, SocketRecord, SocketState, socket_flag};
+use wirespan_ebpf::{ListenerKey, NO_SLOT, RecordKind, SocketRecord, SocketState, socket_flag};
 
 use crate::kernel::{self, Object, add, field, offset};
+use crate::maps::LISTENERS;
 use crate::ring;
 
 pub(crate) const AF_UNIX: u16 = 1;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 const SOCK_STREAM: u16 = 1;
+const TCP_ESTABLISHED: u8 = 1;
+pub(crate) const TCP_LISTEN: u8 = 10;
 
 /// No direction: the next operation begins a burst.
 const NO_BURST: u8 = u8::MAX;
@@ -42,10 +46,19 @@ pub(crate) fn own(sk: Object) -> Option<*mut SocketState> {
         // SAFETY: `state` is a map value of this socket; `ready_ns` stays: a listener is never marked, so
         // it is this socket's own first data.
         unsafe {
-            (*state).flags = if (*state).owner == 0 { 0 } else { socket_flag::PASSIVE };
+            if (*state).owner == 0 {
+                (*state).flags = 0;
+                (*state).connect_ns = 0;
+                (*state).inbound = u8::from(is_served(sk));
+            } else {
+                // `connect_ns` stays: it says when this socket was established.
+                (*state).flags = socket_flag::PASSIVE;
+                (*state).inbound = 1;
+            }
             (*state).owner = sk as u64;
             (*state).cookie = helper::bpf_get_socket_cookie(sk.cast_mut());
-            (*state).connect_ns = 0;
+            (*state).number = 0;
+            (*state).clogged = 0;
             (*state).next_offset = [0; 2];
             (*state).slot = NO_SLOT;
             (*state).burst_left = 0;
@@ -67,6 +80,38 @@ pub(crate) fn retransmits(sk: Object) -> u16 {
     }
     let total: u32 = field!(tcp, tcp_total_retrans);
     total as u16
+}
+
+/// A traced process listens where this socket is.
+pub(crate) fn listens(sk: Object) {
+    // An error is a full map under contention: connections that are older than the programs stay unknown.
+    _ = LISTENERS.insert(place(sk), 1, u64::from(BPF_ANY));
+}
+
+/// Looks again whether the process serves a socket of which nobody saw the beginning.
+pub(crate) fn serve(sk: Object, state: *mut SocketState) {
+    // SAFETY: `state` is a map value.
+    unsafe {
+        if (*state).flags & (socket_flag::ACTIVE | socket_flag::PASSIVE) == 0 && is_served(sk) {
+            (*state).inbound = 1;
+        }
+    }
+}
+
+/// Whether a traced process listens at the local end of this connection: then it was accepted, although
+/// nobody saw it.
+#[inline(always)]
+fn is_served(sk: Object) -> bool {
+    let family: u16 = field!(sk, sock_family);
+    let state: u8 = field!(sk, sock_state);
+    family != AF_UNIX && state == TCP_ESTABLISHED && LISTENERS.get_ptr(place(sk)).is_some()
+}
+
+#[inline(always)]
+fn place(sk: Object) -> ListenerKey {
+    let net: Object = field!(sk, sock_net);
+    let port: u16 = field!(sk, sock_num);
+    ListenerKey { net_namespace: field!(net, net_inum), port: u32::from(port) }
 }
 
 /// Gives the socket to the process in `slot`, and announces it. `flags`: what the caller knows of it
@@ -137,6 +182,8 @@ pub(crate) fn announce(sk: Object, state: *mut SocketState, slot: u32, flags: u8
                     kernel::probe_kernel::<u64>(unix as u64 + u64::from(offset!(unix_addr)));
                 if address.unwrap_or(0) != 0 {
                     record.flags |= socket_flag::ADDRESSED;
+                    // SAFETY: `state` is a map value.
+                    unsafe { (*state).inbound = 1 };
                 }
             }
         }

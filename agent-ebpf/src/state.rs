@@ -65,12 +65,40 @@ pub struct SocketState {
     pub burst_since: u8,
     /// Segments retransmitted so far, modulo 65,536.
     pub retransmits: u16,
-    /// When the connect began, then, once established, how long it took.
+    /// When the connect began, then, once established, how long it took. Of an accepted one: when it was
+    /// established; 0 where that was not seen.
     pub connect_ns: u64,
+    /// Of an inbound one: the number of the request that came last (a burst of receives is one).
+    pub number: u64,
+    /// Of a clogged one: whose the bytes are that are still to be sent.
+    pub rest_number: u64,
+    /// The context, by its number, in which they were given to be sent.
+    pub rest_context: u64,
+    /// How many they are; 0 where that is not known.
+    pub rest_bytes: u64,
+    /// The context, by its number, in which the last send was made; 0: in none that is known.
+    pub context: u64,
+    /// The process serves it: it was accepted, and is known to have been.
+    pub inbound: u8,
+    /// The last send moved less than it was asked to: who sends next may be the loop's writer.
+    pub clogged: u8,
+    /// Reserved.
+    pub unused: [u8; 6],
 }
 // The kernel keeps one pointer before the value in its cache line: all that an operation needs fits behind.
 const _: () = assert!(core::mem::offset_of!(SocketState, connect_ns) == 56);
-const _: () = assert!(size_of::<SocketState>() == 64);
+const _: () = assert!(size_of::<SocketState>() == 112);
+
+/// Where a process listens.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct ListenerKey {
+    /// Inode of the network namespace.
+    pub net_namespace: u32,
+    /// Port, host byte order.
+    pub port: u32,
+}
+const _: () = assert!(size_of::<ListenerKey>() == 8);
 
 /// Per traced process, in the task storage of its group leader: freed with the task.
 #[derive(Clone, Copy, Debug)]
@@ -109,8 +137,11 @@ pub struct ProcessSlot {
     pub seen_bytes: [u64; 2],
     /// Payload bytes that went into a ring buffer.
     pub captured_bytes: [u64; 2],
+    /// Which runtime's logical tasks are followed: [`crate::RUNTIME_UNKNOWN`], [`crate::RUNTIME_PYTHON`].
+    /// User space writes it, and a fork does not inherit it.
+    pub runtime: u32,
     /// Keeps what most operations need in one cache line.
-    pub reserved: u64,
+    pub reserved: u32,
     /// Operations whose record found the ring buffer full.
     pub dropped_operations: [u64; 2],
     /// Bytes of those.

@@ -14,6 +14,7 @@ use crate::{process, ring, socket};
 
 const TCP_ESTABLISHED: i32 = 1;
 const TCP_SYN_SENT: i32 = 2;
+const TCP_SYN_RECEIVED: i32 = 3;
 const TCP_CLOSE: i32 = 7;
 const TCP_LISTEN: i32 = 10;
 
@@ -40,6 +41,10 @@ fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     }
     let Some(state) = kernel::socket_state(sk) else { return 0 };
     if !socket::is_own(state, sk) {
+        if old == TCP_SYN_RECEIVED && new == TCP_ESTABLISHED {
+            // SAFETY: `state` is a map value, inherited from the listener.
+            unsafe { (*state).connect_ns = kernel::now_ns() };
+        }
         return 0;
     }
     if old == TCP_SYN_SENT && new == TCP_ESTABLISHED {
@@ -57,7 +62,9 @@ fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn begin(sk: Object, new: i32) {
     let Some(state) = socket::own(sk) else { return };
-    if new == TCP_SYN_SENT {
+    if new == TCP_LISTEN {
+        socket::listens(sk);
+    } else {
         // SAFETY: `state` is a map value of this socket.
         unsafe {
             (*state).flags = socket_flag::ACTIVE;

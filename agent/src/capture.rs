@@ -7,6 +7,7 @@ mod cost;
 mod fields;
 mod loader;
 mod object;
+mod python;
 mod record;
 mod slots;
 
@@ -14,6 +15,7 @@ pub use cost::HookCost;
 pub use fields::FieldError;
 pub use loader::{Capture, CaptureSettings, DEFAULT_BURST_BUDGET, LoadError, Recount, TraceError};
 pub use object::RelocateError;
+pub use python::{PythonLink, PythonProbe, PythonProbePoint};
 pub use record::{
     Gone, Operation, ProcessEvent, ProcessEventKind, Record, RecordError, Socket, parse,
 };

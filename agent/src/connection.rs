@@ -66,6 +66,8 @@ pub struct Mark {
     pub tid: u32,
     /// The runtime's logical task; 0: the thread.
     pub context: u64,
+    /// Which of its strands; 0: not known.
+    pub strand: u32,
     /// The descriptor was in blocking mode (receives only).
     pub blocking: bool,
     /// How long the data had been readable.
@@ -86,6 +88,7 @@ impl Mark {
             at_ns: operation.at_ns,
             tid: operation.tid,
             context: operation.context,
+            strand: operation.strand,
             blocking: operation.blocking,
             queue_ns: operation.queue_ns,
             srtt_us: operation.srtt_us,

@@ -113,6 +113,11 @@ impl Exchanges {
         self.by_call.get_mut(&id).map(|(_, exchange)| exchange)
     }
 
+    /// The call at a place.
+    pub fn id(&self, place: Place) -> Option<CallId> {
+        self.by_place.get(&place).copied()
+    }
+
     /// The call of which its connection tells the end: nothing more comes from there.
     pub fn ends(&mut self, place: Place) -> Option<(CallId, &mut Exchange)> {
         let id = self.by_place.remove(&place)?;

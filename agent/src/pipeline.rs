@@ -23,7 +23,7 @@ use crate::call::{
     CallEnded, CallId, CallStarted, ParentStatus, Placement, ProcessId, RemoteParent, Role,
     SocketId, Task,
 };
-use crate::capture::{Capture, Gone, Operation, Record, Socket};
+use crate::capture::{Capture, Gone, Operation, ProcessEventKind, Record, Socket};
 use crate::clock::{self, WallClock};
 use crate::connection::{
     Announced, Connection, Connections, Content, Fate, Mark, Message, Outcome, Step,
@@ -31,8 +31,10 @@ use crate::connection::{
 use crate::correlation::Engine;
 use crate::exchange::{Exchange, Exchanges};
 use crate::export::ExportHandle;
+use crate::process::Runtime;
 use crate::route::Services;
 use crate::runtime::node::{self, Assist};
+use crate::runtime::python::Pythons;
 use crate::selection::{Change, Selection};
 use crate::span::{self, Span};
 use begun::Begun;
@@ -69,6 +71,7 @@ pub struct Pipeline {
 /// All behind capture: apart from it, because records borrow from the rings while these work on them.
 struct Stages {
     selection: Selection,
+    pythons: Pythons,
     connections: Connections,
     /// Ends of connections that are still to be followed, as they came.
     ending: VecDeque<Gone>,
@@ -105,6 +108,7 @@ impl Pipeline {
     ) -> Self {
         let stages = Stages {
             selection,
+            pythons: Pythons::default(),
             connections: Connections::new(MAX_CONNECTIONS),
             ending: VecDeque::new(),
             engine,
@@ -225,6 +229,13 @@ impl Pipeline {
                 .selection
                 .event(&event, &mut self.capture, &mut |change| changes.push(change));
             self.follow(&changes)?;
+            if event.kind == ProcessEventKind::Exec
+                && let Some(id) = event.slot.and_then(|slot| self.stages.selection.by_slot(slot))
+                && let id = id.id
+            {
+                // The same process to the rules, and another to who follows its runtime.
+                self.stages.follow_runtime(id, &mut self.capture);
+            }
             if total >= DRAIN_LIMIT {
                 return Ok((total, false));
             }
@@ -240,8 +251,12 @@ impl Pipeline {
                     found_running |= running;
                     self.stages.engine.process_started(id);
                     self.stages.process_began(id);
+                    self.stages.follow_runtime(id, &mut self.capture);
                 }
-                Change::Gone { id, at_ns } => self.stages.process_gone(id, at_ns),
+                Change::Gone { id, at_ns } => {
+                    self.stages.pythons.ended(id);
+                    self.stages.process_gone(id, at_ns);
+                }
             }
         }
         if found_running {
@@ -253,6 +268,15 @@ impl Pipeline {
 }
 
 impl Stages {
+    /// The process's runtime is another one, or has just begun.
+    fn follow_runtime(&mut self, id: ProcessId, capture: &mut Capture) {
+        let Some(traced) = self.selection.get(id) else { return };
+        self.pythons.ended(id);
+        if let Runtime::Python(version) = traced.process.runtime {
+            self.pythons.began(id, traced.process.pid, traced.slot, version, capture);
+        }
+    }
+
     fn operation(&mut self, operation: &Operation<'_>) {
         let Some(traced) = self.selection.by_slot(operation.slot) else {
             self.operations_unknown += 1;
@@ -443,6 +467,9 @@ impl Stages {
                 }
             }
             Step::Response { first, head } => {
+                if let Some(id) = self.exchanges.id(place) {
+                    self.engine.answered(id, first.strand);
+                }
                 if let Some(exchange) = self.exchanges.at(place) {
                     exchange.response_first = Some(first);
                     if let Content::Http { response, .. } = &mut exchange.content {
@@ -529,6 +556,9 @@ impl Stages {
             remote,
             incidental,
         });
+        if role == Role::Client {
+            self.engine.made_by(id, first.strand);
+        }
     }
 
     fn ended(&mut self, cookie: u64, exchange: u64, last: Mark, outcome: Outcome) {
@@ -574,6 +604,7 @@ impl Stages {
         }
         self.hear_of_losses(now, capture);
         self.hear_of_strangers(now);
+        self.pythons.tick(now, capture);
         let (books, departed) = (&mut self.books, &mut self.departed);
         let losses = &mut self.losses;
         self.selection.tick(now, capture, |id| {

@@ -4,6 +4,7 @@
 //! runtime *is* (and its version) is found in `process`; here it is followed.
 
 pub mod node;
+pub mod python;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,6 +21,13 @@ pub enum Method {
 /// Why, in words for a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason(pub Cow<'static, str>);
+
+impl Reason {
+    /// Says why.
+    pub fn new(words: impl Into<Cow<'static, str>>) -> Self {
+        Self(words.into())
+    }
+}
 
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 
-use wirespan_ebpf::{PROCESS_SLOTS, Pod, ProcessSlot};
+use wirespan_ebpf::{PROCESS_SLOTS, Pod, ProcessSlot, PythonProcess};
 
 /// The value at the beginning of `bytes`; `None` when there are too few.
 pub fn read_pod<T: Pod>(bytes: &[u8]) -> Option<T> {
@@ -68,6 +68,16 @@ impl SharedTable {
         if let Some(slot) = usize::try_from(slot).ok().filter(|slot| *slot < PROCESS_SLOTS) {
             // SAFETY: in bounds.
             unsafe { ptr::write_volatile(self.slots.as_ptr().add(slot), *value) }
+        }
+    }
+
+    /// Says which runtime's logical tasks the programs follow in a slot's process.
+    pub fn set_runtime(&self, slot: u32, runtime: u32) {
+        if let Some(slot) = usize::try_from(slot).ok().filter(|slot| *slot < PROCESS_SLOTS) {
+            // SAFETY: in bounds; the kernel programs read this word without a lock.
+            unsafe {
+                ptr::write_volatile(&raw mut (*self.slots.as_ptr().add(slot)).runtime, runtime);
+            }
         }
     }
 
@@ -197,4 +207,44 @@ fn map_element(
         libc::syscall(libc::SYS_bpf, command, ptr::from_ref(&element), size_of::<MapElement>())
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// For the map that aya reads and writes: its trait is foreign, and so is the type.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub struct PythonEntry(pub PythonProcess);
+
+// SAFETY: `wirespan_ebpf::Pod` says that any bytes make a value and that there is no padding.
+unsafe impl aya::Pod for PythonEntry {}
+
+/// Forbids this process every system call but those in `allowed`: others fail with EPERM, as a container
+/// engine's filter has it. For good.
+///
+/// # Errors
+/// Those of prctl(2).
+pub fn forbid_unknown_calls(allowed: &[libc::c_long]) -> io::Result<()> {
+    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const EQUALS: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    let statement = |code, k| libc::sock_filter { code, jt: 0, jf: 0, k };
+    // `seccomp_data.nr` is the first word.
+    let mut filter = vec![statement(LOAD, 0)];
+    for call in allowed {
+        let number = u32::try_from(*call).unwrap_or(u32::MAX);
+        filter.push(libc::sock_filter { code: EQUALS, jt: 0, jf: 1, k: number });
+        filter.push(statement(RETURN, libc::SECCOMP_RET_ALLOW));
+    }
+    filter.push(statement(RETURN, libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs()));
+    let program = libc::sock_fprog {
+        len: u16::try_from(filter.len()).unwrap_or(u16::MAX),
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: the filter outlives the call; the kernel copies it.
+    let result = unsafe {
+        match libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) {
+            0 => libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program),
+            error => error,
+        }
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

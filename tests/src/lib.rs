@@ -3,6 +3,7 @@
 //!
 //! Everything started here is a guard: it ends with its owner. The tests themselves are in `tests/`.
 
+pub mod accuracy;
 pub mod agent;
 pub mod http;
 pub mod load;

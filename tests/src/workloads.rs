@@ -36,6 +36,8 @@ pub struct Installed {
     target: PathBuf,
     /// `tests/workloads`.
     source: PathBuf,
+    /// The virtual environment's directory in `target`.
+    venv: String,
 }
 
 /// Installs what is missing or out of date. Safe to call from several processes at once; immediate when
@@ -47,6 +49,7 @@ pub fn install() -> Result<Installed> {
     let installed = Installed {
         target: root().join("target/workloads"),
         source: root().join("tests/workloads"),
+        venv: "venv".to_owned(),
     };
     fs::create_dir_all(&installed.target).context("create target/workloads")?;
     // Dropping the file at the end releases the lock.
@@ -54,7 +57,7 @@ pub fn install() -> Result<Installed> {
     lock.lock().context("lock target/workloads")?;
     installed.node_modules().context("install the Node.js workloads")?;
     let requirements = installed.sources().join("requirements.txt");
-    installed.venv("venv", &requirements).context("install the Python workloads")?;
+    installed.venv("venv", "python3", &requirements).context("install the Python workloads")?;
     Ok(installed)
 }
 
@@ -85,7 +88,23 @@ impl Installed {
     /// A program of the virtual environment.
     #[must_use]
     pub fn venv_program(&self, name: &str) -> PathBuf {
-        self.target.join("venv/bin").join(name)
+        self.target.join(&self.venv).join("bin").join(name)
+    }
+
+    /// The same applications with what the accuracy measurement asks besides, for one interpreter: a program
+    /// such as `python3.12`.
+    ///
+    /// # Errors
+    /// A missing interpreter or a failing pip, with what it printed.
+    pub fn for_accuracy(&self, interpreter: &str) -> Result<Self> {
+        let lock = File::create(self.target.join(".lock"))?;
+        lock.lock().context("lock target/workloads")?;
+        let requirements = self.sources().join("requirements-accuracy.txt");
+        let name = interpreter.rsplit('/').next().unwrap_or(interpreter);
+        let venv = format!("accuracy-{name}");
+        self.venv(&venv, interpreter, &requirements)
+            .with_context(|| format!("install what the accuracy cells need for {interpreter}"))?;
+        Ok(Self { venv, ..self.clone() })
     }
 
     fn node_modules(&self) -> Result<()> {
@@ -113,16 +132,16 @@ impl Installed {
         let lock = File::create(self.target.join(".lock"))?;
         lock.lock().context("lock target/workloads")?;
         let requirements = self.sources().join("requirements-rotel.txt");
-        self.venv("rotel", &requirements).context("install rotel")?;
+        self.venv("rotel", "python3", &requirements).context("install rotel")?;
         let mut python = Command::new(self.target.join("rotel/bin/python"));
         let found = output(python.args(["-c", "import rotel; print(rotel.__path__[0])"]))?;
         Ok(Path::new(found.trim()).join("rotel-agent"))
     }
 
     /// A virtual environment with these packages.
-    fn venv(&self, name: &str, requirements: &Path) -> Result<()> {
+    fn venv(&self, name: &str, interpreter: &str, requirements: &Path) -> Result<()> {
         let script = "import sys; print(sys.version_info[0], sys.version_info[1], sys.executable)";
-        let found = output(Command::new("python3").args(["-c", script]))?;
+        let found = output(Command::new(interpreter).args(["-c", script]))?;
         let wanted = found.clone() + &fs::read_to_string(requirements)?;
         let venv = self.target.join(name);
         let stamp = venv.join(".installed");
@@ -134,9 +153,9 @@ impl Installed {
         let (major, minor) = OLDEST_PYTHON;
         ensure!(
             version >= OLDEST_PYTHON,
-            "python3 is {version:?}, {major}.{minor} or newer is needed"
+            "{interpreter} is {version:?}, {major}.{minor} or newer is needed"
         );
-        output(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))
+        output(Command::new(interpreter).args(["-m", "venv", "--clear"]).arg(&venv))
             .context("create a virtual environment (Debian has this in python3-venv)")?;
         let mut pip = Command::new(venv.join("bin/python"));
         pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]);

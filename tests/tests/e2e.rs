@@ -27,6 +27,7 @@ mod kernel_latency;
 mod loss_is_counted;
 mod otlp_receivers;
 mod processes_and_losses;
+mod python_parents;
 mod selection;
 mod targets_come_and_go;
 mod whole_traces;

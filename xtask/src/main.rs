@@ -2,6 +2,7 @@
 //!
 //! A module per command; this file only reads the command line.
 
+mod accuracy;
 mod bench;
 mod build;
 mod command;
@@ -35,6 +36,8 @@ enum Task {
     Test(test::Options),
     /// Measure what the hooks cost an Express application, and the agent itself (needs root)
     Bench(bench::Options),
+    /// Measure how often calls are put under the request that made them (needs root)
+    Accuracy(accuracy::Options),
     /// Trace a small system of real services and print its traces (needs root)
     Demo(demo::Options),
 }
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Task::Lint => lint::run(),
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Accuracy(options) => accuracy::run(&options),
         Task::Demo(options) => demo::run(&options),
     };
     match done {

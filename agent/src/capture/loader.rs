@@ -21,6 +21,7 @@ use wirespan_ebpf::{ProcessSlot, RINGS, Settings, SignalHandlerRecord, TaskState
 use crate::capture::cost::{self, HookCost};
 use crate::capture::fields::{self, FieldError};
 use crate::capture::object::{OBJECT, RelocateError, relocate};
+use crate::capture::python::{self, Pythons};
 use crate::capture::record::{self, Record, RecordError};
 use crate::capture::slots::{Slot, Slots};
 use crate::sys::{self, SharedTable};
@@ -134,12 +135,14 @@ pub struct Recount {
 
 /// The loaded programs. Dropping it detaches and unloads everything.
 pub struct Capture {
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
     rings: Vec<RingBuf<MapData>>,
     tasks: MapData,
     fork_slots: Queue<MapData, u32>,
     slots: Slots,
-    table: SharedTable,
+    pub(super) table: SharedTable,
+    /// CPython's part, or why there is none.
+    pub(super) pythons: Result<Pythons, String>,
     malformed: u64,
     logger: Option<EbpfLogger<&'static dyn Log>>,
     /// Keeps the kernel measuring.
@@ -189,6 +192,7 @@ impl Capture {
             None
         };
         attach(&mut ebpf, &btf)?;
+        let pythons = python::load(&mut ebpf);
         let logger = if settings.log {
             let logger = EbpfLogger::init(&mut ebpf);
             Some(logger.map_err(|cause| LoadError::System("kernel log", io::Error::other(cause)))?)
@@ -214,6 +218,7 @@ impl Capture {
             fork_slots,
             slots: Slots::new(),
             table,
+            pythons,
             malformed: 0,
             logger,
             _statistics: statistics,
@@ -328,12 +333,13 @@ impl Capture {
         self.malformed
     }
 
-    /// Gives state to the sockets that traced processes have open. Reads the open files of all tasks once:
-    /// some ten milliseconds on a large node.
+    /// Gives state to the sockets that traced processes have open. Reads the open files of all tasks twice, some
+    /// ten milliseconds each on a large node: which connections were accepted is known when all listeners are.
     ///
     /// # Errors
     /// What the iterator answered.
     pub fn take_inventory(&mut self) -> Result<(), LoadError> {
+        self.iterate("inventory")?;
         self.iterate("inventory").map(drop)
     }
 
@@ -446,6 +452,7 @@ const EMPTY: ProcessSlot = ProcessSlot {
     uncaptured_bytes: [0; wirespan_ebpf::uncaptured::REASONS],
     peeks: 0,
     dropped_records: 0,
+    runtime: wirespan_ebpf::RUNTIME_UNKNOWN,
     reserved: 0,
     padding: [0; 5],
 };

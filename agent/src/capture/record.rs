@@ -62,6 +62,8 @@ pub struct Operation<'a> {
     pub queue_ns: Option<u64>,
     /// The runtime's logical task; 0: the thread.
     pub context: u64,
+    /// Which of its strands; 0: not known.
+    pub strand: u32,
     /// Smoothed round-trip time; 0: unknown.
     pub srtt_us: u32,
     /// Segments retransmitted on this connection so far, modulo 65,536.
@@ -223,6 +225,7 @@ fn operation(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
         blocking: has(flag::BLOCKING),
         queue_ns: has(flag::QUEUE_TIME).then_some(record.queue_ns),
         context: record.context,
+        strand: record.strand,
         srtt_us: record.srtt_us,
         retransmits: record.retransmits,
         run_delay_ns: record.run_delay_ns,

@@ -17,6 +17,8 @@ pub struct Config {
     pub look_ahead_ns: u64,
     /// How long a request that ended with calls still open casts doubt on later calls.
     pub late_work_ns: u64,
+    /// How long after the response a strand that did not answer may make calls of its request's.
+    pub strand_ns: u64,
     /// How long after its end a call waits for its chain of parents; then its trace id is frozen.
     pub deadline_ns: u64,
     /// How long after its end a client call stays findable for a server that reads it late.
@@ -44,6 +46,7 @@ impl Default for Config {
             join_wait_ns: 250 * MS,
             look_ahead_ns: SECOND,
             late_work_ns: 5 * SECOND,
+            strand_ns: 250 * MS,
             deadline_ns: 1_500 * MS,
             keep_client_ns: 30 * SECOND,
             linger_ns: 2 * SECOND,

@@ -14,18 +14,12 @@ impl Engine {
             return;
         };
         if let Some(verdict) = process.own_task(question, self.config.late_work_ns) {
-            let verdict = match verdict {
-                Verdict::Parent(parent)
-                    if self.calls.get(&parent).is_none_or(|parent| {
-                        (parent.end.is_none() || parent.broken_off)
-                            && process.may_have_ended(parent.start)
-                    }) =>
-                {
-                    Verdict::Withheld(Withheld::Lost)
-                }
-                verdict => verdict,
-            };
-            self.decide(id, verdict, at);
+            if self.may_be_writers(id, verdict, question.at) {
+                let due = question.at.saturating_add(self.config.look_ahead_ns).max(at);
+                self.schedule.push(due, Due::Late(id));
+                return;
+            }
+            self.decide_own(id, verdict, at);
             return;
         }
         let incidental = self.calls.get(&id).is_some_and(|call| call.incidental);
@@ -43,6 +37,40 @@ impl Engine {
         }
     }
 
+    /// Whether the call's strand, which is not the one that answers, may turn out to be nobody's. Takes note of
+    /// it where this very call shows that it is.
+    fn may_be_writers(&mut self, id: CallId, verdict: Verdict, at: u64) -> bool {
+        let Some(call) = self.calls.get(&id) else { return false };
+        let (process, strand) = (call.process, call.strand);
+        let Verdict::Parent(parent) = verdict else { return false };
+        let Some(parent) = self.calls.get(&parent) else { return false };
+        if strand == 0 || parent.strand == strand {
+            return false;
+        }
+        let late = parent.end.is_some_and(|end| at > end.saturating_add(self.config.strand_ns));
+        if late && let Some(process) = self.processes.get_mut(&process) {
+            process.is_writer(strand);
+        }
+        true
+    }
+
+    /// Decides by what the call's own task says.
+    fn decide_own(&mut self, id: CallId, verdict: Verdict, at: u64) {
+        let process = self.calls.get(&id).and_then(|call| self.processes.get(&call.process));
+        let verdict = match verdict {
+            Verdict::Parent(parent)
+                if self.calls.get(&parent).is_none_or(|parent| {
+                    (parent.end.is_none() || parent.broken_off)
+                        && process.is_none_or(|process| process.may_have_ended(parent.start))
+                }) =>
+            {
+                Verdict::Withheld(Withheld::Lost)
+            }
+            verdict => verdict,
+        };
+        self.decide(id, verdict, at);
+    }
+
     /// The look-ahead is over. `heard`: in time, not by a flush.
     pub(super) fn late(&mut self, id: CallId, at: u64, heard: bool) {
         let Some((question, process)) = self.question(id) else { return };
@@ -51,6 +79,17 @@ impl Engine {
             self.decide(id, Verdict::Withheld(Withheld::Lost), at);
             return;
         };
+        if let Some(verdict) = process.own_task(question, self.config.late_work_ns) {
+            let strand = self.calls.get(&id).map_or(0, |call| call.strand);
+            let verdict = match verdict {
+                Verdict::Parent(_) if process.was_writer(strand) => {
+                    Verdict::Withheld(Withheld::LateWork)
+                }
+                verdict => verdict,
+            };
+            self.decide_own(id, verdict, at);
+            return;
+        }
         let judgement = process.single_in_flight(question);
         let incidental = self.calls.get(&id).is_some_and(|call| call.incidental);
         if judgement.ambient && !incidental {

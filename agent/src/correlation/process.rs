@@ -11,6 +11,9 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::timeline::Timeline;
 use crate::call::{CallId, SocketId, Task, Withheld};
 
+/// Strands that are remembered as nobody's: a client library has one or two for each connection.
+const MAX_WRITERS: usize = 256;
+
 /// What identifies a logical task: one request at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Lane {
@@ -79,6 +82,8 @@ pub(super) struct Process {
     lost_until: Option<u64>,
     /// After a request that left work behind: (its end, when the doubt ends), disjoint, by time.
     late_work: VecDeque<(u64, u64)>,
+    /// Strands that outlived their request: nobody's. In order, to forget the oldest.
+    writers: VecDeque<u32>,
     /// It was seen to make calls of its own.
     ambient: bool,
     /// Calls that look ambient, not judged yet.
@@ -286,6 +291,20 @@ impl Process {
     /// task has none.
     pub(super) fn own_task(&self, question: Question, late_work_ns: u64) -> Option<Verdict> {
         self.own_context(question, late_work_ns).or_else(|| self.own_thread(question))
+    }
+
+    /// The strand made a call after its request was over for too long.
+    pub(super) fn is_writer(&mut self, strand: u32) {
+        if !self.writers.contains(&strand) {
+            self.writers.push_back(strand);
+        }
+        if self.writers.len() > MAX_WRITERS {
+            self.writers.pop_front();
+        }
+    }
+
+    pub(super) fn was_writer(&self, strand: u32) -> bool {
+        self.writers.contains(&strand)
     }
 
     fn own_context(

@@ -54,6 +54,8 @@ pub(super) struct Call {
     pub(super) suspect: bool,
     /// See [`crate::call::CallStarted::incidental`].
     pub(super) incidental: bool,
+    /// The strand of its task that made it, or answered it; 0: not known.
+    pub(super) strand: u32,
     /// Calls with this parent that are not placed yet.
     pub(super) dependents: u32,
     /// Calls with this parent that are placed.

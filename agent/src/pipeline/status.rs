@@ -34,6 +34,7 @@ impl Stages {
                 total.add(&agent);
                 let runtime = traced.process.runtime;
                 let (context, bindings) = self.assist.method(traced.id).unzip();
+                let context = context.or_else(|| self.pythons.method(traced.id).cloned());
                 let bindings = bindings.unwrap_or_default().into_iter().map(str::to_owned);
                 ProcessStatus {
                     pid: traced.process.pid,

@@ -1,0 +1,145 @@
+//! The programs that follow CPython's contexts: loaded with the others, attached per process.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use aya::Ebpf;
+use aya::maps::{Array, MapData};
+use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
+use aya::programs::{ProgramError, UProbe};
+use wirespan_ebpf::{PythonProcess, RUNTIME_PYTHON};
+
+use super::loader::Capture;
+use super::slots::Slot;
+use crate::sys::PythonEntry;
+
+/// What a probe is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PythonProbe {
+    /// The return of `PyContext_CopyCurrent`.
+    ContextCopied,
+    /// The return of another function that makes a context.
+    ContextMade,
+    /// `SimpleQueue.put`.
+    ItemPut,
+    /// The return of `SimpleQueue.get` or `get_nowait`.
+    ItemGot,
+    /// `uv__run_check`.
+    UvloopTurn,
+    /// uvloop's `write` and `writelines`.
+    UvloopWrite,
+}
+
+impl PythonProbe {
+    const ALL: [Self; 6] = [
+        Self::ContextCopied,
+        Self::ContextMade,
+        Self::ItemPut,
+        Self::ItemGot,
+        Self::UvloopTurn,
+        Self::UvloopWrite,
+    ];
+
+    fn program(self) -> &'static str {
+        match self {
+            Self::ContextCopied => "python_context_copied",
+            Self::ContextMade => "python_context_made",
+            Self::ItemPut => "python_item_put",
+            Self::ItemGot => "python_item_got",
+            Self::UvloopTurn => "python_uvloop_turn",
+            Self::UvloopWrite => "python_uvloop_write",
+        }
+    }
+}
+
+/// Where a probe goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PythonProbePoint {
+    /// What for.
+    pub probe: PythonProbe,
+    /// The file, by a path that leads to it from here.
+    pub file: PathBuf,
+    /// Where in the file the function begins.
+    pub offset: u64,
+    /// What the program is told with it.
+    pub cookie: u64,
+}
+
+/// An attached probe. Dropping it detaches it.
+#[derive(Debug)]
+pub struct PythonLink(#[expect(dead_code, reason = "held to be dropped")] UProbeLink);
+
+/// The part of capture that follows CPython.
+pub(super) struct Pythons {
+    processes: Array<MapData, PythonEntry>,
+    generation: u32,
+}
+
+/// Loads the programs. An error is why CPython's contexts can't be followed on this machine.
+pub(super) fn load(ebpf: &mut Ebpf) -> Result<Pythons, String> {
+    for probe in PythonProbe::ALL {
+        let name = probe.program();
+        let program = ebpf.program_mut(name).ok_or_else(|| format!("no program {name}"))?;
+        let program: &mut UProbe =
+            program.try_into().map_err(|error| format!("{name}: {error}"))?;
+        program.load().map_err(|error| format!("the kernel refused {name}: {error:?}"))?;
+    }
+    let map = ebpf.take_map("PYTHONS").ok_or("no map PYTHONS")?;
+    let processes = Array::try_from(map).map_err(|error| error.to_string())?;
+    Ok(Pythons { processes, generation: 0 })
+}
+
+impl Capture {
+    /// Whether CPython's contexts can be followed here at all.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn python_support(&self) -> Result<(), &str> {
+        self.pythons.as_ref().map(|_| ()).map_err(String::as_str)
+    }
+
+    /// Attaches a probe to one process.
+    ///
+    /// # Errors
+    /// The kernel's, or a program that was not loaded.
+    pub fn attach_python(
+        &mut self,
+        pid: i32,
+        point: &PythonProbePoint,
+    ) -> Result<PythonLink, ProgramError> {
+        let scope = u32::try_from(pid).ok().and_then(NonZeroU32::new);
+        let scope = scope.map_or(UProbeScope::CallingProcess, UProbeScope::OneProcess);
+        let program =
+            self.ebpf.program_mut(point.probe.program()).ok_or(ProgramError::NotLoaded)?;
+        let program: &mut UProbe = program.try_into()?;
+        let location = UProbeAttachLocation::AbsoluteOffset(point.offset);
+        let at = UProbeAttachPoint { location, cookie: Some(point.cookie) };
+        let link = program.attach(at, &point.file, scope)?;
+        program.take_link(link).map(PythonLink)
+    }
+
+    /// Follows the contexts of the process in a slot from now on; what was known of them is forgotten.
+    /// `process`: but for what is filled in here.
+    ///
+    /// # Errors
+    /// The map's.
+    pub fn follow_python(&mut self, slot: Slot, mut process: PythonProcess) -> Result<(), String> {
+        let pythons = self.pythons.as_mut().map_err(|reason| reason.clone())?;
+        // 24 bits: numbers of contexts hold it above their own 40.
+        pythons.generation = (pythons.generation + 1) & 0xff_ffff;
+        process.generation = pythons.generation.max(1);
+        // So that no number is given out twice, whatever process it is for.
+        process.numbered = u64::from(process.generation) << 40;
+        pythons
+            .processes
+            .set(slot.0, PythonEntry(process), 0)
+            .map_err(|error| error.to_string())?;
+        self.table.set_runtime(slot.0, RUNTIME_PYTHON);
+        Ok(())
+    }
+
+    /// Follows them no longer.
+    pub fn leave_python(&mut self, slot: Slot) {
+        self.table.set_runtime(slot.0, wirespan_ebpf::RUNTIME_UNKNOWN);
+    }
+}

@@ -1,0 +1,220 @@
+//! CPython: its contexts are read from outside with every operation, and copies of them are seen by probes.
+//!
+//! Here is what has to be found in a process for that, and the probes' lives: attached when it is found, and
+//! detached when it is gone, executes something else, or the agent ends. The following itself is
+//! `agent-ebpf/src/python.rs`. Nothing is written into a process.
+
+mod image;
+mod layout;
+mod memory;
+mod methods;
+mod probes;
+pub mod selftest;
+
+use std::collections::HashMap;
+
+use wirespan_ebpf::{PythonProcess, python_flag};
+
+use self::image::Image;
+use self::layout::{ENTERED, Refusal};
+use self::memory::Memory;
+use crate::call::ProcessId;
+use crate::capture::{Capture, PythonLink, PythonProbePoint, Slot};
+use crate::clock;
+use crate::process::Version;
+use crate::runtime::{Method, Reason};
+
+/// An interpreter that has just begun has not loaded what will be looked for: looked at after so long, and
+/// after twice as long each time, up to the longest.
+const FIRST_LOOK_NS: u64 = 20_000_000;
+const LONGEST_LOOK_NS: u64 = 5_000_000_000;
+
+/// Modules are loaded at any time: then the process is looked at more rarely.
+const RARE_LOOK_NS: u64 = 30_000_000_000;
+
+/// CPython processes that are traced.
+#[derive(Debug, Default)]
+pub struct Pythons {
+    processes: HashMap<ProcessId, Followed>,
+    /// Whether return probes are safe here; `None`: not tried yet.
+    safe: Option<Result<(), String>>,
+}
+
+#[derive(Debug)]
+struct Followed {
+    pid: i32,
+    slot: Slot,
+    version: Version,
+    method: Method,
+    /// When to look again.
+    look_ns: u64,
+    wait_ns: u64,
+    image: Option<Image>,
+    flags: u32,
+    probed: Vec<PythonProbePoint>,
+    links: Vec<PythonLink>,
+}
+
+impl Pythons {
+    /// A process is traced from now on, or executed something else.
+    pub fn began(
+        &mut self,
+        id: ProcessId,
+        pid: i32,
+        slot: Slot,
+        version: Option<Version>,
+        capture: &mut Capture,
+    ) {
+        self.ended(id);
+        capture.leave_python(slot);
+        let method = match version {
+            Some(_) => Method::Unassisted(Reason::new("not looked at yet")),
+            None => Method::Unassisted(Reason::new("its version is not known")),
+        };
+        let followed = Followed {
+            pid,
+            slot,
+            version: version.unwrap_or(Version { major: 0, minor: 0, patch: None }),
+            method,
+            look_ns: if version.is_some() { 0 } else { u64::MAX },
+            wait_ns: FIRST_LOOK_NS,
+            image: None,
+            flags: 0,
+            probed: Vec::new(),
+            links: Vec::new(),
+        };
+        self.processes.insert(id, followed);
+        self.look(id, capture);
+    }
+
+    /// It is gone, or not traced any more. Its probes go.
+    pub fn ended(&mut self, id: ProcessId) {
+        self.processes.remove(&id);
+    }
+
+    /// How its logical tasks are told apart.
+    pub fn method(&self, id: ProcessId) -> Option<&Method> {
+        self.processes.get(&id).map(|followed| &followed.method)
+    }
+
+    /// Looks at those whose time has come.
+    pub fn tick(&mut self, now_ns: u64, capture: &mut Capture) {
+        let due = self.processes.iter().filter(|(_, followed)| followed.look_ns <= now_ns);
+        for id in due.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.look(id, capture);
+        }
+    }
+
+    fn look(&mut self, id: ProcessId, capture: &mut Capture) {
+        let Some(followed) = self.processes.get_mut(&id) else { return };
+        let now = clock::monotonic_ns();
+        if followed.look_ns > now {
+            return;
+        }
+        if self.safe.is_none() {
+            let supported = capture.python_support().map_err(str::to_owned);
+            let safe = supported.and_then(|()| selftest::run(capture));
+            if let Err(reason) = &safe {
+                tracing::warn!(%reason, "CPython's contexts can't be followed on this machine");
+            }
+            self.safe = Some(safe);
+        }
+        if let Some(Err(reason)) = &self.safe {
+            followed.refuse(Reason::new(reason.clone()));
+            return;
+        }
+        match followed.attach(capture) {
+            Ok(()) => {}
+            Err(Refusal::Early) if followed.wait_ns < LONGEST_LOOK_NS => {
+                followed.method = Method::Unassisted(Reason::new("its interpreter has not begun"));
+                followed.look_ns = now.saturating_add(followed.wait_ns);
+                followed.wait_ns *= 2;
+            }
+            Err(Refusal::Early) => followed.refuse(Reason::new("its interpreter never began")),
+            Err(Refusal::Never(reason)) => followed.refuse(reason),
+        }
+        let Followed { pid, version, method, flags, links, .. } = followed;
+        let probes = links.len();
+        tracing::debug!(pid, %version, %method, flags, probes, "CPython looked at");
+    }
+}
+
+impl Followed {
+    fn refuse(&mut self, reason: Reason) {
+        self.method = Method::Unassisted(reason);
+        self.look_ns = u64::MAX;
+        self.links.clear();
+    }
+
+    /// Finds what there is by now and attaches what is not attached yet.
+    fn attach(&mut self, capture: &mut Capture) -> Result<(), Refusal> {
+        let memory = Memory::open(self.pid).map_err(|_| Refusal::Early)?;
+        let image = match self.image.take() {
+            Some(image) => image,
+            None => image::find(&memory).map_err(|_| Refusal::Early)?,
+        };
+        let found = layout::find(&memory, &image, self.version)?;
+        let contexts = probes::of_contexts(&memory, &image, &found);
+        let attached = self.attach_all(&contexts, capture);
+        attached.map_err(|error| Refusal::Never(Reason::new(error)))?;
+        let queues = probes::of_queues(&memory, &image);
+        let mut flags = 0;
+        if self.attach_all(&queues, capture).is_ok()
+            && let Some(uvloop) = probes::of_uvloop(&memory)
+            && !uvloop.turn.is_empty()
+            && self.attach_all(&uvloop.turn, capture).is_ok()
+        {
+            flags |= python_flag::UVLOOP;
+            if !uvloop.writes.is_empty() && self.attach_all(&uvloop.writes, capture).is_ok() {
+                flags |= python_flag::DEFERRED_WRITES;
+            }
+        }
+        self.image = Some(image);
+        let now = clock::monotonic_ns();
+        if self.method != Method::Exact || flags != self.flags {
+            let layout = found.layout;
+            let process = PythonProcess {
+                interpreters: self.image.as_ref().map_or(0, |image| image.runtime)
+                    + layout.interpreters,
+                since_ns: now,
+                generation: 0,
+                flags,
+                threads: layout.threads,
+                next: layout.next,
+                thread_id: layout.thread_id,
+                context: layout.context,
+                entered: ENTERED,
+                reserved: 0,
+                numbered: 0,
+            };
+            capture
+                .follow_python(self.slot, process)
+                .map_err(|error| Refusal::Never(Reason::new(error)))?;
+            self.flags = flags;
+            self.method = Method::Exact;
+            self.wait_ns = FIRST_LOOK_NS;
+        }
+        self.look_ns = now.saturating_add(self.wait_ns);
+        self.wait_ns = self.wait_ns.saturating_mul(2).min(RARE_LOOK_NS);
+        Ok(())
+    }
+
+    fn attach_all(
+        &mut self,
+        points: &[PythonProbePoint],
+        capture: &mut Capture,
+    ) -> Result<(), String> {
+        for point in points {
+            // The link to the file has the mapping's address in it: the same each time.
+            if self.probed.contains(point) {
+                continue;
+            }
+            let link = capture
+                .attach_python(self.pid, point)
+                .map_err(|error| format!("{:?} can't be attached: {error}", point.probe))?;
+            self.links.push(link);
+            self.probed.push(point.clone());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,144 @@
+//! The cells: which application, how it is started, which kind of call, and how many each request makes.
+
+use anyhow::Result;
+
+use crate::workloads::{Installed, Spec};
+
+/// One application with one kind of call.
+#[derive(Clone, Copy, Debug)]
+pub struct Cell {
+    /// Framework and server.
+    pub name: &'static str,
+    /// What its calls are, for the table.
+    pub kind: &'static str,
+    /// The program's arguments: of `python` (`-m` included) or the name of a script of its own.
+    arguments: &'static [&'static str],
+    /// Its environment.
+    environment: &'static [(&'static str, &'static str)],
+    /// Before the number.
+    pub path: &'static str,
+    /// Calls that each request makes.
+    pub calls: usize,
+    /// Withheld by design, with why; the bar is then only that none is wrong.
+    pub may_withhold: Option<&'static str>,
+}
+
+impl Cell {
+    /// The application, not started.
+    pub(super) fn spec(&self, installed: &Installed) -> Result<Spec> {
+        let mut spec = installed.python("front", self.arguments)?;
+        let port = spec.port().to_string();
+        spec = spec.env("UVICORN_PORT", port).env("UVICORN_TIMEOUT_KEEP_ALIVE", "75");
+        for (name, value) in self.environment {
+            spec = spec.env(name, *value);
+        }
+        Ok(spec)
+    }
+}
+
+const WRITER: &str = "who asks is not to be seen in what the task does";
+
+type Arguments = &'static [&'static str];
+
+const ASYNCIO: Arguments =
+    &["-m", "uvicorn", "--loop", "asyncio", "--no-access-log", "parents_fastapi:app"];
+const UVLOOP: Arguments =
+    &["-m", "uvicorn", "--loop", "uvloop", "--no-access-log", "parents_fastapi:app"];
+const DJANGO_ASGI: Arguments =
+    &["-m", "uvicorn", "--loop", "asyncio", "--no-access-log", "parents_django:asgi"];
+const FLASK_SYNC: Arguments =
+    &["-m", "gunicorn", "--workers", "4", "--backlog", "512", "parents_flask:app"];
+const FLASK_GTHREAD: Arguments = &[
+    "-m",
+    "gunicorn",
+    "--workers",
+    "2",
+    "--worker-class",
+    "gthread",
+    "--threads",
+    "20",
+    "--keep-alive",
+    "75",
+    "parents_flask:app",
+];
+const FLASK_GEVENT: Arguments =
+    &["-m", "gunicorn", "--worker-class", "gevent", "--keep-alive", "75", "parents_flask:app"];
+const DJANGO_WSGI: Arguments = &[
+    "-m",
+    "gunicorn",
+    "--workers",
+    "2",
+    "--worker-class",
+    "gthread",
+    "--threads",
+    "20",
+    "--keep-alive",
+    "75",
+    "parents_django:wsgi",
+];
+
+const fn cell(
+    name: &'static str,
+    kind: &'static str,
+    arguments: Arguments,
+    path: &'static str,
+    calls: usize,
+) -> Cell {
+    Cell { name, kind, arguments, environment: &[], path, calls, may_withhold: None }
+}
+
+const fn eager(cell: Cell) -> Cell {
+    Cell { environment: &[("EAGER", "1")], ..cell }
+}
+
+const fn on_uvloop(cell: Cell) -> Cell {
+    Cell { environment: &[("LOOP", "uvloop")], ..cell }
+}
+
+const fn may_withhold(cell: Cell, why: &'static str) -> Cell {
+    Cell { may_withhold: Some(why), ..cell }
+}
+
+/// All of them.
+#[rustfmt::skip]
+pub const CELLS: &[Cell] = &[
+    cell("FastAPI, asyncio", "httpx, redis, asyncpg", ASYNCIO, "/three", 3),
+    eager(cell("FastAPI, asyncio", "the same, connected at start", ASYNCIO, "/three", 3)),
+    cell("FastAPI, asyncio", "gather", ASYNCIO, "/gathered", 3),
+    cell("FastAPI, asyncio", "a task of its own", ASYNCIO, "/task", 2),
+    cell("FastAPI, asyncio", "run_in_executor, redis", ASYNCIO, "/executor", 1),
+    cell("FastAPI, asyncio", "to_thread, redis", ASYNCIO, "/thread", 1),
+    cell("FastAPI, asyncio", "SQLAlchemy on asyncpg", ASYNCIO, "/orm", 1),
+    cell("FastAPI, asyncio", "aiohttp's client", ASYNCIO, "/session", 1),
+    cell("FastAPI, asyncio", "in worker threads: requests, redis, psycopg", ASYNCIO, "/in-threads", 3),
+    cell("FastAPI, asyncio", "BackgroundTasks", ASYNCIO, "/background", 1),
+    cell("FastAPI, asyncio", "streaming response", ASYNCIO, "/streaming", 3),
+    cell("FastAPI, asyncio", "a task that outlives its request", ASYNCIO, "/outlives", 1),
+    cell("FastAPI, asyncio", "beside a cancelled task", ASYNCIO, "/cancelled", 2),
+    may_withhold(cell("FastAPI, asyncio", "through a task that writes for all, begun in a request", ASYNCIO, "/writer", 1), WRITER),
+    may_withhold(eager(cell("FastAPI, asyncio", "through a task that writes for all, begun at start", ASYNCIO, "/writer", 1)), WRITER),
+    cell("FastAPI, uvloop", "httpx, redis, asyncpg", UVLOOP, "/three", 3),
+    eager(cell("FastAPI, uvloop", "the same, connected at start", UVLOOP, "/three", 3)),
+    cell("FastAPI, uvloop", "gather", UVLOOP, "/gathered", 3),
+    cell("FastAPI, uvloop", "a task of its own", UVLOOP, "/task", 2),
+    cell("FastAPI, uvloop", "run_in_executor, redis", UVLOOP, "/executor", 1),
+    cell("FastAPI, uvloop", "to_thread, redis", UVLOOP, "/thread", 1),
+    cell("FastAPI, uvloop", "SQLAlchemy on asyncpg", UVLOOP, "/orm", 1),
+    cell("FastAPI, uvloop", "aiohttp's client", UVLOOP, "/session", 1),
+    cell("FastAPI, uvloop", "in worker threads: requests, redis, psycopg", UVLOOP, "/in-threads", 3),
+    cell("FastAPI, uvloop", "a task that outlives its request", UVLOOP, "/outlives", 1),
+    cell("aiohttp, asyncio", "httpx, redis, asyncpg", &["parents_aiohttp.py"], "/three", 3),
+    eager(cell("aiohttp, asyncio", "the same, connected at start", &["parents_aiohttp.py"], "/three", 3)),
+    cell("aiohttp, asyncio", "a task of its own", &["parents_aiohttp.py"], "/task", 2),
+    cell("aiohttp, asyncio", "run_in_executor, redis", &["parents_aiohttp.py"], "/executor", 1),
+    may_withhold(on_uvloop(cell("aiohttp, uvloop", "httpx, redis, asyncpg", &["parents_aiohttp.py"], "/three", 3)), "one task serves a connection, and uvloop makes it in no context of the connection's own"),
+    cell("asyncio streams", "httpx, redis, asyncpg", &["parents_streams.py"], "/three", 3),
+    cell("Tornado", "httpx, redis, asyncpg", &["parents_tornado.py"], "/three", 3),
+    cell("Django ASGI", "httpx, redis, asyncpg", DJANGO_ASGI, "/async/three", 3),
+    cell("Django ASGI", "synchronous view: requests, redis", DJANGO_ASGI, "/two", 2),
+    cell("Django, gthread", "requests, redis, psycopg", DJANGO_WSGI, "/three", 3),
+    cell("Flask, sync", "requests, redis, psycopg", FLASK_SYNC, "/three", 3),
+    cell("Flask, gthread", "requests, redis, psycopg", FLASK_GTHREAD, "/three", 3),
+    cell("Flask, gthread", "ThreadPoolExecutor, redis", FLASK_GTHREAD, "/pool", 1),
+    may_withhold(cell("Flask, gevent", "requests, redis", FLASK_GEVENT, "/three", 3), "greenlets have no context"),
+];
