@@ -118,15 +118,30 @@ impl Bench {
             spec = spec.env(name, value);
         }
         let spec = spec.env("OTEL_SERVICE_NAME", "front");
-        let service = spec.start(directory)?;
-        let port = service.port();
-        let directory = directory.join(format!("agent-{port}"));
-        let file = directory.join("spans.jsonl");
+        let port = spec.port();
+        let place = directory.join(format!("agent-{port}"));
+        let file = place.join("spans.jsonl");
         let arguments =
             [format!("--export=file:{}", file.display()), format!("--allow=port={port}")];
-        let mut agent = Agent::spawn(&self.agent, &directory, &arguments)?;
-        agent.wait_ready()?;
-        let methods = methods(&agent)?;
+        let start_agent = || -> Result<Agent> {
+            let agent = Agent::spawn(&self.agent, &place, &arguments)?;
+            agent.wait_ready()?;
+            Ok(agent)
+        };
+        let (mut agent, service);
+        if cell.agent_first {
+            agent = start_agent()?;
+            service = spec.start(directory)?;
+        } else {
+            service = spec.start(directory)?;
+            agent = start_agent()?;
+        }
+        let methods = wait::until("each process is looked at", PATIENCE, || {
+            let methods = methods(&agent)?;
+            let done =
+                |(_, method): &(String, String)| method == "exact" || method.contains("CPython");
+            Ok((!methods.is_empty() && methods.iter().all(done)).then_some(methods))
+        })?;
         let mut outcome = Outcome {
             tallies: Vec::new(),
             runtime: methods.first().map(|(runtime, _)| runtime.clone()).unwrap_or_default(),

@@ -46,7 +46,7 @@ impl Default for Config {
             join_wait_ns: 250 * MS,
             look_ahead_ns: SECOND,
             late_work_ns: 5 * SECOND,
-            strand_ns: 250 * MS,
+            strand_ns: 500 * MS,
             deadline_ns: 1_500 * MS,
             keep_client_ns: 30 * SECOND,
             linger_ns: 2 * SECOND,

@@ -19,6 +19,8 @@ pub struct Cell {
     pub path: &'static str,
     /// Calls that each request makes.
     pub calls: usize,
+    /// The agent is there before the application: connections that this opens when it starts are seen whole.
+    pub agent_first: bool,
     /// Withheld by design, with why; the bar is then only that none is wrong.
     pub may_withhold: Option<&'static str>,
 }
@@ -84,11 +86,20 @@ const fn cell(
     path: &'static str,
     calls: usize,
 ) -> Cell {
-    Cell { name, kind, arguments, environment: &[], path, calls, may_withhold: None }
+    Cell {
+        name,
+        kind,
+        arguments,
+        environment: &[],
+        path,
+        calls,
+        agent_first: false,
+        may_withhold: None,
+    }
 }
 
 const fn eager(cell: Cell) -> Cell {
-    Cell { environment: &[("EAGER", "1")], ..cell }
+    Cell { environment: &[("EAGER", "1")], agent_first: true, ..cell }
 }
 
 const fn on_uvloop(cell: Cell) -> Cell {
