@@ -48,8 +48,8 @@ pub struct PythonProcess {
     pub context: u32,
     /// Offset in `PyContext`: whether it was entered.
     pub entered: u32,
-    /// Reserved.
-    pub reserved: u32,
+    /// Offset in `PyThreadState`: the newest piece of the stack of frames. 0: no greenlets run here.
+    pub frames: u32,
     /// The number that was given last to a context or a request; begins with the generation above 40 bits.
     pub numbered: u64,
 }

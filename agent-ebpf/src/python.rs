@@ -28,6 +28,12 @@ use crate::payload::{self, Source};
 /// A context that has this is the loop's writer: it sends what others left. Nothing is told of it.
 const WRITER: u64 = u64::MAX;
 
+/// What runs is known by its greenlet's stack, not by a context.
+const GREENLET: u64 = 1 << 63;
+
+/// Pieces of a stack that are looked at: the first has 16 KiB, some hundred frames.
+const MAX_PIECES: u32 = 32;
+
 /// Thread states that are looked at.
 const MAX_THREADS: u32 = 512;
 
@@ -53,7 +59,8 @@ struct Running {
     /// The process's [`PythonProcess::generation`].
     generation: u32,
     tgid: u32,
-    /// Address of the context that it entered; 0: it entered none.
+    /// Address of the context that it entered; or of its greenlet's first piece of stack, and [`GREENLET`]; 0:
+    /// neither.
     context: u64,
 }
 
@@ -101,7 +108,43 @@ fn running(task: Object, slot: u32) -> Option<Running> {
             context = 0;
         }
     }
+    if context == 0 {
+        context = greenlet(process, state);
+    }
     Some(Running { process, thread, generation, tgid: field!(task, task_tgid), context })
+}
+
+/// A greenlet has frames of its own, and so a stack of its own: the first piece of it stands for the greenlet,
+/// tagged. 0: no greenlets run here, or it can't be told.
+#[inline(always)]
+fn greenlet(process: *mut PythonProcess, state: u64) -> u64 {
+    // SAFETY: a map value.
+    let frames = unsafe { (*process).frames };
+    if frames == 0 {
+        return 0;
+    }
+    match python_first_piece(state.wrapping_add(u64::from(frames))) {
+        0 => 0,
+        piece => piece | GREENLET,
+    }
+}
+
+/// Follows the pieces of a stack (`_PyStackChunk`, whose first member is the one before) to the first. 0: it
+/// can't be read, or is too long. For the verifier a function of its own.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn python_first_piece(newest: u64) -> u64 {
+    let mut piece = payload::probe_user::<u64>(newest).unwrap_or(0);
+    let mut looked = 0;
+    while looked < MAX_PIECES && piece != 0 {
+        match payload::probe_user::<u64>(piece) {
+            Some(0) => return piece,
+            Some(before) => piece = before,
+            None => return 0,
+        }
+        looked += 1;
+    }
+    0
 }
 
 /// The thread's `PyThreadState`. The interpreter's own notion of the current one is of no use: whoever is in
@@ -427,7 +470,14 @@ pub(crate) fn sent(
         context = running.id();
     }
     // SAFETY: a map value.
-    unsafe { (*state).context = context };
+    let inbound = unsafe {
+        (*state).context = context;
+        (*state).inbound != 0
+    };
+    if inbound && running.context & GREENLET != 0 {
+        // A greenlet ends unseen, and its stack becomes another's: what it read is forgotten when it answers.
+        _ = PYTHON_CONTEXTS.remove(running.key(running.context));
+    }
     let asked = source.one_length();
     // SAFETY: map values; a socket is sent to by one thread at a time, and two can only withhold too much.
     unsafe {

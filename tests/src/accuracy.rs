@@ -138,8 +138,11 @@ impl Bench {
         }
         let methods = wait::until("each process is looked at", PATIENCE, || {
             let methods = methods(&agent)?;
-            let done =
-                |(_, method): &(String, String)| method == "exact" || method.contains("CPython");
+            let done = |(_, method): &(String, String)| {
+                !method.is_empty()
+                    && !method.contains("not begun")
+                    && !method.contains("not looked")
+            };
             Ok((!methods.is_empty() && methods.iter().all(done)).then_some(methods))
         })?;
         let mut outcome = Outcome {

@@ -16,9 +16,9 @@ use crate::command::say;
 pub(crate) struct Options {
     /// Only cells whose framework or kind of call has this in it
     filter: Option<String>,
-    /// Requests a cell, over all concurrencies
+    /// Calls a cell, over all concurrencies
     #[arg(long, default_value_t = 20_000)]
-    requests: usize,
+    calls: usize,
     /// How many of them at once
     #[arg(long, value_delimiter = ',', default_values_t = [1, 3, 20, 200])]
     in_flight: Vec<usize>,
@@ -33,9 +33,13 @@ pub(crate) struct Options {
 /// Not root, a program that is missing or doesn't come up, or a cell that is not what it should be.
 pub(crate) fn run(options: &Options) -> Result<()> {
     ensure!(sys::is_root(), "loading eBPF programs needs root: run it with sudo");
-    let built = build::build(false)?;
+    // A binary that is named is taken as it is.
+    let agent = match std::env::var_os("WIRESPAN_BIN") {
+        Some(_) => wirespan_tests::agent::binary(),
+        None => build::build(false)?.agent,
+    };
     let installed = workloads::install()?;
-    let directory = root().join("target/accuracy");
+    let directory = root().join(format!("target/accuracy/{}", std::process::id()));
     let wanted =
         |text: &str| options.filter.as_ref().is_none_or(|filter| text.contains(filter.as_str()));
     let mut failed = Vec::new();
@@ -44,15 +48,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     );
     say("|---|---|---|---|---|---|---|---|---|");
     for python in &options.python {
-        let bench = Bench::start(installed.for_accuracy(python)?, &built.agent, &directory)?;
+        let bench = Bench::start(installed.for_accuracy(python)?, &agent, &directory)?;
         for cell in CELLS.iter().filter(|cell| wanted(cell.name) || wanted(cell.kind)) {
-            let outcome = match bench.run(cell, &options.in_flight, options.requests, &directory) {
-                Ok(outcome) => outcome,
-                Err(error) => {
-                    failed.push(format!("{}, {}: {error:#}", cell.name, cell.kind));
-                    continue;
-                }
-            };
+            let outcome =
+                match bench.run(cell, &options.in_flight, options.calls / cell.calls, &directory) {
+                    Ok(outcome) => outcome,
+                    Err(error) => {
+                        failed.push(format!("{}, {}: {error:#}", cell.name, cell.kind));
+                        continue;
+                    }
+                };
             for (in_flight, tally) in &outcome.tallies {
                 say(&line(cell.name, cell.kind, &outcome.runtime, *in_flight, *tally));
             }
@@ -66,6 +71,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
     }
     failed.iter().for_each(|cell| say(cell));
+    if failed.is_empty() {
+        std::fs::remove_dir_all(&directory)?;
+    }
     ensure!(failed.is_empty(), "{} cells are not what they should be", failed.len());
     Ok(())
 }

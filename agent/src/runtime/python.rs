@@ -51,6 +51,8 @@ struct Followed {
     wait_ns: u64,
     image: Option<Image>,
     flags: u32,
+    /// gevent runs here.
+    greenlets: bool,
     probed: Vec<PythonProbePoint>,
     links: Vec<PythonLink>,
 }
@@ -80,6 +82,7 @@ impl Pythons {
             wait_ns: FIRST_LOOK_NS,
             image: None,
             flags: 0,
+            greenlets: false,
             probed: Vec::new(),
             links: Vec::new(),
         };
@@ -170,8 +173,9 @@ impl Followed {
             }
         }
         self.image = Some(image);
+        let greenlets = probes::has_greenlets(&memory);
         let now = clock::monotonic_ns();
-        if self.method != Method::Exact || flags != self.flags {
+        if self.method != Method::Exact || flags != self.flags || greenlets != self.greenlets {
             let layout = found.layout;
             let process = PythonProcess {
                 interpreters: self.image.as_ref().map_or(0, |image| image.runtime)
@@ -184,13 +188,14 @@ impl Followed {
                 thread_id: layout.thread_id,
                 context: layout.context,
                 entered: ENTERED,
-                reserved: 0,
+                frames: if greenlets { layout.frames } else { 0 },
                 numbered: 0,
             };
             capture
                 .follow_python(self.slot, process)
                 .map_err(|error| Refusal::Never(Reason::new(error)))?;
             self.flags = flags;
+            self.greenlets = greenlets;
             self.method = Method::Exact;
             self.wait_ns = FIRST_LOOK_NS;
         }

@@ -151,5 +151,6 @@ pub const CELLS: &[Cell] = &[
     cell("Flask, sync", "requests, redis, psycopg", FLASK_SYNC, "/three", 3),
     cell("Flask, gthread", "requests, redis, psycopg", FLASK_GTHREAD, "/three", 3),
     cell("Flask, gthread", "ThreadPoolExecutor, redis", FLASK_GTHREAD, "/pool", 1),
-    may_withhold(cell("Flask, gevent", "requests, redis", FLASK_GEVENT, "/three", 3), "greenlets have no context"),
+    cell("Flask, gevent", "requests, redis", FLASK_GEVENT, "/two", 2),
+    may_withhold(cell("Flask, gevent", "in a greenlet that it spawns", FLASK_GEVENT, "/spawned", 1), "a greenlet does not know who spawned it"),
 ];

@@ -257,4 +257,10 @@ def sync_two(rid):
     sync_key(rid)
 
 
-SYNC = {"three": sync_three, "two": sync_two, "pool": sync_pool}
+def sync_spawned(rid):
+    import gevent
+
+    gevent.spawn(sync_key, rid).get()
+
+
+SYNC = {"three": sync_three, "two": sync_two, "pool": sync_pool, "spawned": sync_spawned}

@@ -25,6 +25,8 @@ pub(super) struct Layout {
     pub(super) thread_id: u32,
     /// `PyThreadState`: the current context.
     pub(super) context: u32,
+    /// `PyThreadState`: the newest piece of the stack of frames; 0 where frames are no such stack.
+    pub(super) frames: u32,
 }
 
 /// `PyContext`: whether it was entered. The same in all versions.
@@ -49,19 +51,20 @@ const MAX_METHODS: u64 = 32;
 
 /// By minor version.
 fn known(minor: u32) -> Option<Layout> {
-    let layout = |interpreters, threads, thread_id, context| Layout {
+    let layout = |interpreters, threads, thread_id, context, frames| Layout {
         interpreters,
         threads,
         next: 8,
         interpreter: 16,
         thread_id,
         context,
+        frames,
     };
     Some(match minor {
-        8..=10 => layout(32, 8, 176, 240),
-        11 => layout(40, 16, 152, 224),
-        12 => layout(40, 72, 136, 208),
-        13 => layout(632, 7344, 152, 208),
+        8..=10 => layout(32, 8, 176, 240, 0),
+        11 => layout(40, 16, 152, 224, 296),
+        12 => layout(40, 72, 136, 208, 232),
+        13 => layout(632, 7344, 152, 208, 232),
         _ => return None,
     })
 }

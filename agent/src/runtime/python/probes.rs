@@ -83,6 +83,14 @@ pub(super) fn of_uvloop(memory: &Memory) -> Option<Uvloop> {
     Some(uvloop)
 }
 
+/// Whether gevent is loaded: then what no context tells the greenlet's stack does.
+pub(super) fn has_greenlets(memory: &Memory) -> bool {
+    memory.mappings.iter().any(|mapping| {
+        let parent = mapping.path.parent().and_then(|parent| parent.file_name());
+        mapping.executable && parent.is_some_and(|parent| parent == "gevent")
+    })
+}
+
 fn of_file(memory: &Memory, wanted: impl Fn(&Mapping) -> bool) -> Vec<Mapping> {
     let first = memory.mappings.iter().find(|mapping| wanted(mapping));
     let path = first.map(|mapping| &mapping.path);
