@@ -497,9 +497,11 @@ impl Stages {
         let books = self.books.entry(process).or_default();
         let remote = match &content {
             Content::Http { request, .. } => {
-                // The agent's own requests to an inspector are nobody's either.
-                let own = request.user_agent.as_deref() == Some(node::USER_AGENT);
-                if own || span::http::is_telemetry(request) {
+                // What the agent itself asks of an inspector is nobody's, and makes no calls.
+                if request.user_agent.as_deref() == Some(node::USER_AGENT) {
+                    return;
+                }
+                if span::http::is_telemetry(request) {
                     books.telemetry_exchanges += 1;
                     if role == Role::Server {
                         self.telemetry_began(process, cookie, exchange, first.at_ns);

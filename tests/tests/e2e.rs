@@ -25,6 +25,8 @@ mod datastores;
 mod http_shapes;
 mod kernel_latency;
 mod loss_is_counted;
+mod node_assist;
+mod node_parents;
 mod otlp_receivers;
 mod processes_and_losses;
 mod python_parents;

@@ -11,10 +11,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::{Installed, ports};
+use super::{Installed, ports, write_if_changed};
 use crate::http::Connection;
 use crate::load::{self, Plan, Request};
 use crate::process::Group;
+use crate::servers::Servers;
 use crate::{sys, wait};
 
 /// How long an application may take to its first answer. Importing FastAPI alone takes seconds on a busy
@@ -83,6 +84,28 @@ impl Spec {
         self.port
     }
 
+    /// Puts words before its own arguments: options of the runtime.
+    #[must_use]
+    pub fn options(mut self, options: &[&str]) -> Self {
+        self.arguments.splice(0..0, options.iter().map(OsString::from));
+        self
+    }
+
+    /// Has another program run it: another version of its runtime.
+    #[must_use]
+    pub fn program(mut self, program: &Path) -> Self {
+        program.clone_into(&mut self.program);
+        self
+    }
+
+    /// Tells it where these servers are.
+    #[must_use]
+    pub fn servers(mut self, servers: &Servers) -> Self {
+        let variables = servers.environment().into_iter();
+        self.environment.extend(variables.map(|(name, value)| (name.to_owned(), value)));
+        self
+    }
+
     /// Lets it ask the service for prices.
     #[must_use]
     pub fn upstream(self, service: &Service) -> Self {
@@ -132,6 +155,24 @@ impl Installed {
     /// When no port is free or its package cannot be written.
     pub fn plain(&self, name: &str) -> Result<Spec> {
         self.script(name, "plain.js")
+    }
+
+    /// Express with every kind of call: `node/parents.js`.
+    ///
+    /// # Errors
+    /// When no port is free or its package cannot be written.
+    pub fn parents(&self, name: &str) -> Result<Spec> {
+        self.script(name, "parents.js")
+    }
+
+    /// A script of the test's own, given as text, with the applications' modules at hand.
+    ///
+    /// # Errors
+    /// When no port is free or its package cannot be written.
+    pub fn text(&self, name: &str, script: &str) -> Result<Spec> {
+        let package = self.package(name, "plain.js")?;
+        write_if_changed(&package.join("main.js"), script)?;
+        Ok(Spec::new(name, "node".into(), package)?.arguments(["main.js"]))
     }
 
     /// Exchanges of every shape: `node/shapes.js`.

@@ -182,15 +182,11 @@ fn entry(bytes: &[u8]) -> Option<Entry> {
 }
 
 impl Area {
-    /// An area whose notes are of interest from now on.
+    /// An area that was found. What it holds already tells of connections that are open.
     pub(super) fn new(address: u64, header: &Header) -> Self {
-        Self { address, capacity: header.capacity, next: header.head, buffer: Vec::new() }
-    }
-
-    /// An area that was there before: what it holds tells of connections that are open.
-    pub(super) fn adopted(address: u64, header: &Header) -> Self {
         let held = header.head.min(header.capacity - 1);
-        Self { next: header.head.wrapping_sub(held), ..Self::new(address, header) }
+        let next = header.head.wrapping_sub(held);
+        Self { address, capacity: header.capacity, next, buffer: Vec::new() }
     }
 
     /// Reads what was written since the last time.

@@ -16,15 +16,14 @@ use procfs::process::{MMapPath, Process};
 use rustc_hash::FxHashMap;
 use wirespan_ebpf::SignalHandlerRecord;
 
+use super::inspector::INSPECTOR_PORT;
+
 /// SIGUSR1's bit in the masks of proc_pid_status(5).
 const USR1: u64 = 1 << 9;
 
 /// `SA_RESTART`: libuv sets it on every handler, Node on none of its own (`uv__signal_register_handler` in
 /// deps/uv/src/unix/signal.c, `RegisterSignalHandler` in src/node.cc).
 const SA_RESTART: u64 = 0x1000_0000;
-
-/// Node's default; `--inspect-port` and `process.debugPort` change it.
-const INSPECTOR_PORT: u16 = 9229;
 
 /// Node's own handler, in whichever anonymous namespace.
 const HANDLER: &str = "StartIoThreadWakeup";

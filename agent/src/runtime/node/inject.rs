@@ -21,7 +21,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
 
 use super::find::{Effort, Wanted, find};
-use super::inspector::Session;
+use super::inspector::{self, INSPECTOR_PORT, Session};
 use super::script;
 use crate::clock::monotonic_ns;
 use crate::sys;
@@ -128,7 +128,7 @@ fn work(arguments: &Arguments) -> Result<Outcome> {
         "sent" => true,
         _ => false,
     };
-    let Some(listener) = opened(&process, &before)? else {
+    let Some(listener) = opened(&process, &before) else {
         return Ok(Outcome::Untouched { reason: "it opened no inspector".to_owned() });
     };
     let nonce = [
@@ -181,21 +181,22 @@ fn listeners(process: &Process) -> Result<Vec<Listener>> {
         .collect())
 }
 
-/// Waits for the target to listen where it did not before.
-fn opened(process: &Process, before: &[Listener]) -> Result<Option<Listener>> {
+/// Waits for the target's inspector. It listens on Node's own port, unless the application changed that
+/// (`process.debugPort`): only when nothing is there in time is it looked for elsewhere, because the application
+/// may begin to listen itself, and has to be asked to tell the two apart.
+fn opened(process: &Process, before: &[Listener]) -> Option<Listener> {
     let until = monotonic_ns().saturating_add(OPENS_NS);
     loop {
-        let Ok(now) = listeners(process) else { return Ok(None) };
-        let new = now.into_iter().filter(|listener| !before.contains(listener));
-        let new: Vec<Listener> = new.collect();
-        // Others in its namespace listen too: only its own counts, and it has one.
-        if !new.is_empty()
-            && let Some(own) = new.into_iter().find(|listener| holds(process, listener.inode))
-        {
-            return Ok(Some(own));
-        }
-        if monotonic_ns() >= until || !process.is_alive() {
-            return Ok(None);
+        let now = listeners(process).ok()?;
+        let mut new = now.into_iter().filter(|listener| !before.contains(listener));
+        let is_late = monotonic_ns() >= until;
+        let found = new.find(|listener| match listener.address.port() {
+            INSPECTOR_PORT => holds(process, listener.inode),
+            _ if !is_late || !listener.address.ip().is_loopback() => false,
+            _ => holds(process, listener.inode) && inspector::answers(listener.address),
+        });
+        if found.is_some() || is_late || !process.is_alive() {
+            return found;
         }
         std::thread::sleep(STEP);
     }

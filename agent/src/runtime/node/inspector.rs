@@ -15,6 +15,9 @@ use tungstenite::http::HeaderValue;
 use tungstenite::http::header::USER_AGENT as USER_AGENT_FIELD;
 use tungstenite::{Message, WebSocket};
 
+/// Where Node.js opens it when it is asked by signal.
+pub(super) const INSPECTOR_PORT: u16 = 9229;
+
 /// How the agent names itself to an inspector: what it asks there makes no spans.
 pub const USER_AGENT: &str = "wirespan-assist";
 
@@ -97,12 +100,16 @@ impl Session {
     }
 }
 
+/// Whether an inspector of Node's is there.
+pub(super) fn answers(address: SocketAddr) -> bool {
+    let browser = ask(address, "/json/version").ok();
+    let browser = browser.as_ref().and_then(|version| version.get("Browser")?.as_str());
+    browser.is_some_and(|browser| browser.starts_with("node.js/"))
+}
+
 /// The path of the process's WebSocket.
 fn target(address: SocketAddr) -> Result<String> {
-    let mut stream = connect(address)?;
-    let head = format!("Host: {address}\r\nUser-Agent: {USER_AGENT}");
-    write!(stream, "GET /json/list HTTP/1.1\r\n{head}\r\n\r\n")?;
-    let list = list(stream.take(MOST_BYTES)).context("ask for the list of targets")?;
+    let list = ask(address, "/json/list").context("ask for the list of targets")?;
     let url = list.pointer("/0/webSocketDebuggerUrl").and_then(Value::as_str);
     let url = url.context("the inspector has no target, or somebody else's session")?;
     let path =
@@ -110,8 +117,15 @@ fn target(address: SocketAddr) -> Result<String> {
     path.map(|(_, path)| path.to_owned()).context("the target has no address")
 }
 
+fn ask(address: SocketAddr, path: &str) -> Result<Value> {
+    let mut stream = connect(address)?;
+    let head = format!("Host: {address}\r\nUser-Agent: {USER_AGENT}");
+    write!(stream, "GET {path} HTTP/1.1\r\n{head}\r\n\r\n")?;
+    body(stream.take(MOST_BYTES))
+}
+
 /// The body of an answer. The connection stays open behind it: its end is where its JSON is complete.
-fn list(mut stream: impl Read) -> Result<Value> {
+fn body(mut stream: impl Read) -> Result<Value> {
     let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
     loop {
         let count = stream.read(&mut piece)?;
@@ -119,7 +133,8 @@ fn list(mut stream: impl Read) -> Result<Value> {
         let head = memchr::memmem::find(&answer, b"\r\n\r\n");
         let body = head.and_then(|head| answer.get(head + 4..));
         match body.map(serde_json::from_slice) {
-            Some(Ok(list)) => return Ok(list),
+            Some(Ok(body)) => return Ok(body),
+            Some(Err(error)) if !error.is_eof() => return Err(error.into()),
             _ if count == 0 => bail!("it ends before it is complete"),
             _ => {}
         }

@@ -89,7 +89,11 @@ pub(super) fn start(jobs: Receiver<Job>, reports: Sender<Report>) -> std::io::Re
 }
 
 /// Sends SIGUSR1, if what would run is Node's own handler at this very moment.
-pub(super) fn signal(target: Target, answer: &Sender<Result<(), Obstacle>>, capture: &mut Capture) {
+pub(super) fn signal(
+    target: Target,
+    answer: &Sender<Result<(), Obstacle>>,
+    capture: &mut Capture,
+) {
     let answered = answer.send(signalled(target, capture));
     if answered.is_err() {
         // The helper watches all the same.
@@ -124,7 +128,7 @@ fn verdict(job: Job, reports: &Sender<Report>) -> Verdict {
         let found = find(pid, wanted, Effort::Beginnings).unwrap_or_default();
         if !found.is_empty() {
             return Verdict::Done(
-                found.iter().map(|found| Area::adopted(found.address, &found.header)).collect(),
+                found.iter().map(|found| Area::new(found.address, &found.header)).collect(),
             );
         }
     }

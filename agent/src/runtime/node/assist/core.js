@@ -16,9 +16,11 @@ const ENTRY_BYTES = 64;
 const HEADER_BYTES = 64;
 const KIND = { RANGE: 1, INBOUND: 2, LOCAL: 3, REMOTE: 4 };
 const SYNC = 1 << 8;
-// Every connection's first dispatches, then one in so many, carry a time by which the agent lines up offsets.
+// Every connection's first dispatches, then one in so many, carry a time by which the agent lines up offsets; and
+// all of them while an agent that just announced itself begins to listen.
 const SYNC_FIRST = 4;
-const SYNC_EVERY = 32;
+const SYNC_EVERY = 8;
+const SETTLES_MS = 3000;
 // A connection's ends are told to every agent that announces itself, and every so often, for one that found the
 // area by itself.
 const INTRODUCE_EVERY = 32;
@@ -68,6 +70,7 @@ const FIRST = (threadId % 8192) * 2 ** 40;
 let next = FIRST + ((globalThis.process[REGISTRY]?.numbers ?? 0) % 2 ** 40);
 let sockets = globalThis.process[REGISTRY]?.sockets ?? 0;
 let generation = 0;
+let settling;
 let mismatches = 0;
 
 // ---- The shared area ----
@@ -81,6 +84,9 @@ let head = 0;
 
 function announce(nonce) {
   generation = (generation + 1) | 0;
+  clearTimeout(settling);
+  settling = setTimeout(() => (settling = undefined), SETTLES_MS);
+  settling.unref();
   words[4] = VERSION;
   words[5] = CAPACITY;
   words[7] = threadId;
@@ -245,7 +251,7 @@ function dispatched(socket, writev, data, encoding) {
   let kind = KIND.RANGE;
   let time = 0;
   const nth = state.dispatches++;
-  if ((nth < SYNC_FIRST || nth % SYNC_EVERY === 0) && handle.writeQueueSize === 0) {
+  if ((settling !== undefined || nth < SYNC_FIRST || nth % SYNC_EVERY === 0) && handle.writeQueueSize === 0) {
     kind |= SYNC;
     time = now();
   }
@@ -430,6 +436,7 @@ function bindAll() {
 function undo() {
   on = false;
   while (undos.length > 0) quietly(undos.pop());
+  clearTimeout(settling);
   als.disable();
   words[0] = 0;
 }
