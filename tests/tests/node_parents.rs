@@ -141,7 +141,8 @@ fn what_is_under_way_when_the_assist_comes_is_withheld() {
     let tracing = lab.agent("agent", &[rule(&front)], &[]);
     // Under load from before until well after.
     let mut first = 1;
-    let assisted = || tracing.status().processes.iter().all(|p| p.context.as_deref() == Some("exact"));
+    let assisted =
+        || tracing.status().processes.iter().all(|p| p.context.as_deref() == Some("exact"));
     while !assisted() {
         load(&front, IN_FLIGHT, &requests("GET", "/each", first, 50));
         first += 50;

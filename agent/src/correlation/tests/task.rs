@@ -78,3 +78,35 @@ fn a_request_whose_end_may_be_lost_is_no_threads_parent() {
     s.is_child(20, 2);
     s.is_child(30, 3);
 }
+
+#[test]
+fn a_context_that_is_told_late_counts_as_one_that_was_known() {
+    let mut s = Scenario::new();
+    s.start(server(1, 1, 0)).start(server(2, 1, 0)).run(client(3, 1, 10), 20);
+    s.run(client(4, 1, 10), 20).run(client(5, 1, 10), 20).run(client(6, 1, 10), 20);
+    // One request is over before its context is told.
+    s.end(2, 15);
+    for (call, context) in [(1, 51), (4, 52), (3, 51), (2, 52), (5, u64::MAX)] {
+        s.engine.context(CallId(call), context);
+    }
+    // The first word stands.
+    s.engine.context(CallId(3), 52);
+    s.end(1, 100).tick(LATER);
+    s.is_child(3, 1);
+    s.is_child(4, 2);
+    // Known to be nobody's, and not known.
+    s.is_withheld(5, Withheld::Ambient);
+    s.is_withheld(6, Withheld::Concurrent);
+}
+
+#[test]
+fn a_context_that_is_told_after_the_decision_changes_nothing() {
+    let mut s = Scenario::new();
+    s.start(server(1, 1, 0)).start(server(2, 1, 0)).run(client(3, 1, 10), 20);
+    s.end(1, 100).end(2, 100).tick(LATER);
+    s.is_withheld(3, Withheld::Concurrent);
+    for (call, context) in [(1, 51), (3, 51), (9, 51)] {
+        s.engine.context(CallId(call), context);
+    }
+    assert!(s.engine.books().balanced());
+}

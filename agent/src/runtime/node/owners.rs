@@ -360,3 +360,6 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,11 +89,7 @@ pub(super) fn start(jobs: Receiver<Job>, reports: Sender<Report>) -> std::io::Re
 }
 
 /// Sends SIGUSR1, if what would run is Node's own handler at this very moment.
-pub(super) fn signal(
-    target: Target,
-    answer: &Sender<Result<(), Obstacle>>,
-    capture: &mut Capture,
-) {
+pub(super) fn signal(target: Target, answer: &Sender<Result<(), Obstacle>>, capture: &mut Capture) {
     let answered = answer.send(signalled(target, capture));
     if answered.is_err() {
         // The helper watches all the same.
