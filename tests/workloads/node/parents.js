@@ -69,6 +69,14 @@ if (env.PGPORT) {
   if (wants('postgres')) {
     const sql = require('postgres')({ host: '127.0.0.1', max: 2 });
     calls.postgres = (id) => sql.unsafe(`SELECT 1 AS rid_${id}`);
+    // Prepared, with and without values; several at once on one connection, in a transaction and by a cursor.
+    calls['postgres-tagged'] = (id) =>
+      Promise.all([sql`SELECT ${id}::int AS ${sql(`rid_${id}`)}`, sql`SELECT 2 AS ${sql(`rid_${id}`)}`, sql.unsafe(`SELECT 3 AS rid_${id}`)]);
+    calls['postgres-begin'] = (id) =>
+      sql.begin(async (sql) => {
+        await sql`SELECT ${id}::int AS ${sql(`rid_${id}`)}`;
+        for await (const rows of sql`SELECT x AS ${sql(`rid_${id}`)} FROM generate_series(1, 5) x`.cursor(2)) void rows;
+      });
   }
 }
 if (env.REDIS_PORT) {

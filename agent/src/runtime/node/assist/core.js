@@ -199,8 +199,16 @@ let forced;
 function ownerOf(socket, state, chunk, encoding) {
   if (forced !== undefined) return forced;
   if (state.claim !== undefined) return state.claim(chunk, encoding);
-  return owners.get(socket._httpMessage);
+  if (socket._httpMessage) return owners.get(socket._httpMessage);
+  for (const orphan of orphans) {
+    const owner = orphan(socket, chunk);
+    if (owner !== undefined) return owner;
+  }
+  return undefined;
 }
+
+/** Bindings that find out by its bytes that a socket is theirs. */
+const orphans = [];
 
 function accepted(socket, chunk, encoding) {
   // A server's responses are nobody's call; what TLS sends are not these bytes.
@@ -436,6 +444,7 @@ function bindAll() {
 function undo() {
   on = false;
   while (undos.length > 0) quietly(undos.pop());
+  orphans.length = 0;
   clearTimeout(settling);
   als.disable();
   words[0] = 0;
