@@ -27,6 +27,16 @@ use parser::{Choice, Parser};
 use stream::{Piece, Stream};
 pub use table::{Announced, Connections};
 
+/// What is kept and told of traffic beyond what always is. All of it is off unless the operator asks for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Parameters of statements become `db.query.parameter.N`: users' data leaves the process.
+    pub query_parameters: bool,
+    /// A statement by which a pool looks whether a connection lives (`SELECT 1`, an empty one) makes no span,
+    /// if it goes well.
+    pub silent_pool_pings: bool,
+}
+
 /// Times that a connection which was met in its middle is given to show a message's beginning.
 const MAX_TRIES: u8 = 32;
 
@@ -182,6 +192,7 @@ pub struct Connection {
     /// Pieces of a connection whose protocol isn't decided yet, in order.
     undecided: Vec<Piece>,
     from_start: bool,
+    options: Options,
     bytes: Bytes,
 }
 
@@ -205,8 +216,15 @@ impl Connection {
             base: Ways::default(),
             undecided: Vec::new(),
             from_start,
+            options: Options::default(),
             bytes: Bytes::default(),
         }
+    }
+
+    /// The same with what the operator asks for.
+    #[must_use]
+    pub fn with(self, options: Options) -> Self {
+        Self { options, ..self }
     }
 
     /// A process uses it (now).
@@ -429,7 +447,7 @@ impl Connection {
                 break;
             }
         }
-        match parser::choose(&beginning, sent, self.side(), self.from_start) {
+        match parser::choose(&beginning, sent, self.side(), self.from_start, self.options) {
             Choice::Parser(parser, role) => {
                 self.role = Some(role);
                 self.protocol = Protocol::Known(parser);

@@ -26,7 +26,7 @@ use crate::call::{
 use crate::capture::{Capture, Gone, Operation, ProcessEventKind, Record, Socket};
 use crate::clock::{self, WallClock};
 use crate::connection::{
-    Announced, Connection, Connections, Content, Fate, Mark, Message, Outcome, Step,
+    Announced, Connection, Connections, Content, Fate, Mark, Message, Options, Outcome, Step,
 };
 use crate::correlation::Engine;
 use crate::exchange::{Exchange, Exchanges};
@@ -104,12 +104,13 @@ impl Pipeline {
         engine: Engine,
         export: ExportHandle,
         routes: Services,
+        options: Options,
         assist: Assist,
     ) -> Self {
         let stages = Stages {
             selection,
             pythons: Pythons::default(),
-            connections: Connections::new(MAX_CONNECTIONS),
+            connections: Connections::new(MAX_CONNECTIONS, options),
             ending: VecDeque::new(),
             engine,
             exchanges: Exchanges::default(),
@@ -571,7 +572,8 @@ impl Stages {
         self.assist.over(cookie, id);
         let broken = outcome.broken().is_some();
         let upgrade = outcome.is_upgrade();
-        if role == Role::Client && outcome.is_silent(&exchange.content) {
+        if role == Role::Client && outcome.is_silent(&exchange.content, self.connections.options())
+        {
             self.engine.silent(id, exchange.first.at_ns);
             self.exchanges.remove(id);
             self.books.entry(process).or_default().calls_silent += 1;

@@ -91,6 +91,15 @@ pub const POSTGRES_QUERY_BYTES: usize = 8 * 1024;
 /// 63 bytes; clients may name prepared statements at greater length.
 pub const POSTGRES_NAME_BYTES: usize = 128;
 
+/// Most bytes of a `Bind`'s parameters that are read, where they are asked for.
+pub const POSTGRES_PARAMETERS_BYTES: usize = 4 * 1024;
+
+/// Most parameters of one statement that are kept.
+pub const POSTGRES_PARAMETERS: usize = 64;
+
+/// Longest parameter that is kept; one that is longer is cut.
+pub const POSTGRES_PARAMETER_BYTES: usize = 256;
+
 /// Most bytes of a `StartupMessage` that are read, of the 10,000 that a server takes.
 pub const POSTGRES_STARTUP_BYTES: usize = 4 * 1024;
 

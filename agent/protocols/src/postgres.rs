@@ -28,8 +28,8 @@ pub use crate::exchange::{Abandon, Counters, Detected, Direction, EndError, Skip
 pub use connection::Connection;
 pub use detect::detect;
 pub use event::{
-    CommandTag, Completion, Encryption, End, Event, Fact, PgError, Query, QueryKind, Tally,
-    Transaction,
+    CommandTag, Completion, Encryption, End, Event, Fact, Parameter, PgError, Query, QueryKind,
+    Tally, Transaction,
 };
 
 #[cfg(test)]

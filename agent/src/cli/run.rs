@@ -18,6 +18,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::capture::{Capture, CaptureSettings};
 use crate::cli::{RunArgs, complain, print};
+use crate::connection::Options;
 use crate::control::Control;
 use crate::correlation::{Config, Engine, RandomIds};
 use crate::export::{ConsoleOptions, Exporters, Limits, Target};
@@ -71,7 +72,9 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let engine = Engine::new(Config::default(), Box::new(RandomIds(SmallRng::from_os_rng())));
     let selection = Selection::new(procfs, rules, agent);
     let assist = Assist::new(!args.no_node_assist);
-    let pipeline = Pipeline::new(capture, selection, engine, exporters.handle(), routes, assist);
+    let options = Options::default();
+    let pipeline =
+        Pipeline::new(capture, selection, engine, exporters.handle(), routes, options, assist);
 
     let (requests, inbox) = mpsc::channel();
     let mut server = None;

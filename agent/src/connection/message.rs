@@ -9,7 +9,7 @@ use std::sync::Arc;
 use wirespan_protocols::exchange::EndError;
 use wirespan_protocols::{http1, postgres, redis};
 
-use super::Mark;
+use super::{Mark, Options};
 
 /// What a parser told.
 #[derive(Clone, Debug, PartialEq)]
@@ -155,12 +155,15 @@ impl Content {
 impl Outcome {
     /// No span comes of a call that ended so: a worker asked for work and there was none, a connection was
     /// found alive, or the server passed the statement over.
-    pub fn is_silent(&self, content: &Content) -> bool {
+    pub fn is_silent(&self, content: &Content, options: Options) -> bool {
         match (self, content) {
             (Self::Redis { end, .. }, Content::Redis(command)) => {
                 super::redis::is_silent(command, end)
             }
             (Self::Postgres(postgres::End::NotExecuted), _) => true,
+            (Self::Postgres(end), Content::Postgres { query, .. }) => {
+                options.silent_pool_pings && super::postgres::is_ping(query, end)
+            }
             _ => false,
         }
     }

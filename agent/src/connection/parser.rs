@@ -4,7 +4,7 @@ use wirespan_protocols::exchange::{Counters, Detected, Direction, EndError};
 use wirespan_protocols::{http1, postgres, redis};
 
 use super::message::Message;
-use super::{Mark, http, postgres as postgres_parser, redis as redis_parser};
+use super::{Mark, Options, http, postgres as postgres_parser, redis as redis_parser};
 use crate::call::Role;
 
 /// Where messages go.
@@ -83,7 +83,13 @@ pub(super) enum Choice {
 
 /// Asks every protocol about the first bytes of one direction. `side`: the process's, where the socket tells
 /// it; `from_start`: nothing passed before.
-pub(super) fn choose(beginning: &[u8], sent: bool, side: Option<Role>, from_start: bool) -> Choice {
+pub(super) fn choose(
+    beginning: &[u8],
+    sent: bool,
+    side: Option<Role>,
+    from_start: bool,
+    options: Options,
+) -> Choice {
     let mut possible = false;
     for protocol in Protocol::ALL {
         let requests = match protocol.detect(beginning) {
@@ -102,7 +108,9 @@ pub(super) fn choose(beginning: &[u8], sent: bool, side: Option<Role>, from_star
             Protocol::Redis => {
                 (Box::new(redis_parser::Parser::new(from_start)), side.unwrap_or(content))
             }
-            Protocol::Postgres => (Box::new(postgres_parser::Parser::new(from_start)), content),
+            Protocol::Postgres => {
+                (Box::new(postgres_parser::Parser::new(from_start, options)), content)
+            }
         };
         return Choice::Parser(parser, role);
     }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use wirespan_protocols::exchange::{Counters, Direction, EndError};
-use wirespan_protocols::postgres::{Connection, Event, Fact, Query, QueryKind};
+use wirespan_protocols::postgres::{Connection, End, Event, Fact, Query, QueryKind};
 
-use super::Mark;
 use super::evidence::Evidence;
 use super::message::{Content, Message, Outcome, PostgresSession, Step};
 use super::parser::{self, Out};
+use super::{Mark, Options};
 
 /// Longer than a server needs to begin an answer, as a rule: see `wirespan_protocols::postgres` on how
 /// pairing begins anew.
@@ -24,12 +24,12 @@ pub(super) struct Parser {
 }
 
 impl Parser {
-    pub(super) fn new(from_start: bool) -> Self {
-        Self {
-            connection: Connection::new(from_start),
-            session: Arc::default(),
-            evidence: Evidence::new(LEAST_PAUSE_NS),
+    pub(super) fn new(from_start: bool, options: Options) -> Self {
+        let mut connection = Connection::new(from_start);
+        if options.query_parameters {
+            connection.keep_parameters();
         }
+        Self { connection, session: Arc::default(), evidence: Evidence::new(LEAST_PAUSE_NS) }
     }
 
     /// Whether pairing begins anew.
@@ -61,6 +61,12 @@ pub(super) fn is_incidental(query: &Query) -> bool {
         || ["SELECT version()", "SELECT pg_catalog.version()"]
             .iter()
             .any(|call| text.trim_end_matches(';').eq_ignore_ascii_case(call))
+}
+
+/// A pool found its connection alive.
+pub(super) fn is_ping(query: &Query, end: &End) -> bool {
+    let (End::Complete(done) | End::Inferred(done)) = end else { return false };
+    query.poll && done.error.is_none()
 }
 
 impl parser::Parser for Parser {
@@ -160,6 +166,7 @@ fn tell(event: Event<Mark>, session: &mut Arc<PostgresSession>, out: &mut Out<'_
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wirespan_protocols::postgres::Completion;
     use wirespan_protocols::sql;
 
     fn asked(text: &str) -> Query {
@@ -169,6 +176,7 @@ mod tests {
             kind: QueryKind::Simple,
             statement: None,
             portal: None,
+            parameters: None,
             poll: sql::is_poll(text),
         }
     }
@@ -200,5 +208,22 @@ mod tests {
         let unknown = Query { text: None, poll: false, ..asked("") };
         assert!(!is_incidental(&unknown));
         assert!(is_incidental(&Query { kind: QueryKind::Prepare, ..unknown }));
+    }
+
+    #[test]
+    fn a_ping_that_went_well_is_silent_where_that_is_asked_for() {
+        let ended = |error: bool| {
+            let error = error.then(Box::default);
+            Outcome::Postgres(End::Complete(Completion { error, ..Completion::default() }))
+        };
+        let session = || Arc::new(PostgresSession::default());
+        for (text, failed, silent) in
+            [("SELECT 1", false, true), ("SELECT 1", true, false), ("SELECT now()", false, false)]
+        {
+            let content = Content::Postgres { query: Box::new(asked(text)), session: session() };
+            let pings = Options { silent_pool_pings: true, ..Options::default() };
+            assert_eq!(ended(failed).is_silent(&content, pings), silent, "{text}");
+            assert!(!ended(failed).is_silent(&content, Options::default()), "{text}");
+        }
     }
 }

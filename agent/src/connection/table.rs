@@ -7,7 +7,7 @@ use std::collections::hash_map::Entry;
 
 use rustc_hash::FxHashMap;
 
-use super::{Connection, Ends, Peer};
+use super::{Connection, Ends, Options, Peer};
 use crate::call::ProcessId;
 use crate::capture::Socket;
 
@@ -29,12 +29,18 @@ pub struct Connections {
     by_cookie: FxHashMap<u64, Connection>,
     ends: Ends,
     most: usize,
+    options: Options,
 }
 
 impl Connections {
     /// None, with room for `most`.
-    pub fn new(most: usize) -> Self {
-        Self { by_cookie: FxHashMap::default(), ends: Ends::default(), most }
+    pub fn new(most: usize, options: Options) -> Self {
+        Self { by_cookie: FxHashMap::default(), ends: Ends::default(), most, options }
+    }
+
+    /// What the operator asks for.
+    pub fn options(&self) -> Options {
+        self.options
     }
 
     /// A process uses a socket (now). `from_start`: nothing passed on it before.
@@ -48,7 +54,7 @@ impl Connections {
                 known
             }
             Entry::Vacant(place) if has_room => {
-                place.insert(Connection::new(process, Some(socket), from_start))
+                place.insert(Connection::new(process, Some(socket), from_start).with(self.options))
             }
             Entry::Vacant(_) => return Announced { other_end: None, turned_away: true },
         };
@@ -71,7 +77,8 @@ impl Connections {
     pub fn meet(&mut self, cookie: u64, process: ProcessId) -> bool {
         let has_room = self.by_cookie.len() < self.most;
         if has_room {
-            self.by_cookie.insert(cookie, Connection::new(process, None, false));
+            let connection = Connection::new(process, None, false).with(self.options);
+            self.by_cookie.insert(cookie, connection);
         }
         has_room
     }
@@ -158,7 +165,7 @@ mod tests {
 
     #[test]
     fn one_without_room_is_turned_away_and_leaves_nothing_behind() {
-        let mut connections = Connections::new(10);
+        let mut connections = Connections::new(10, Options::default());
         let turned_away = (0..1_000)
             .filter(|cookie| connections.announce(PROCESS, tcp(*cookie), true).turned_away)
             .count();
@@ -171,7 +178,7 @@ mod tests {
 
     #[test]
     fn ends_are_told_from_either_and_again_to_another_process() {
-        let mut connections = Connections::new(10);
+        let mut connections = Connections::new(10, Options::default());
         let mut other_end = |socket| connections.announce(PROCESS, socket, true).other_end;
         assert_eq!(other_end(tcp(4)), None);
         assert_eq!(other_end(tcp(5)), Some(4));
@@ -181,7 +188,7 @@ mod tests {
     #[test]
     fn unix_sockets_are_ends_of_one_only_when_both_were_followed_from_the_start() {
         for (first, second) in [(true, true), (true, false), (false, true), (false, false)] {
-            let mut connections = Connections::new(10);
+            let mut connections = Connections::new(10, Options::default());
             connections.announce(PROCESS, unix(1, 0), first);
             let expected = (first && second).then_some(1);
             let announced = connections.announce(PROCESS, unix(2, 1), second);
@@ -194,7 +201,7 @@ mod tests {
 
     #[test]
     fn what_connects_to_where_nobody_traced_listens_has_no_other_end() {
-        let mut connections = Connections::new(10);
+        let mut connections = Connections::new(10, Options::default());
         let active = |cookie| Socket { active: true, passive: false, ..tcp(cookie) };
         // To a server that is followed, to one that is busy, to a database, and one that was accepted.
         for socket in [active(4), tcp(5), active(6), active(8), tcp(10)] {

@@ -1,12 +1,13 @@
 //! PostgreSQL statements as spans: OpenTelemetry's database conventions
 //! (<https://opentelemetry.io/docs/specs/semconv/db/postgresql/>).
 //!
-//! Statements without their literals, never a parameter.
+//! Statements without their literals; parameters only where the connection stage was told to keep them.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use opentelemetry_semantic_conventions::attribute as key;
-use wirespan_protocols::postgres::{Completion, End, PgError, Query, QueryKind};
+use wirespan_protocols::postgres::{Completion, End, Parameter, PgError, Query, QueryKind};
 use wirespan_protocols::sql;
 
 use crate::call::Placement;
@@ -43,6 +44,10 @@ pub(super) fn span(
     if let Some(text) = query.text.as_deref().map(sql::sanitize).filter(|text| !text.is_empty()) {
         add(Attribute::new(key::DB_QUERY_TEXT, text));
     }
+    for (index, parameter) in query.parameters.iter().flat_map(|it| it.iter()).enumerate() {
+        let name = format!("{}.{index}", key::DB_QUERY_PARAMETER);
+        add(Attribute::new(name, shown(parameter)));
+    }
     let operation = operation(query, completion);
     if let Some(operation) = &operation {
         add(Attribute::new(key::DB_OPERATION_NAME, operation.clone()));
@@ -56,6 +61,22 @@ pub(super) fn span(
     let failure = failure.or_else(|| common::broken(exchange));
     let name = summary.or(operation).map_or(Cow::Borrowed("postgresql"), Cow::Owned);
     common::span(exchange, name, attributes, failure, placement)
+}
+
+/// A parameter as text: a binary one as PostgreSQL writes bytes.
+fn shown(parameter: &Parameter) -> String {
+    match parameter {
+        Parameter::Null => "NULL".to_owned(),
+        Parameter::Text(text) => text.to_string(),
+        Parameter::Binary(bytes) => {
+            let mut text = "\\x".to_owned();
+            for byte in bytes {
+                // Writing to a string cannot fail.
+                write!(text, "{byte:02x}").unwrap_or_default();
+            }
+            text
+        }
+    }
 }
 
 /// What was done, where it is one thing.
@@ -89,4 +110,20 @@ fn answer(completion: &Completion, attributes: &mut Vec<Attribute>) {
 fn failure(error: &PgError) -> Failure {
     let text = error.message.as_deref().unwrap_or_default();
     Failure { kind: Cow::Owned(error.sqlstate.to_string()), text: Cow::Owned(text.to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_shown_as_they_were_sent() {
+        for (parameter, text) in [
+            (Parameter::Null, "NULL"),
+            (Parameter::Text("a b".into()), "a b"),
+            (Parameter::Binary([0, 5, 255].into()), "\\x0005ff"),
+        ] {
+            assert_eq!(shown(&parameter), text);
+        }
+    }
 }

@@ -6,8 +6,10 @@
 //! is given up where one is not, and what isn't, is said in `lost`, and how pairing begins anew in
 //! `resync`.
 
+use std::sync::Arc;
+
 use super::{
-    event::{Completion, End, Event, Fact, Tally, Transaction},
+    event::{Completion, End, Event, Fact, Parameter, Tally, Transaction},
     lost::LostAnswer,
     pending::{Exchange, Pending},
     resync::{Certainty, Turns},
@@ -48,7 +50,11 @@ pub struct Connection<M> {
     /// Offset and mark of the group's first message.
     pub(super) group_start: Option<(u64, M)>,
     /// The group has a `Bind`, of this portal.
-    pub(super) bound: Option<Option<std::sync::Arc<str>>>,
+    pub(super) bound: Option<Option<Arc<str>>>,
+    /// Its parameters, where they are kept.
+    pub(super) parameters: Option<Arc<[Parameter]>>,
+    /// The caller wants them.
+    pub(super) keeps_parameters: bool,
     /// The last group of which an answer came, and the mark of its first byte.
     pub(super) answered_group: Option<(u64, M)>,
     pub(super) next_exchange: u64,
@@ -101,6 +107,8 @@ impl<M: Clone> Connection<M> {
             group: 0,
             group_start: None,
             bound: None,
+            parameters: None,
+            keeps_parameters: false,
             answered_group: None,
             next_exchange: 0,
             open: 0,
@@ -131,6 +139,12 @@ impl<M: Clone> Connection<M> {
         if self.turns == Turns::Unknown {
             self.found_taking_turns();
         }
+    }
+
+    /// Keeps the parameters of statements, for [`super::Query::parameters`]. They are users' data: nothing is
+    /// kept of them unless this is called.
+    pub fn keep_parameters(&mut self) {
+        self.keeps_parameters = true;
     }
 
     /// Takes a piece: `bytes` begin at stream offset `offset`, and `missing` further bytes followed them
@@ -462,5 +476,6 @@ impl<M: Clone> Connection<M> {
         self.group += 1;
         self.group_start = None;
         self.bound = None;
+        self.parameters = None;
     }
 }

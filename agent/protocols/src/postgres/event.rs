@@ -85,8 +85,22 @@ pub struct Query {
     pub statement: Option<Arc<str>>,
     /// The portal's name, if it has one.
     pub portal: Option<Arc<str>>,
+    /// The parameters, in their order, as far as they were captured: users' data, and only where the caller
+    /// asked for them ([`super::Connection::keep_parameters`]).
+    pub parameters: Option<Arc<[Parameter]>>,
     /// It asks nothing ([`crate::sql::is_poll`]): a pool or driver looks whether the connection lives.
     pub poll: bool,
+}
+
+/// A parameter of a statement, at most [`crate::limits::POSTGRES_PARAMETER_BYTES`] of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parameter {
+    /// NULL.
+    Null,
+    /// Text, in UTF-8 or what looks like it.
+    Text(Box<str>),
+    /// In its type's binary format, which this protocol does not name.
+    Binary(Box<[u8]>),
 }
 
 /// How a request was made.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::{
-    event::{CommandTag, Fact, PgError, Transaction},
+    event::{CommandTag, Fact, Parameter, PgError, Transaction},
     message::MAJOR_VERSION,
 };
 use crate::limits;
@@ -173,6 +173,44 @@ fn masked(message: &[u8]) -> Box<str> {
         out.truncate(end);
     }
     out.into()
+}
+
+/// The parameters of a `Bind`, behind its two names, as far as they are there and are kept.
+pub(super) fn parameters(bytes: &[u8]) -> Arc<[Parameter]> {
+    let mut kept = Vec::new();
+    let mut rest = bytes;
+    let mut take = |count: usize| {
+        let (taken, after) = rest.split_at_checked(count)?;
+        rest = after;
+        Some(taken)
+    };
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |sum, &byte| sum << 8 | usize::from(byte));
+    let formats = take(2).map(number).and_then(|count| take(2 * count)).unwrap_or_default();
+    let count = take(2).map_or(0, number);
+    for index in 0..count.min(limits::POSTGRES_PARAMETERS) {
+        // None: all are text; one: it is for all.
+        let format = match formats.len() {
+            0 => 0,
+            2 => number(formats),
+            _ => formats.chunks_exact(2).nth(index).map_or(0, number),
+        };
+        let Some(length) = take(4) else { break };
+        if length == [0xff; 4] {
+            kept.push(Parameter::Null);
+            continue;
+        }
+        let length = number(length);
+        let Some(value) = take(length) else {
+            // Cut, as what is behind it: a part tells what kind of thing it was.
+            break;
+        };
+        let value = value.get(..limits::POSTGRES_PARAMETER_BYTES).unwrap_or(value);
+        kept.push(match format {
+            0 => Parameter::Text(String::from_utf8_lossy(value).into()),
+            _ => Parameter::Binary(value.into()),
+        });
+    }
+    kept.into()
 }
 
 #[cfg(test)]

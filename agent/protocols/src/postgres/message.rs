@@ -107,7 +107,7 @@ fn frontend_lengths(kind: u8) -> Option<(u32, u32, usize)> {
     Some(match kind {
         QUERY => (1, LARGE, TEXT),
         PARSE => (4, LARGE, NAME + TEXT),
-        BIND => (8, LARGE, 2 * NAME),
+        BIND => (8, LARGE, 2 * NAME + limits::POSTGRES_PARAMETERS_BYTES),
         EXECUTE => (5, SMALL, NAME),
         DESCRIBE | CLOSE => (2, SMALL, 1 + NAME),
         FUNCTION_CALL => (10, LARGE, 0),

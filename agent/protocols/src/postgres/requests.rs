@@ -227,6 +227,10 @@ impl<M: Clone> Connection<M> {
                 let portal = portal.unwrap_or_default();
                 self.statements.bind(portal.clone(), statement.clone());
                 self.bound = Some(portal.clone());
+                self.parameters = match fields::cstring(rest) {
+                    Some((_, rest)) if self.keeps_parameters => Some(fields::parameters(rest)),
+                    _ => None,
+                };
                 (Work::Bind, statement, portal)
             }
             kind => {
@@ -291,7 +295,8 @@ impl<M: Clone> Connection<M> {
             _ => Statement::default(),
         };
         self.statements.run(&statement);
-        let query = query(QueryKind::Execute, &statement, portal.unwrap_or_default());
+        let mut query = query(QueryKind::Execute, &statement, portal.unwrap_or_default());
+        query.parameters = self.parameters.take();
         let group = self.group;
         self.end_group();
         let op = |exchange| Op::Execute { group, assumed, exchange };
@@ -350,6 +355,7 @@ pub(super) fn query(kind: QueryKind, statement: &Statement, portal: Option<Arc<s
         kind,
         statement: statement.name.clone(),
         portal,
+        parameters: None,
         poll: statement.poll,
     }
 }

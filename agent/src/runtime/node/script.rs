@@ -14,7 +14,8 @@ const PIECES: [&str; 7] = [
 ];
 
 /// How the bindings are called, by bit.
-const BINDINGS: [&str; 8] = ["undici", "undici", "pg", "pg-pool", "ioredis", "redis", "redis", "postgres"];
+const BINDINGS: [&str; 8] =
+    ["undici", "undici", "pg", "pg-pool", "ioredis", "redis", "redis", "postgres"];
 
 /// Undoes what any version of the script did.
 pub(super) const UNDO: &str = "process[Symbol.for('wirespan.assist')]?.undo()";

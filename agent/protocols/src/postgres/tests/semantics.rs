@@ -445,3 +445,78 @@ fn a_value_of_a_megabyte_is_crossed_by_its_length() {
     );
     assert_eq!(run.skipped(), 0);
 }
+
+/// `Bind` of the unnamed statement with these parameters, each with its format.
+fn bind_with(parameters: &[(u8, Option<&[u8]>)]) -> Vec<u8> {
+    let mut body = vec![0, 0, 0, parameters.len() as u8];
+    body.extend(parameters.iter().flat_map(|(format, _)| [0, *format]));
+    body.extend([0, parameters.len() as u8]);
+    for (_, value) in parameters {
+        body.extend(value.map_or(-1, |value| value.len() as i32).to_be_bytes());
+        body.extend(value.unwrap_or_default());
+    }
+    body.extend([0, 0]);
+    message(b'B', body)
+}
+
+#[rstest]
+fn parameters_are_kept_only_where_they_are_asked_for(#[values(true, false)] asked_for: bool) {
+    let mut run = Run::session();
+    if asked_for {
+        run.connection.keep_parameters();
+    }
+    let long = "x".repeat(1000);
+    let bind = bind_with(&[
+        (0, Some(b"one")),
+        (1, Some(&[0, 0, 0, 5])),
+        (0, None),
+        (0, Some(long.as_bytes())),
+        (0, Some(b"")),
+    ]);
+    let parse = ask::parse("", "SELECT $1, $2, $3, $4, $5");
+    run.requests([parse, bind, ask::execute("", 0), ask::sync()].concat());
+    // The next one has none.
+    run.requests(ask::query("SELECT 6"));
+    let kept: Vec<_> = run
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Request { query, .. } => Some(query.parameters.clone()),
+            _ => None,
+        })
+        .collect();
+    let text = |text: &str| Parameter::Text(text.into());
+    let all = [
+        text("one"),
+        Parameter::Binary([0, 0, 0, 5].into()),
+        Parameter::Null,
+        text(&"x".repeat(limits::POSTGRES_PARAMETER_BYTES)),
+        text(""),
+    ];
+    assert_eq!(kept, [asked_for.then(|| all.into()), None]);
+}
+
+#[test]
+fn of_a_cut_bind_the_parameters_that_were_captured_are_kept() {
+    let whole = [
+        bind_with(&[(0, Some(b"one")), (0, Some(&[b'x'; 9000])), (0, Some(b"two"))]),
+        ask::execute("", 0),
+        ask::sync(),
+    ]
+    .concat();
+    for cut in 0..200 {
+        let mut run = Run::session();
+        run.connection.keep_parameters();
+        run.requests(ask::parse("", "SELECT $1, $2, $3")).cut(Requests, &whole, cut);
+        for event in &run.events {
+            if let Event::Request { query, .. } = event
+                && let Some(kept) = &query.parameters
+            {
+                assert!(
+                    [&[][..], &[Parameter::Text("one".into())]].contains(&&**kept),
+                    "{cut}: {kept:?}"
+                );
+            }
+        }
+    }
+}
