@@ -495,13 +495,13 @@ impl Stages {
         let Some(connection) = self.connections.get_mut(cookie) else { return };
         let (process, Some(role)) = (connection.process, connection.role) else { return };
         let Some(traced) = self.selection.get(process) else { return };
+        // What an inspector is asked is nobody's request, and makes no calls.
+        if role == Role::Server && node::is_inspector(&traced.process, connection.socket.as_ref()) {
+            return;
+        }
         let books = self.books.entry(process).or_default();
         let remote = match &content {
             Content::Http { request, .. } => {
-                // What the agent itself asks of an inspector is nobody's, and makes no calls.
-                if request.user_agent.as_deref() == Some(node::USER_AGENT) {
-                    return;
-                }
                 if span::http::is_telemetry(request) {
                     books.telemetry_exchanges += 1;
                     if role == Role::Server {

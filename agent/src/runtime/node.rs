@@ -27,10 +27,10 @@ use crate::runtime::{Method, Reason};
 use area::{Area, Entry};
 use find::ProcessMemory;
 use inject::Action;
+use inspector::INSPECTOR_PORT;
 use owners::{Owners, Sent};
 use worker::{Job, Report, Target, Verdict};
 
-pub use inspector::USER_AGENT;
 pub use owners::NOBODY;
 
 /// A process is left alone for so long after it became known: in its first milliseconds SIGUSR1 ends it.
@@ -80,6 +80,14 @@ struct Followed {
     /// Something was sent or received since its areas were read.
     stirred: bool,
     read_ns: u64,
+}
+
+/// Whether a socket of a process is its inspector's: by its port, where the application itself has none there.
+pub fn is_inspector(process: &Process, socket: Option<&Socket>) -> bool {
+    let port = socket.and_then(|socket| socket.addresses).map(|(local, _)| local.port());
+    matches!(process.runtime, Runtime::Node(_))
+        && port == Some(INSPECTOR_PORT)
+        && !process.listening.contains(&INSPECTOR_PORT)
 }
 
 /// What became of the notes.

@@ -18,8 +18,8 @@ use tungstenite::{Message, WebSocket};
 /// Where Node.js opens it when it is asked by signal.
 pub(super) const INSPECTOR_PORT: u16 = 9229;
 
-/// How the agent names itself to an inspector: what it asks there makes no spans.
-pub const USER_AGENT: &str = "wirespan-assist";
+/// How the agent names itself to an inspector.
+const USER_AGENT: &str = "wirespan-assist";
 
 /// How long any answer may take. A process that is busy answers from within its loop, within milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
