@@ -59,7 +59,7 @@ pub(super) fn span(
     common::peer(exchange, &mut attributes);
     let failure = completion.and_then(|completion| completion.error.as_deref()).map(failure);
     let failure = failure.or_else(|| common::broken(exchange));
-    let name = summary.or(operation).map_or(Cow::Borrowed("postgresql"), Cow::Owned);
+    let name = summary.map(Cow::Owned).or(operation).unwrap_or(Cow::Borrowed("postgresql"));
     common::span(exchange, name, attributes, failure, placement)
 }
 
@@ -80,12 +80,12 @@ fn shown(parameter: &Parameter) -> String {
 }
 
 /// What was done, where it is one thing.
-fn operation(query: &Query, completion: Option<&Completion>) -> Option<String> {
+fn operation(query: &Query, completion: Option<&Completion>) -> Option<Cow<'static, str>> {
     if query.kind == QueryKind::FunctionCall {
-        return Some("CALL".to_owned());
+        return Some(Cow::Borrowed("CALL"));
     }
     let completion = completion.filter(|completion| completion.statements <= 1)?;
-    completion.tags.first().map(|tag| tag.command.to_string())
+    completion.tags.first().map(|tag| tag.command.clone())
 }
 
 fn answer(completion: &Completion, attributes: &mut Vec<Attribute>) {

@@ -1,6 +1,6 @@
 //! What a PostgreSQL connection reports: one type at the parser's far boundary.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use crate::exchange::{Abandon, Direction, EndError, Skip};
 
@@ -162,7 +162,7 @@ pub struct Completion {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandTag {
     /// Key words: `SELECT`, `CREATE TABLE`.
-    pub command: Box<str>,
+    pub command: Cow<'static, str>,
     /// Rows returned or affected.
     pub rows: Option<u64>,
 }

@@ -2,7 +2,7 @@
 //!
 //! Every body may be cut; what is not there in full is not known.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use super::{
     event::{CommandTag, Fact, Parameter, PgError, Transaction},
@@ -88,15 +88,37 @@ pub(super) fn transaction(body: &[u8]) -> Option<Transaction> {
 pub(super) fn command_tag(body: &[u8]) -> Option<CommandTag> {
     let (tag, _) = cstring(body)?;
     let tag = str::from_utf8(tag).ok()?;
-    let words = tag.split(' ').take_while(|word| !word.starts_with(|c: char| c.is_ascii_digit()));
-    let command = words.collect::<Vec<_>>().join(" ");
+    // Words, then numbers.
+    let numbers = tag.as_bytes().windows(2).position(|at| matches!(at, [b' ', b'0'..=b'9']));
+    let command = tag.get(..numbers.unwrap_or(tag.len()))?;
     let is_word = |byte: u8| byte.is_ascii_uppercase() || byte == b' ';
     if command.is_empty() || !command.bytes().all(is_word) {
         return None;
     }
     let rest = tag.get(command.len()..).unwrap_or_default();
-    Some(CommandTag { command: command.into(), rows: rest.rsplit(' ').next()?.parse().ok() })
+    let usual = USUAL_COMMANDS.iter().find(|usual| **usual == command);
+    let command =
+        usual.map_or_else(|| Cow::Owned(command.to_owned()), |usual| Cow::Borrowed(*usual));
+    Some(CommandTag { command, rows: rest.rsplit(' ').next()?.parse().ok() })
 }
+
+/// Commands that need no memory of their own.
+const USUAL_COMMANDS: [&str; 14] = [
+    "SELECT",
+    "INSERT",
+    "UPDATE",
+    "DELETE",
+    "BEGIN",
+    "COMMIT",
+    "ROLLBACK",
+    "SET",
+    "COPY",
+    "FETCH",
+    "START TRANSACTION",
+    "SAVEPOINT",
+    "RELEASE",
+    "MERGE",
+];
 
 /// An `ErrorResponse`.
 pub(super) fn error(mut body: &[u8]) -> PgError {

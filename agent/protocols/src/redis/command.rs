@@ -74,13 +74,14 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    pub(super) fn new(total: Option<u32>) -> Self {
+    /// `room`: what the text is written to, empty.
+    pub(super) fn new(total: Option<u32>, room: String) -> Self {
         Self {
             total,
             index: 0,
             spec: None,
             name: Cow::Borrowed("?"),
-            text: String::new(),
+            text: room,
             full: false,
             key: None,
             counted: None,
@@ -159,8 +160,8 @@ impl Builder {
         self.push("?");
     }
 
-    /// The command, whole, or (when `ended` isn't) as far as it came.
-    pub(super) fn finish(mut self, ended: bool) -> Read {
+    /// The command, whole, or (when `ended` isn't) as far as it came; and the room again.
+    pub(super) fn finish(mut self, ended: bool) -> (Read, String) {
         let left = self.total.map_or(0, |total| total.saturating_sub(self.index));
         self.cut |= !ended || !self.is_named();
         let keys_left = (0..left.min(8)).any(|at| self.is_key(self.index.saturating_add(at)));
@@ -177,11 +178,11 @@ impl Builder {
         }
         let name = self.name;
         let spec_name = self.spec.map_or("", |spec| spec.name);
-        Read {
+        let read = Read {
             shape: self.spec.map_or(Shape::Any, |spec| spec.shape),
             kind: self.kind.with_arguments(total.saturating_sub(1)),
             command: Command {
-                text: self.text.into_boxed_str(),
+                text: self.text.as_str().into(),
                 key: self.key,
                 arguments: total.saturating_sub(1),
                 database: self.database,
@@ -193,7 +194,9 @@ impl Builder {
                 cut: self.cut,
                 name,
             },
-        }
+        };
+        self.text.clear();
+        (read, self.text)
     }
 
     /// The subcommand has not come.
@@ -305,6 +308,19 @@ impl Builder {
     }
 
     fn key(&mut self, bytes: &[u8], whole: bool) {
+        let is_simple = |byte: &u8| byte.is_ascii_alphanumeric() || b":_-./{}".contains(byte);
+        if let Ok(simple) = str::from_utf8(bytes)
+            && whole
+            && !bytes.is_empty()
+            && bytes.iter().all(is_simple)
+        {
+            // Nearly every key is told as it is.
+            self.push(simple);
+            if self.key.is_none() {
+                self.key = Some(simple.into());
+            }
+            return;
+        }
         let shown = show(bytes, whole);
         self.cut |= !whole;
         let plain = whole

@@ -111,6 +111,9 @@ pub struct Connection<M> {
     pub(super) responses: Stream<M, ()>,
     pub(super) request: Option<Box<request::Parser<M>>>,
     pub(super) reply: Option<Box<resp::Parser<M>>>,
+    /// Parsers that are done, kept for their buffers, which are small by their limits.
+    pub(super) spare_request: Option<Box<request::Parser<M>>>,
+    pub(super) spare_reply: Option<Box<resp::Parser<M>>>,
     pub(super) lost_reply: Option<Box<LostReply<M>>>,
     pub(super) open: VecDeque<Entry<M>>,
     pub(super) open_told: usize,
@@ -140,6 +143,8 @@ impl<M: Clone> Connection<M> {
             responses: Stream::new(from_start, ()),
             request: None,
             reply: None,
+            spare_request: None,
+            spare_reply: None,
             lost_reply: None,
             open: VecDeque::new(),
             open_told: 0,

@@ -18,7 +18,7 @@ use crate::stream::Piece;
 pub(super) enum Progress {
     More,
     /// Over; `None`: nothing that is answered (an empty line, an array of nothing).
-    Done(Option<Box<Read>>),
+    Done(Option<Read>),
     /// Uncaptured bytes hid framing.
     Lost,
     /// Not a command: the server answers that by closing.
@@ -39,6 +39,8 @@ pub(super) struct Parser<M> {
     argument_cut: bool,
     wanted: usize,
     builder: Option<Builder>,
+    /// What the next builder writes to.
+    room: String,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +71,16 @@ impl<M: Clone> Parser<M> {
             argument_cut: false,
             wanted: 0,
             builder: None,
+            room: String::new(),
         }
+    }
+
+    /// As new, with the buffers that it has.
+    pub(super) fn renew(&mut self, piece: &Piece<'_, M>) {
+        let Self { mut line, mut argument, room, .. } = std::mem::replace(self, Self::new(piece));
+        line.clear();
+        argument.clear();
+        (self.line, self.argument, self.room) = (line, argument, room);
     }
 
     /// Takes what belongs to the command.
@@ -89,10 +100,10 @@ impl<M: Clone> Parser<M> {
     }
 
     /// The command as far as it came; `None` where not even its name did.
-    pub(super) fn cut(&mut self) -> Option<Box<Read>> {
+    pub(super) fn cut(&mut self) -> Option<Read> {
         let mut builder = match self.state {
             State::Inline => {
-                let mut builder = Builder::new(None);
+                let mut builder = Builder::new(None, std::mem::take(&mut self.room));
                 inline::read(&self.line, false, &mut builder);
                 builder
             }
@@ -102,7 +113,7 @@ impl<M: Clone> Parser<M> {
             // Fewer of its bytes have come than it has.
             builder.argument(&self.argument, len);
         }
-        builder.is_named().then(|| Box::new(builder.finish(false)))
+        builder.is_named().then(|| self.finish(builder, false))
     }
 
     fn take(&mut self, bytes: &[u8]) -> (u64, Progress) {
@@ -183,7 +194,14 @@ impl<M: Clone> Parser<M> {
     }
 
     fn done(&mut self) -> Progress {
-        Progress::Done(self.builder.take().map(|builder| Box::new(builder.finish(true))))
+        let builder = self.builder.take();
+        Progress::Done(builder.map(|builder| self.finish(builder, true)))
+    }
+
+    fn finish(&mut self, builder: Builder, ended: bool) -> Read {
+        let (read, room) = builder.finish(ended);
+        self.room = room;
+        read
     }
 
     fn take_line(&mut self, bytes: &[u8]) -> (u64, Progress) {
@@ -213,7 +231,8 @@ impl<M: Clone> Parser<M> {
         match (self.state, integer(&self.line)) {
             (State::Count, Some(..=0)) => Progress::Done(None),
             (State::Count, Some(count @ ..=limits::REDIS_ARGUMENTS)) => {
-                self.builder = Some(Builder::new(u32::try_from(count).ok()));
+                let room = std::mem::take(&mut self.room);
+                self.builder = Some(Builder::new(u32::try_from(count).ok(), room));
                 self.state = State::Length;
                 self.line.clear();
                 self.line_bytes = 0;
@@ -248,12 +267,12 @@ impl<M: Clone> Parser<M> {
         if self.line.iter().all(u8::is_ascii_whitespace) {
             return Progress::Done(None);
         }
-        let mut builder = Builder::new(None);
+        let mut builder = Builder::new(None, std::mem::take(&mut self.room));
         inline::read(&self.line, whole, &mut builder);
         if !builder.is_named() {
             // Redis would answer with an error; this is far more likely another protocol.
             return Progress::Broken;
         }
-        Progress::Done(Some(Box::new(builder.finish(whole))))
+        Progress::Done(Some(self.finish(builder, whole)))
     }
 }

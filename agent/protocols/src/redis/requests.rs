@@ -104,12 +104,24 @@ impl<M: Clone> Connection<M> {
             Some(parser) => parser,
             // Whole commands may have been in what was lost.
             None if piece.bytes.is_empty() => return self.lose_requests(out),
-            None => Box::new(Parser::new(piece)),
+            None => match self.spare_request.take() {
+                Some(mut parser) => {
+                    parser.renew(piece);
+                    parser
+                }
+                None => Box::new(Parser::new(piece)),
+            },
         };
         match parser.feed(piece) {
             Progress::More => self.request = Some(parser),
-            Progress::Done(None) => self.requests.count_message(parser.bytes),
-            Progress::Done(Some(read)) => self.command(&parser, *read, Some(piece.mark), out),
+            Progress::Done(None) => {
+                self.requests.count_message(parser.bytes);
+                self.spare_request = Some(parser);
+            }
+            Progress::Done(Some(read)) => {
+                self.command(&parser, read, Some(piece.mark), out);
+                self.spare_request = Some(parser);
+            }
             Progress::Lost => {
                 self.request = Some(parser);
                 self.lose_requests(out);
@@ -206,7 +218,7 @@ impl<M: Clone> Connection<M> {
     pub(super) fn finish_cut(&mut self, out: &mut Out<'_, M>) {
         let Some(mut parser) = self.request.take() else { return };
         match parser.cut().filter(|_| self.tracking == Tracking::Certain) {
-            Some(read) => self.command(&parser, *read, None, out),
+            Some(read) => self.command(&parser, read, None, out),
             None => self.skip(Direction::Requests, parser.bytes, Skip::Resync, out),
         }
     }

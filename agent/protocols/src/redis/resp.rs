@@ -111,6 +111,15 @@ impl<M: Clone> Parser<M> {
         }
     }
 
+    /// As new, with the buffers that it has.
+    pub(super) fn renew(&mut self, first: M, watched: bool) {
+        let new = Self::new(first, watched);
+        let Self { mut line, mut stack, .. } = std::mem::replace(self, new);
+        line.clear();
+        stack.clear();
+        (self.line, self.stack) = (line, stack);
+    }
+
     /// Takes what belongs to the reply.
     pub(super) fn feed(&mut self, piece: &mut Piece<'_, M>) -> Progress {
         self.last = piece.mark.clone();

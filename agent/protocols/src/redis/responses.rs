@@ -97,7 +97,14 @@ impl<M: Clone> Connection<M> {
         let of_front = self.open.front().is_some_and(|entry| {
             matches!(entry.answers, Answers::Confirmations { .. }) || entry.kind == Kind::Ping
         });
-        self.reply = Some(Box::new(Parser::new(piece.mark.clone(), in_array || of_front)));
+        let watched = in_array || of_front;
+        self.reply = Some(match self.spare_reply.take() {
+            Some(mut parser) => {
+                parser.renew(piece.mark.clone(), watched);
+                parser
+            }
+            None => Box::new(Parser::new(piece.mark.clone(), watched)),
+        });
         Flow::Taken
     }
 
@@ -105,7 +112,10 @@ impl<M: Clone> Connection<M> {
         let Some(mut parser) = self.reply.take() else { return };
         match parser.feed(piece) {
             Progress::More => self.reply = Some(parser),
-            Progress::Done => self.reply_over(&parser, piece.mark, out),
+            Progress::Done => {
+                self.reply_over(&parser, piece.mark, out);
+                self.spare_reply = Some(parser);
+            }
             Progress::Lost => {
                 self.reply = Some(parser);
                 self.lose_responses(out);
