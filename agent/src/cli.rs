@@ -58,6 +58,12 @@ pub struct RunArgs {
     /// Names routes: a file with one template a line, such as /users/{id}/posts/*; `#` begins a comment.
     #[arg(long, value_name = "FILE")]
     pub routes: Option<PathBuf>,
+    /// Show the parameters of SQL statements (db.query.parameter.N): users' data then leaves the process.
+    #[arg(long)]
+    pub query_parameters: bool,
+    /// Make no spans of the statements by which pools look whether a connection lives, such as SELECT 1.
+    #[arg(long)]
+    pub silent_pool_pings: bool,
     /// Payload bytes copied of each burst, enough for heads; bodies are left out. Of what looks like Redis or
     /// PostgreSQL 64 times as many.
     #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_BURST_BUDGET)]

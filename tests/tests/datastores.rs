@@ -194,6 +194,21 @@ fn no_secret(file: &PathBuf) {
     assert_eq!(found, None, "a value or a password was exported");
 }
 
+#[test]
+fn parameters_are_shown_when_the_operator_asks_for_them() {
+    let bench = Bench::start(&["--query-parameters"]);
+    let client = CLIENTS.iter().find(|client| client.name == "pg").unwrap();
+    let done = bench.run(&[&Client { scenarios: "sequential", ..*client }]);
+    bench.tracing.quiet();
+    let spans = bench.tracing.spans();
+    let spans = of(&spans, client);
+    assert_eq!(difference(&spans, &done[0].1), BTreeMap::new());
+    let text =
+        |span: &Span, n: u8| span.text(&format!("db.query.parameter.{n}")).map(str::to_owned);
+    let secret = |span: &&&Span| text(span, 1).is_some_and(|shown| shown.contains(SECRET));
+    assert!(spans.iter().filter(secret).count() > 0, "{spans:#?}");
+}
+
 #[rstest]
 fn every_operation_of_every_client_is_one_right_span(
     #[values(Runtime::Node, Runtime::Python)] runtime: Runtime,

@@ -72,7 +72,10 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let engine = Engine::new(Config::default(), Box::new(RandomIds(SmallRng::from_os_rng())));
     let selection = Selection::new(procfs, rules, agent);
     let assist = Assist::new(!args.no_node_assist);
-    let options = Options::default();
+    let options = Options {
+        query_parameters: args.query_parameters,
+        silent_pool_pings: args.silent_pool_pings,
+    };
     let pipeline =
         Pipeline::new(capture, selection, engine, exporters.handle(), routes, options, assist);
 
