@@ -33,7 +33,7 @@ use crate::exchange::{Exchange, Exchanges};
 use crate::export::ExportHandle;
 use crate::process::Runtime;
 use crate::route::Services;
-use crate::runtime::node::{self, Assist};
+use crate::runtime::node::Assist;
 use crate::runtime::python::Pythons;
 use crate::selection::{Change, Selection};
 use crate::span::{self, Span};
@@ -496,7 +496,7 @@ impl Stages {
         let (process, Some(role)) = (connection.process, connection.role) else { return };
         let Some(traced) = self.selection.get(process) else { return };
         // What an inspector is asked is nobody's request, and makes no calls.
-        if role == Role::Server && node::is_inspector(&traced.process, connection.socket.as_ref()) {
+        if role == Role::Server && self.assist.is_inspector(process, connection.socket.as_ref()) {
             return;
         }
         let books = self.books.entry(process).or_default();

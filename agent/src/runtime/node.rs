@@ -82,14 +82,6 @@ struct Followed {
     read_ns: u64,
 }
 
-/// Whether a socket of a process is its inspector's: by its port, where the application itself has none there.
-pub fn is_inspector(process: &Process, socket: Option<&Socket>) -> bool {
-    let port = socket.and_then(|socket| socket.addresses).map(|(local, _)| local.port());
-    matches!(process.runtime, Runtime::Node(_))
-        && port == Some(INSPECTOR_PORT)
-        && !process.listening.contains(&INSPECTOR_PORT)
-}
-
 /// What became of the notes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -178,6 +170,15 @@ impl Assist {
         {
             self.owners.socket(process, socket.cookie, addresses, at_ns);
         }
+    }
+
+    /// Whether a socket of a process is its inspector's, which the agent had opened: an application that is
+    /// on that port itself is not assisted.
+    pub fn is_inspector(&self, process: ProcessId, socket: Option<&Socket>) -> bool {
+        let port = socket.and_then(|socket| socket.addresses).map(|(local, _)| local.port());
+        let assisted =
+            |known: &Followed| matches!(known.state, State::Asked { .. } | State::Assisted);
+        port == Some(INSPECTOR_PORT) && self.followed.get(&process).is_some_and(assisted)
     }
 
     /// A connection is over.
