@@ -22,7 +22,7 @@ use crate::load::{self, Plan, Request};
 use crate::servers::Servers;
 use crate::spans::{self, CLIENT, SERVER, Span};
 use crate::wait;
-use crate::workloads::{Installed, Service};
+use crate::workloads::{Installed, Service, Spec};
 
 /// How long the agent may take to decide what it has seen.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -102,6 +102,18 @@ impl Bench {
         Ok(Self { prices: prices.start(directory)?, servers, installed, agent: agent.into() })
     }
 
+    /// A cell's application, not started, that finds the servers.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub fn spec(&self, cell: &Cell) -> Result<Spec> {
+        let mut spec = cell.spec(&self.installed)?.upstream(&self.prices);
+        for (name, value) in self.servers.environment() {
+            spec = spec.env(name, value);
+        }
+        Ok(spec.env("OTEL_SERVICE_NAME", "front"))
+    }
+
     /// Starts a cell's application, traces it and sends `requests` requests in all.
     ///
     /// # Errors
@@ -113,16 +125,13 @@ impl Bench {
         requests: usize,
         directory: &Path,
     ) -> Result<Outcome> {
-        let mut spec = cell.spec(&self.installed)?.upstream(&self.prices);
-        for (name, value) in self.servers.environment() {
-            spec = spec.env(name, value);
-        }
-        let spec = spec.env("OTEL_SERVICE_NAME", "front");
+        let spec = self.spec(cell)?;
         let port = spec.port();
         let place = directory.join(format!("agent-{port}"));
         let file = place.join("spans.jsonl");
-        let arguments =
-            [format!("--export=file:{}", file.display()), format!("--allow=port={port}")];
+        // What opens connections before it listens is not known by its port then.
+        let rule = if cell.agent_first { "cmd=*parents_*".into() } else { format!("port={port}") };
+        let arguments = [format!("--export=file:{}", file.display()), format!("--allow={rule}")];
         let start_agent = || -> Result<Agent> {
             let agent = Agent::spawn(&self.agent, &place, &arguments)?;
             agent.wait_ready()?;

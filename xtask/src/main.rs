@@ -9,6 +9,7 @@ mod command;
 mod demo;
 mod linker;
 mod lint;
+mod python_cost;
 mod setup;
 mod test;
 mod toolchain;
@@ -38,6 +39,8 @@ enum Task {
     Bench(bench::Options),
     /// Measure how often calls are put under the request that made them (needs root)
     Accuracy(accuracy::Options),
+    /// Measure what following CPython's contexts costs a FastAPI application (needs root)
+    PythonCost(python_cost::Options),
     /// Trace a small system of real services and print its traces (needs root)
     Demo(demo::Options),
 }
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Accuracy(options) => accuracy::run(&options),
+        Task::PythonCost(options) => python_cost::run(&options),
         Task::Demo(options) => demo::run(&options),
     };
     match done {

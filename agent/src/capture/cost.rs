@@ -32,6 +32,7 @@ fn figures(name: &str, program: &Program) -> Option<HookCost> {
     let descriptor = match program {
         Program::BtfTracePoint(program) => program.fd(),
         Program::Iter(program) => program.fd(),
+        Program::UProbe(program) => program.fd(),
         _ => return None,
     };
     // A program that isn't loaded costs nothing.

@@ -104,6 +104,7 @@ impl Session {
 
     fn operation<'a>(&self, sent: bool, text: &'a str) -> Operation<'a> {
         Operation {
+            strand: 0,
             cookie: 1,
             slot: Slot(1),
             tid: 1,

@@ -12,11 +12,12 @@ mod probes;
 pub mod selftest;
 
 use std::collections::HashMap;
+use std::io;
 
 use wirespan_ebpf::{PythonProcess, python_flag};
 
 use self::image::Image;
-use self::layout::{ENTERED, Refusal};
+use self::layout::ENTERED;
 use self::memory::Memory;
 use crate::call::ProcessId;
 use crate::capture::{Capture, PythonLink, PythonProbePoint, Slot};
@@ -31,6 +32,22 @@ const LONGEST_LOOK_NS: u64 = 5_000_000_000;
 
 /// Modules are loaded at any time: then the process is looked at more rarely.
 const RARE_LOOK_NS: u64 = 30_000_000_000;
+
+const NOT_FOUND: &str = "CPython's symbols, or its main thread, are not found in what is mapped";
+
+/// Why a process isn't followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// Its interpreter may not have begun yet, or the process is gone.
+    Early,
+    /// For good.
+    Never(Reason),
+}
+
+/// A read of a process that may be only beginning, or gone.
+fn early(_: io::Error) -> Refusal {
+    Refusal::Early
+}
 
 /// CPython processes that are traced.
 #[derive(Debug, Default)]
@@ -50,6 +67,8 @@ struct Followed {
     look_ns: u64,
     wait_ns: u64,
     image: Option<Image>,
+    /// What was mapped when its probes were attached.
+    modules: u64,
     flags: u32,
     /// gevent runs here.
     greenlets: bool,
@@ -81,6 +100,7 @@ impl Pythons {
             look_ns: if version.is_some() { 0 } else { u64::MAX },
             wait_ns: FIRST_LOOK_NS,
             image: None,
+            modules: 0,
             flags: 0,
             greenlets: false,
             probed: Vec::new(),
@@ -123,7 +143,7 @@ impl Pythons {
             self.safe = Some(safe);
         }
         if let Some(Err(reason)) = &self.safe {
-            followed.refuse(Reason::new(reason.clone()));
+            followed.refuse(Reason::new(reason.clone()), capture);
             return;
         }
         match followed.attach(capture) {
@@ -133,8 +153,8 @@ impl Pythons {
                 followed.look_ns = now.saturating_add(followed.wait_ns);
                 followed.wait_ns *= 2;
             }
-            Err(Refusal::Early) => followed.refuse(Reason::new("its interpreter never began")),
-            Err(Refusal::Never(reason)) => followed.refuse(reason),
+            Err(Refusal::Early) => followed.refuse(Reason::new(NOT_FOUND), capture),
+            Err(Refusal::Never(reason)) => followed.refuse(reason, capture),
         }
         let Followed { pid, version, method, flags, links, .. } = followed;
         let probes = links.len();
@@ -143,7 +163,9 @@ impl Pythons {
 }
 
 impl Followed {
-    fn refuse(&mut self, reason: Reason) {
+    fn refuse(&mut self, reason: Reason, capture: &mut Capture) {
+        // Before the probes go: without them contexts are mistaken for others at the same addresses.
+        capture.leave_python(self.slot);
         self.method = Method::Unassisted(reason);
         self.look_ns = u64::MAX;
         self.links.clear();
@@ -151,12 +173,19 @@ impl Followed {
 
     /// Finds what there is by now and attaches what is not attached yet.
     fn attach(&mut self, capture: &mut Capture) -> Result<(), Refusal> {
-        let memory = Memory::open(self.pid).map_err(|_| Refusal::Early)?;
+        let memory = Memory::open(self.pid).map_err(early)?;
         let image = match self.image.take() {
             Some(image) => image,
-            None => image::find(&memory).map_err(|_| Refusal::Early)?,
+            None => image::find(&memory)?,
         };
         let found = layout::find(&memory, &image, self.version)?;
+        let modules = memory.modules();
+        if self.method == Method::Exact && modules == self.modules {
+            self.image = Some(image);
+            self.look_later();
+            return Ok(());
+        }
+        self.modules = modules;
         let contexts = probes::of_contexts(&memory, &image, &found);
         let attached = self.attach_all(&contexts, capture);
         attached.map_err(|error| Refusal::Never(Reason::new(error)))?;
@@ -199,9 +228,13 @@ impl Followed {
             self.method = Method::Exact;
             self.wait_ns = FIRST_LOOK_NS;
         }
-        self.look_ns = now.saturating_add(self.wait_ns);
-        self.wait_ns = self.wait_ns.saturating_mul(2).min(RARE_LOOK_NS);
+        self.look_later();
         Ok(())
+    }
+
+    fn look_later(&mut self) {
+        self.look_ns = clock::monotonic_ns().saturating_add(self.wait_ns);
+        self.wait_ns = self.wait_ns.saturating_mul(2).min(RARE_LOOK_NS);
     }
 
     fn attach_all(

@@ -115,6 +115,7 @@ const fn may_withhold(cell: Cell, why: &'static str) -> Cell {
 pub const CELLS: &[Cell] = &[
     cell("FastAPI, asyncio", "httpx, redis, asyncpg", ASYNCIO, "/three", 3),
     eager(cell("FastAPI, asyncio", "the same, connected at start", ASYNCIO, "/three", 3)),
+    cell("FastAPI, asyncio", "httpx, redis, asyncpg, redis", ASYNCIO, "/four", 4),
     cell("FastAPI, asyncio", "gather", ASYNCIO, "/gathered", 3),
     cell("FastAPI, asyncio", "a task of its own", ASYNCIO, "/task", 2),
     cell("FastAPI, asyncio", "run_in_executor, redis", ASYNCIO, "/executor", 1),

@@ -169,6 +169,11 @@ async def three(rid):
     await row(rid)
 
 
+async def four(rid):
+    await three(rid)
+    await key(rid)
+
+
 async def gathered(rid):
     await asyncio.gather(get(rid), key(rid), row(rid))
 
@@ -229,6 +234,7 @@ async def cancelled(rid):
 
 ASYNC = {
     "three": three,
+    "four": four,
     "gathered": gathered,
     "task": task,
     "executor": executor,

@@ -7,14 +7,9 @@ use std::fs::File;
 use object::read::elf::ElfFile64;
 use object::read::{Object, ObjectSymbol, ReadCache};
 
+use super::Refusal;
 use super::memory::{Mapping, Memory};
 use crate::runtime::Reason;
-
-/// A symbol's place in its file's address space.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Symbol {
-    address: u64,
-}
 
 /// What is needed of CPython's image, at its addresses in one process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +37,8 @@ const DEBUG_ONLY: [&str; 2] = ["_Py_NegativeRefcount", "_PyObject_DebugMalloc"];
 /// Finds the image among what a process has mapped.
 ///
 /// # Errors
-/// Why it can't be used.
-pub(super) fn find(memory: &Memory) -> Result<Image, Reason> {
+/// Why it can't be used, or can't yet: the loader may still be mapping it.
+pub(super) fn find(memory: &Memory) -> Result<Image, Refusal> {
     let mut candidates: Vec<&Mapping> = Vec::new();
     for mapping in memory.mappings.iter().filter(|mapping| mapping.executable) {
         let name = mapping.name();
@@ -62,21 +57,20 @@ pub(super) fn find(memory: &Memory) -> Result<Image, Reason> {
             return Ok(image);
         }
     }
-    Err(Reason::new("CPython's symbols are not found in what is mapped"))
+    Err(Refusal::Early)
 }
 
-fn read(memory: &Memory, code: &Mapping) -> Result<Option<Image>, Reason> {
+fn read(memory: &Memory, code: &Mapping) -> Result<Option<Image>, Refusal> {
     let unreadable = |error: &dyn std::fmt::Display| {
-        Reason::new(format!("{} can't be read: {error}", code.path.display()))
+        let words = format!("{} can't be read: {error}", code.path.display());
+        Refusal::Never(Reason::new(words))
     };
     let file = File::open(&code.link).map_err(|error| unreadable(&error))?;
     let cache = ReadCache::new(file);
     let elf = ElfFile64::<object::Endianness, _>::parse(&cache).map_err(|e| unreadable(&e))?;
     let symbol = |name: &str| {
         let found = elf.dynamic_symbols().find(|symbol| symbol.name() == Ok(name));
-        found
-            .filter(|symbol| symbol.is_definition())
-            .map(|symbol| Symbol { address: symbol.address() })
+        found.filter(|symbol| symbol.is_definition()).map(|symbol| symbol.address())
     };
     let (Some(runtime), Some(context_type), Some(copy_current)) =
         (symbol(RUNTIME), symbol(CONTEXT_TYPE), symbol(COPY_CURRENT))
@@ -84,7 +78,7 @@ fn read(memory: &Memory, code: &Mapping) -> Result<Option<Image>, Reason> {
         return Ok(None);
     };
     if DEBUG_ONLY.iter().all(|name| symbol(name).is_some()) {
-        return Err(Reason::new("a debug build of CPython"));
+        return Err(Refusal::Never(Reason::new("a debug build of CPython")));
     }
     // What the loader added to the file's addresses: the segment of the mapping tells.
     let endian = elf.endian();
@@ -96,11 +90,12 @@ fn read(memory: &Memory, code: &Mapping) -> Result<Option<Image>, Reason> {
                 .contains(&code.offset)
     });
     let Some(segment) = segment else {
-        return Err(Reason::new(format!("{} is mapped in no usual way", code.path.display())));
+        let words = format!("{} is mapped in no usual way", code.path.display());
+        return Err(Refusal::Never(Reason::new(words)));
     };
     let delta = segment.p_vaddr.get(endian).wrapping_sub(segment.p_offset.get(endian));
     let bias = code.addresses.start.wrapping_sub(code.offset.wrapping_add(delta));
-    let at = |symbol: Symbol| symbol.address.wrapping_add(bias);
+    let at = |address: u64| address.wrapping_add(bias);
     Ok(Some(Image {
         runtime: at(runtime),
         context_type: at(context_type),

@@ -7,6 +7,7 @@
 
 use super::image::Image;
 use super::memory::Memory;
+use super::{Refusal, early};
 use crate::process::Version;
 use crate::runtime::Reason;
 
@@ -77,15 +78,6 @@ pub(super) struct Found {
     pub(super) makers: Vec<u64>,
 }
 
-/// Why a process isn't ready, or will never be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// Its interpreter has not begun yet.
-    Early,
-    /// For good.
-    Never(Reason),
-}
-
 /// The layout of a process of `version`, verified.
 ///
 /// # Errors
@@ -98,7 +90,6 @@ pub(super) fn find(memory: &Memory, image: &Image, version: Version) -> Result<F
     if version.minor >= 13 {
         told(memory, image, &layout)?;
     }
-    let early = |_| Refusal::Early;
     let heads = image.runtime.wrapping_add(layout.interpreters);
     let (head, main) = (memory.word(heads).map_err(early)?, memory.word(heads + 8).map_err(early)?);
     if head == 0 || main == 0 {
@@ -136,7 +127,7 @@ fn told(memory: &Memory, image: &Image, layout: &Layout) -> Result<(), Refusal> 
         return Err(Refusal::Never(Reason::new("a build that does not tell its offsets")));
     }
     // `struct _Py_DebugOffsets` (Include/internal/pycore_debug_offsets.h, 3.13): words.
-    let word = |index: u64| memory.word(image.runtime + index * 8).map_err(|_| Refusal::Early);
+    let word = |index: u64| memory.word(image.runtime + index * 8).map_err(early);
     if word(2)? != 0 {
         return Err(Refusal::Never(Reason::new("a free-threaded build of CPython")));
     }

@@ -4,10 +4,13 @@
 //! else by now.
 
 use std::fs::File;
+use std::hash::{Hash, Hasher};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+use rustc_hash::FxHasher;
 
 /// Lines of `/proc/PID/maps` that are looked at: large services have some thousand.
 const MAX_MAPPINGS: usize = 65_536;
@@ -57,6 +60,15 @@ impl Memory {
         let maps = std::fs::read(directory.join("maps"))?;
         let file = File::open(directory.join("mem"))?;
         Ok(Self { file, mappings: mappings(&String::from_utf8_lossy(&maps), &directory) })
+    }
+
+    /// Stands for what is mapped executable: the same while no module is loaded.
+    pub(super) fn modules(&self) -> u64 {
+        let mut hasher = FxHasher::default();
+        for mapping in self.mappings.iter().filter(|mapping| mapping.executable) {
+            mapping.path.hash(&mut hasher);
+        }
+        hasher.finish()
     }
 
     pub(super) fn bytes<const N: usize>(&self, address: u64) -> io::Result<[u8; N]> {

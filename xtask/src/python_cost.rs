@@ -1,0 +1,153 @@
+//! `cargo xtask python-cost`: what following CPython's contexts costs a FastAPI application.
+//!
+//! Two figures make it up: how long the programs run, by the kernel's own statistics less an empty program, and
+//! how long it takes to get to them and back (the trap), by a loop of `copy_context()` with and without the
+//! probe. Their sum is held against the CPU time that a request with four calls takes without the agent.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use serde_json::Value;
+use wirespan_tests::accuracy::{Bench, CELLS};
+use wirespan_tests::agent::Agent;
+use wirespan_tests::load::{self, Plan, Request};
+use wirespan_tests::script::Script;
+use wirespan_tests::workloads::{self, Service, root};
+use wirespan_tests::{sys, wait};
+
+use crate::build;
+use crate::command::say;
+
+/// What `python-cost` takes.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// How many requests to send in each run
+    #[arg(long, default_value_t = 3_000)]
+    requests: usize,
+    /// How many of them at once
+    #[arg(long, default_value_t = 10)]
+    concurrency: usize,
+}
+
+/// The most of a request's CPU time that may go into the probes, in percent.
+const BAR: f64 = 1.2;
+
+/// Copies of a context in the loop that is timed.
+const COPIES: &str = "
+import contextvars, time
+best = 1e9
+for _ in range(9):
+    begin = time.perf_counter_ns()
+    for _ in range(20000): contextvars.copy_context()
+    best = min(best, (time.perf_counter_ns() - begin) / 20000)
+best";
+
+/// How long the agent may take to end, or to attach.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The command.
+///
+/// # Errors
+/// Not root, something that doesn't come up, or a cost above the bar.
+#[expect(clippy::cast_precision_loss, reason = "means")]
+pub(crate) fn run(options: &Options) -> Result<()> {
+    ensure!(sys::is_root(), "loading eBPF programs needs root: run it with sudo");
+    // The kernel programs are optimised in either build, and nothing of the agent itself is measured.
+    let binary = build::build(false)?.agent;
+    let directory = root().join("target/python-cost");
+    let installed = workloads::install()?.for_accuracy("python3")?;
+    let bench = Bench::start(installed, &binary, &directory)?;
+    let (bare, probed) = copies(&binary, &directory)?;
+    say(&format!("copy_context(): {bare:.0} ns, under the probe {probed:.0} ns"));
+    let cell = CELLS.iter().find(|cell| cell.path == "/four").context("no cell with four calls")?;
+    let service = bench.spec(cell)?.start(&directory)?;
+    let load = || -> Result<f64> {
+        let asked: Vec<Request> = (1..=options.requests)
+            .map(|rid| Request::get(rid.to_string(), format!("{}/{rid}", cell.path)))
+            .collect();
+        let before = cpu_ns(&service)?;
+        let plan = Plan::new(service.address(), options.concurrency);
+        load::run(&plan, &asked, &AtomicBool::new(false)).all_ok()?;
+        Ok((cpu_ns(&service)? - before) as f64 / options.requests as f64)
+    };
+    load()?;
+    let request_ns = load()?;
+    let rule = format!("--allow=port={}", service.port());
+    let mut agent = start(&binary, &directory.join("agent"), &rule)?;
+    load()?;
+    let status = agent.status()?;
+    agent.terminate(PATIENCE)?;
+    let hooks = status.get("hooks").and_then(Value::as_array).context("no hooks")?;
+    let figure = |hook: &Value, key| hook.get(key).and_then(Value::as_u64).unwrap_or(0) as f64;
+    let name =
+        |hook: &Value| hook.get("program").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let floor = hooks.iter().find(|hook| name(hook) == "floor").context("no empty program")?;
+    let floor = figure(floor, "run_time_ns") / figure(floor, "runs").max(1.0);
+    let mut sum = 0.0;
+    let mut of_copy = 0.0;
+    for hook in hooks.iter().filter(|hook| name(hook).starts_with("python_")) {
+        let runs = figure(hook, "runs") / options.requests as f64;
+        let each = figure(hook, "run_time_ns") / figure(hook, "runs").max(1.0) - floor;
+        if runs == 0.0 {
+            continue;
+        }
+        if name(hook) == "python_context_copied" {
+            of_copy = each;
+        }
+        say(&format!("{}: {runs:.1} runs a request, {each:.0} ns each", name(hook)));
+        sum += runs;
+    }
+    // The loop's difference is the trap and the program, with warm caches; what the program takes longer in the
+    // application comes on top.
+    let each = probed - bare;
+    let share = sum * each * 100.0 / request_ns;
+    say(&format!(
+        "a request: {:.0} us of CPU; {sum:.1} probes of {each:.0} ns (the program in the application: \
+         {of_copy:.0} ns) are {share:.2} %",
+        request_ns / 1_000.0
+    ));
+    ensure!(share <= BAR, "above {BAR} %");
+    Ok(())
+}
+
+/// Nanoseconds of one `copy_context()`, without and with the probe.
+fn copies(binary: &Path, directory: &Path) -> Result<(f64, f64)> {
+    let mut script = Script::start("copies")?;
+    let mut time = || script.run(COPIES)?.as_f64().context("no time");
+    let bare = time()?;
+    let mut agent = Agent::spawn(
+        binary,
+        &directory.join("copies"),
+        &["--export=file:/dev/null", "--allow=cmd=*sockets.py copies*"],
+    )?;
+    agent.wait_ready()?;
+    wait::until("the probe is attached", PATIENCE, || {
+        let status = agent.status()?;
+        let method = status.pointer("/processes/0/context").and_then(Value::as_str);
+        Ok((method == Some("exact")).then_some(()))
+    })?;
+    let probed = time()?;
+    agent.terminate(PATIENCE)?;
+    Ok((bare, probed))
+}
+
+fn start(binary: &Path, directory: &Path, rule: &str) -> Result<Agent> {
+    let agent =
+        Agent::spawn(binary, directory, &["--measure-hooks", "--export=file:/dev/null", rule])?;
+    agent.wait_ready()?;
+    Ok(agent)
+}
+
+/// CPU time of all of a service's processes.
+fn cpu_ns(service: &Service) -> Result<u64> {
+    let mut sum = 0;
+    for pid in service.pids()? {
+        // The first field of schedstat: time on a CPU; of the main thread, which is the loop's.
+        let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat"))?;
+        sum += text.split_whitespace().next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
+    }
+    Ok(sum)
+}
