@@ -40,9 +40,9 @@ const COPIES: &str = "
 import contextvars, time
 best = 1e9
 for _ in range(9):
-    begin = time.perf_counter_ns()
+    begin = time.thread_time_ns()
     for _ in range(20000): contextvars.copy_context()
-    best = min(best, (time.perf_counter_ns() - begin) / 20000)
+    best = min(best, (time.thread_time_ns() - begin) / 20000)
 best";
 
 /// How long the agent may take to end, or to attach.

@@ -110,3 +110,48 @@ fn a_context_that_is_told_after_the_decision_changes_nothing() {
     }
     assert!(s.engine.books().balanced());
 }
+
+/// A client call of context 51, made by a strand of it.
+fn of_strand(s: &mut Scenario, id: u64, strand: u32, at_us: u64) {
+    s.start(client(id, 1, at_us).context(51));
+    s.engine.made_by(CallId(id), strand);
+    s.end(id, at_us + 20);
+}
+
+/// A request, answered by strand 7 at 10 ms.
+fn answered() -> Scenario {
+    let mut s = Scenario::new();
+    s.start(server(1, 1, 0).context(51));
+    s.engine.answered(CallId(1), 7);
+    s.end(1, 10_000);
+    s
+}
+
+#[test]
+fn a_strand_that_goes_on_after_the_response_is_nobodys_from_its_beginning() {
+    let mut s = answered();
+    of_strand(&mut s, 2, 8, 5_000);
+    of_strand(&mut s, 3, 8, 100_000);
+    of_strand(&mut s, 4, 8, 600_000);
+    of_strand(&mut s, 5, 7, 600_000);
+    of_strand(&mut s, 6, 9, 400_000);
+    s.tick(LATER);
+    for id in [2, 3, 4] {
+        assert_eq!(s.placed[&id].status, ParentStatus::Withheld(Withheld::LateWork), "{id}");
+    }
+    // Who answered may take its time, and a task that ends soon is the request's.
+    for id in [5, 6] {
+        assert_eq!(s.placed[&id].parent_call, Some(CallId(1)), "{id}");
+    }
+}
+
+#[test]
+fn what_the_answering_strand_calls_is_decided_at_once() {
+    let mut s = answered();
+    of_strand(&mut s, 2, 7, 5_000);
+    of_strand(&mut s, 3, 8, 5_000);
+    s.tick(300_000);
+    assert!(s.placed.contains_key(&2) && !s.placed.contains_key(&3));
+    s.tick(LATER);
+    assert_eq!(s.placed[&3].parent_call, Some(CallId(1)));
+}
