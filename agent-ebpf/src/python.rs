@@ -232,7 +232,7 @@ impl Running {
     fn handover(&self) -> PythonHandover {
         // SAFETY: a map value.
         let turn = unsafe { (*self.thread).turn };
-        let (number, context) = (self.number(), self.id());
+        let (number, context) = self.number_and_context();
         PythonHandover { number, context, generation: self.generation, turn }
     }
 
@@ -244,27 +244,28 @@ impl Running {
     /// What is known of the context that runs.
     #[inline(always)]
     fn known(&self) -> Option<*mut PythonContext> {
+        if self.context == 0 {
+            return None;
+        }
         let known = PYTHON_CONTEXTS.get_ptr_mut(self.key(self.context))?;
         // SAFETY: a map value.
         (unsafe { (*known).generation } == self.generation).then_some(known)
     }
 
-    /// The number of the context that runs; 0: none, or none that is known.
+    /// The request that the running code works for, and the number of the context that it runs in; 0: none, or
+    /// none that is known.
     #[inline(always)]
-    fn id(&self) -> u64 {
-        if self.context == 0 {
-            return 0;
-        }
-        match self.known() {
-            // SAFETY: a map value.
-            Some(known) => unsafe { (*known).id },
-            None => 0,
-        }
+    fn number_and_context(&self) -> (u64, u64) {
+        let known = self.known();
+        // SAFETY: a map value.
+        let context = known.map_or(0, |known| unsafe { (*known).id });
+        (self.number(known), context)
     }
 
-    /// The request that the running code works for; 0: none, or none that is known.
+    /// The request that the running code works for; 0: none, or none that is known. `known`: what is known of
+    /// the running context.
     #[inline(always)]
-    fn number(&self) -> u64 {
+    fn number(&self, known: Option<*mut PythonContext>) -> u64 {
         if self.context == 0 {
             // SAFETY: a map value.
             return unsafe { (*self.thread).number };
@@ -281,8 +282,10 @@ impl Running {
                 (*self.thread).pending = 0;
             }
         }
-        let Some(known) = self.known() else { return 0 };
-        number_of(known)
+        match known {
+            Some(known) => number_of(known),
+            None => 0,
+        }
     }
 
     /// Gives the running context the number of a request that it has just read.
@@ -466,8 +469,7 @@ pub(crate) fn sent(
     let Some(running) = running(task, slot) else { return 0 };
     let (mut number, mut context) = deferred(task, &running, source);
     if number == 0 {
-        number = running.number();
-        context = running.id();
+        (number, context) = running.number_and_context();
     }
     // SAFETY: a map value.
     let inbound = unsafe {
@@ -571,23 +573,22 @@ fn copied(task: Object, address: u64) {
 fn inherit(task: Object, key: &PythonKey) -> bool {
     let Some(slot) = slot_of(task) else { return false };
     let Some(running) = running(task, slot) else { return false };
+    let parent = running.known();
     let mut new = PythonContext {
         id: fresh(running.process),
         made_ns: kernel::now_ns(),
-        inherited: running.number(),
+        inherited: running.number(parent),
         generation: running.generation,
         depth: 0,
         ancestors: [PythonAncestor { id: 0, made_ns: 0 }; ANCESTORS],
     };
-    if running.context != 0 {
-        if let Some(parent) = running.known() {
-            // SAFETY: a map value.
-            let parent = unsafe { &*parent };
-            new.ancestors[0] = PythonAncestor { id: parent.id, made_ns: parent.made_ns };
-            new.ancestors[1] = parent.ancestors[0];
-            new.ancestors[2] = parent.ancestors[1];
-            new.ancestors[3] = parent.ancestors[2];
-        }
+    if let Some(parent) = parent {
+        // SAFETY: a map value.
+        let parent = unsafe { &*parent };
+        new.ancestors[0] = PythonAncestor { id: parent.id, made_ns: parent.made_ns };
+        new.ancestors[1] = parent.ancestors[0];
+        new.ancestors[2] = parent.ancestors[1];
+        new.ancestors[3] = parent.ancestors[2];
     }
     PYTHON_CONTEXTS.insert(key, new, u64::from(BPF_ANY)).is_ok()
 }

@@ -70,6 +70,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             }
         }
     }
+    for cell in CELLS.iter().filter(|cell| wanted(cell.name) || wanted(cell.kind)) {
+        if let Some(why) = cell.may_withhold {
+            say(&format!("may be withheld: {}, {}: {why}", cell.name, cell.kind));
+        }
+    }
     failed.iter().for_each(|cell| say(cell));
     if failed.is_empty() {
         std::fs::remove_dir_all(&directory)?;

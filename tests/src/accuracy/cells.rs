@@ -40,6 +40,9 @@ impl Cell {
 
 const WRITER: &str = "who asks is not to be seen in what the task does";
 
+const OUTLIVES: &str =
+    "more than half a second after the response, when they queue for two connections";
+
 type Arguments = &'static [&'static str];
 
 const ASYNCIO: Arguments =
@@ -123,9 +126,9 @@ pub const CELLS: &[Cell] = &[
     cell("FastAPI, asyncio", "SQLAlchemy on asyncpg", ASYNCIO, "/orm", 1),
     cell("FastAPI, asyncio", "aiohttp's client", ASYNCIO, "/session", 1),
     cell("FastAPI, asyncio", "in worker threads: requests, redis, psycopg", ASYNCIO, "/in-threads", 3),
-    cell("FastAPI, asyncio", "BackgroundTasks", ASYNCIO, "/background", 1),
+    may_withhold(cell("FastAPI, asyncio", "BackgroundTasks", ASYNCIO, "/background", 1), "more than 5 s after the response, when they queue for two connections"),
     cell("FastAPI, asyncio", "streaming response", ASYNCIO, "/streaming", 3),
-    cell("FastAPI, asyncio", "a task that outlives its request", ASYNCIO, "/outlives", 1),
+    may_withhold(cell("FastAPI, asyncio", "a task that outlives its request", ASYNCIO, "/outlives", 1), OUTLIVES),
     cell("FastAPI, asyncio", "beside a cancelled task", ASYNCIO, "/cancelled", 2),
     may_withhold(cell("FastAPI, asyncio", "through a task that writes for all, begun in a request", ASYNCIO, "/writer", 1), WRITER),
     may_withhold(eager(cell("FastAPI, asyncio", "through a task that writes for all, begun at start", ASYNCIO, "/writer", 1)), WRITER),
@@ -138,7 +141,7 @@ pub const CELLS: &[Cell] = &[
     cell("FastAPI, uvloop", "SQLAlchemy on asyncpg", UVLOOP, "/orm", 1),
     cell("FastAPI, uvloop", "aiohttp's client", UVLOOP, "/session", 1),
     cell("FastAPI, uvloop", "in worker threads: requests, redis, psycopg", UVLOOP, "/in-threads", 3),
-    cell("FastAPI, uvloop", "a task that outlives its request", UVLOOP, "/outlives", 1),
+    may_withhold(cell("FastAPI, uvloop", "a task that outlives its request", UVLOOP, "/outlives", 1), OUTLIVES),
     cell("aiohttp, asyncio", "httpx, redis, asyncpg", &["parents_aiohttp.py"], "/three", 3),
     eager(cell("aiohttp, asyncio", "the same, connected at start", &["parents_aiohttp.py"], "/three", 3)),
     cell("aiohttp, asyncio", "a task of its own", &["parents_aiohttp.py"], "/task", 2),
