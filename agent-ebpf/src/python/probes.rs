@@ -1,0 +1,220 @@
+//! The probes of one CPython process: contexts that are made, work that is handed to threads, uvloop's turns and
+//! writes.
+//!
+//! Attached per process, by user space, to: the return of `PyContext_CopyCurrent` and of what else makes a
+//! context; `_queue.SimpleQueue`'s `put`, `get` and `get_nowait`; in processes with uvloop `uv__run_check`
+//! and, up to 0.22.1, its `write` and `writelines`. Emits nothing.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::BPF_ANY;
+use aya_ebpf::helpers::generated as helper;
+use aya_ebpf::macros::{uprobe, uretprobe};
+use aya_ebpf::programs::{ProbeContext, RetProbeContext};
+use wirespan_ebpf::{
+    ANCESTORS, PythonAncestor, PythonContext, PythonHandover, PythonKey, PythonThread,
+    RUNTIME_PYTHON,
+};
+
+use super::MAX_BUFFERS;
+use super::running::{fresh, running};
+use crate::kernel::{self, Object, field};
+use crate::maps::{PYTHON_CONTEXTS, PYTHON_ITEMS, PYTHON_WRITES, THREADS};
+use crate::payload;
+
+/// `Py_TPFLAGS_LIST_SUBCLASS`, `_TUPLE_SUBCLASS`, `_BYTES_SUBCLASS` (Include/object.h).
+const LIST: u64 = 1 << 25;
+const TUPLE: u64 = 1 << 26;
+const BYTES: u64 = 1 << 27;
+
+/// Not one of CPython's: the type's objects have items of their own.
+const ITEMS: u64 = 1;
+
+/// The process's slot, if user space has told what it needs to be followed.
+#[inline(always)]
+fn slot_of(task: Object) -> Option<u32> {
+    let slot = kernel::task_slot(task)?;
+    let process = kernel::process(slot)?;
+    // SAFETY: a map value.
+    (unsafe { (*process).runtime } == RUNTIME_PYTHON).then_some(slot)
+}
+
+/// `PyContext_CopyCurrent` returns a copy of the running context.
+#[uretprobe]
+fn python_context_copied(ctx: RetProbeContext) -> u32 {
+    let address: u64 = ctx.ret();
+    copied(kernel::current(), address);
+    0
+}
+
+#[inline(always)]
+fn copied(task: Object, address: u64) {
+    let key = PythonKey { address, task: field!(task, task_tgid), reserved: 0 };
+    if !inherit(task, &key) {
+        // What was at this address before is gone.
+        _ = PYTHON_CONTEXTS.remove(key);
+    }
+}
+
+#[inline(always)]
+fn inherit(task: Object, key: &PythonKey) -> bool {
+    let Some(slot) = slot_of(task) else { return false };
+    let Some(running) = running(task, slot) else { return false };
+    let parent = running.known();
+    let mut new = PythonContext {
+        id: fresh(running.process),
+        made_ns: kernel::now_ns(),
+        inherited: running.number(parent),
+        generation: running.generation,
+        depth: 0,
+        ancestors: [PythonAncestor { id: 0, made_ns: 0 }; ANCESTORS],
+    };
+    if let Some(parent) = parent {
+        // SAFETY: a map value.
+        let parent = unsafe { &*parent };
+        new.ancestors[0] = PythonAncestor { id: parent.id, made_ns: parent.made_ns };
+        new.ancestors[1] = parent.ancestors[0];
+        new.ancestors[2] = parent.ancestors[1];
+        new.ancestors[3] = parent.ancestors[2];
+    }
+    PYTHON_CONTEXTS.insert(key, new, u64::from(BPF_ANY)).is_ok()
+}
+
+/// A context is made that is no copy of the running one (`contextvars.Context()`, `Context.copy`): whoever
+/// makes one wants nothing of the running one in it.
+#[uretprobe]
+fn python_context_made(ctx: RetProbeContext) -> u32 {
+    let address: u64 = ctx.ret();
+    let task = kernel::current();
+    _ = PYTHON_CONTEXTS.remove(PythonKey { address, task: field!(task, task_tgid), reserved: 0 });
+    0
+}
+
+/// `SimpleQueue.put(item, ...)`: `self`, the positional arguments, their number, ...
+#[uprobe]
+fn python_item_put(ctx: ProbeContext) -> u32 {
+    let arguments: u64 = ctx.arg(1).unwrap_or(0);
+    let item: u64 = payload::probe_user(arguments).unwrap_or(0);
+    let task = kernel::current();
+    let key = PythonKey { address: item, task: field!(task, task_tgid), reserved: 0 };
+    hand_over(task, key);
+    0
+}
+
+#[inline(always)]
+fn hand_over(task: Object, key: PythonKey) {
+    let Some(slot) = slot_of(task) else { return };
+    let Some(running) = running(task, slot) else {
+        _ = PYTHON_ITEMS.remove(key);
+        return;
+    };
+    let item = running.handover();
+    if PYTHON_ITEMS.insert(key, item, u64::from(BPF_ANY)).is_err() {
+        _ = PYTHON_ITEMS.remove(key);
+    }
+}
+
+/// `SimpleQueue.get` and `get_nowait` return an item: the thread works for whoever put it there.
+#[uretprobe]
+fn python_item_got(ctx: RetProbeContext) -> u32 {
+    let item: u64 = ctx.ret();
+    let task = kernel::current();
+    let Some(slot) = slot_of(task) else { return 0 };
+    let Some(running) = running(task, slot) else { return 0 };
+    let key = running.key(item);
+    let mut number = 0;
+    if let Some(found) = PYTHON_ITEMS.get_ptr_mut(key) {
+        // SAFETY: a map value.
+        unsafe {
+            if (*found).generation == running.generation {
+                number = (*found).number;
+            }
+        }
+        _ = PYTHON_ITEMS.remove(key);
+    }
+    // SAFETY: a map value, which only this thread uses.
+    unsafe { (*running.thread).number = number };
+    0
+}
+
+/// `uv__run_check`: the loop's reads of this turn, and what they called, are over.
+#[uprobe]
+fn python_uvloop_turn(_ctx: ProbeContext) -> u32 {
+    let task = kernel::current();
+    // SAFETY: `task` is the running task by the verifier's types; no value is created.
+    let thread = unsafe {
+        helper::bpf_task_storage_get(
+            THREADS.as_ptr(),
+            task.cast_mut().cast(),
+            core::ptr::null_mut(),
+            0,
+        )
+    }
+    .cast::<PythonThread>();
+    if !thread.is_null() {
+        // SAFETY: a map value, which only this thread uses.
+        unsafe {
+            (*thread).pending = 0;
+            (*thread).turn = (*thread).turn.wrapping_add(1);
+        }
+    }
+    0
+}
+
+/// uvloop's `write(self, data)`; the attach cookie is the object's place among the arguments: 0: it is the
+/// second argument, 1: the first of an array of which the second argument is the address.
+#[uprobe]
+fn python_uvloop_write(ctx: ProbeContext) -> u32 {
+    let mut data: u64 = ctx.arg(1).unwrap_or(0);
+    // SAFETY: the program's own context.
+    if unsafe { helper::bpf_get_attach_cookie(ctx.as_ptr()) } != 0 {
+        data = payload::probe_user(data).unwrap_or(0);
+    }
+    let task = kernel::current();
+    let Some(slot) = slot_of(task) else { return 0 };
+    let Some(running) = running(task, slot) else { return 0 };
+    let write = running.handover();
+    let thread: u32 = field!(task, task_pid);
+    let flags = type_flags(data);
+    if flags & (LIST | TUPLE) == 0 {
+        note_write(thread, data, flags, &write);
+        return 0;
+    }
+    // `writelines`. A list has its items elsewhere, a tuple in itself.
+    let mut items = data.wrapping_add(24);
+    if flags & LIST != 0 {
+        items = payload::probe_user(items).unwrap_or(0);
+    }
+    let count: u64 = payload::probe_user(data.wrapping_add(16)).unwrap_or(0);
+    let mut index = 0;
+    while index < MAX_BUFFERS && index < count {
+        let item = payload::probe_user(items.wrapping_add(index * 8)).unwrap_or(0);
+        note_write(thread, item, type_flags(item), &write);
+        index += 1;
+    }
+    0
+}
+
+/// `tp_flags` of an object's type, and of its size whether it has items ([`ITEMS`]).
+#[inline(always)]
+fn type_flags(object: u64) -> u64 {
+    let kind: u64 = payload::probe_user(object.wrapping_add(8)).unwrap_or(0);
+    let flags: u64 = payload::probe_user(kind.wrapping_add(168)).unwrap_or(0);
+    let item_size: u64 = payload::probe_user(kind.wrapping_add(40)).unwrap_or(0);
+    (flags & (LIST | TUPLE | BYTES)) | if item_size != 0 { ITEMS } else { 0 }
+}
+
+/// Notes for whom an object's content is to be written.
+#[inline(always)]
+fn note_write(task: u32, object: u64, flags: u64, write: &PythonHandover) {
+    // Where `bytes`, `memoryview` (whose type has items) and `bytearray` have their content.
+    let address = if flags & BYTES != 0 {
+        object.wrapping_add(32)
+    } else {
+        let at = if flags & ITEMS != 0 { 56 } else { 40 };
+        payload::probe_user(object.wrapping_add(at)).unwrap_or(0)
+    };
+    let key = PythonKey { address, task, reserved: 0 };
+    if PYTHON_WRITES.insert(key, write, u64::from(BPF_ANY)).is_err() {
+        _ = PYTHON_WRITES.remove(key);
+    }
+}

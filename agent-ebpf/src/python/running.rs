@@ -1,0 +1,370 @@
+//! Which thread, context or greenlet of CPython runs, and the number of the request that it works for.
+
+use aya_ebpf::bindings::{BPF_ANY, BPF_LOCAL_STORAGE_GET_F_CREATE};
+use aya_ebpf::helpers::generated as helper;
+use wirespan_ebpf::{
+    ANCESTORS, KernelFields, PythonAncestor, PythonContext, PythonHandover, PythonKey,
+    PythonProcess, PythonThread,
+};
+
+use crate::kernel::{self, Object, field, offset};
+use crate::maps::{PYTHON_CONTEXTS, PYTHON_NUMBERS, PYTHONS, THREADS};
+use crate::payload;
+
+/// A context that has this is the loop's writer: it sends what others left. Nothing is told of it.
+pub(super) const WRITER: u64 = u64::MAX;
+
+/// What runs is known by its greenlet's stack, not by a context.
+pub(super) const GREENLET: u64 = 1 << 63;
+
+/// Pieces of a stack that are looked at: the first has 16 KiB, some hundred frames.
+const MAX_PIECES: u32 = 32;
+
+/// Thread states that are looked at.
+const MAX_THREADS: u32 = 512;
+
+/// A thread that isn't Python's is not looked for again for so long.
+const RETRY_NS: u64 = 100_000_000;
+
+/// The running code.
+#[derive(Clone, Copy)]
+pub(super) struct Running {
+    pub(super) process: *mut PythonProcess,
+    pub(super) thread: *mut PythonThread,
+    /// The process's [`PythonProcess::generation`].
+    pub(super) generation: u32,
+    tgid: u32,
+    /// Address of the context that it entered; or of its greenlet's first piece of stack, and [`GREENLET`]; 0:
+    /// neither.
+    pub(super) context: u64,
+}
+
+/// What runs; `None` where that can't be told.
+#[inline(always)]
+pub(super) fn running(task: Object, slot: u32) -> Option<Running> {
+    let process = PYTHONS.get_ptr_mut(slot)?;
+    // SAFETY: `task` is the running task by the verifier's types.
+    let thread = unsafe {
+        helper::bpf_task_storage_get(
+            THREADS.as_ptr(),
+            task.cast_mut().cast(),
+            core::ptr::null_mut(),
+            u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE),
+        )
+    }
+    .cast::<PythonThread>();
+    if thread.is_null() {
+        return None;
+    }
+    // SAFETY: map values.
+    let generation = unsafe { (*process).generation };
+    // SAFETY: as above.
+    if unsafe { (*thread).generation } != generation {
+        let new = PythonThread {
+            state: 0,
+            retry_ns: 0,
+            number: 0,
+            pending: 0,
+            bound: 0,
+            generation,
+            turn: 0,
+        };
+        // SAFETY: as above; only the thread itself gets here.
+        unsafe { *thread = new };
+    }
+    let state = thread_state(task, process, thread)?;
+    // SAFETY: as above.
+    let (at, entered_at) = unsafe { ((*process).context, (*process).entered) };
+    let mut context: u64 = payload::probe_user(state.wrapping_add(u64::from(at)))?;
+    if context != 0 {
+        // A thread's own context, which nobody entered, is made anew at addresses that were others' before.
+        let entered: u32 = payload::probe_user(context.wrapping_add(u64::from(entered_at)))?;
+        if entered != 1 {
+            context = 0;
+        }
+    }
+    if context == 0 {
+        context = greenlet(process, state);
+    }
+    Some(Running { process, thread, generation, tgid: field!(task, task_tgid), context })
+}
+
+/// A greenlet has frames of its own, and so a stack of its own: the first piece of it stands for the greenlet,
+/// tagged. 0: no greenlets run here, or it can't be told.
+#[inline(always)]
+fn greenlet(process: *mut PythonProcess, state: u64) -> u64 {
+    // SAFETY: a map value.
+    let frames = unsafe { (*process).frames };
+    if frames == 0 {
+        return 0;
+    }
+    match python_first_piece(state.wrapping_add(u64::from(frames))) {
+        0 => 0,
+        piece => piece | GREENLET,
+    }
+}
+
+/// Follows the pieces of a stack (`_PyStackChunk`, whose first member is the one before) to the first. 0: it
+/// can't be read, or is too long. For the verifier a function of its own.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn python_first_piece(newest: u64) -> u64 {
+    let mut piece = payload::probe_user::<u64>(newest).unwrap_or(0);
+    let mut looked = 0;
+    while looked < MAX_PIECES && piece != 0 {
+        match payload::probe_user::<u64>(piece) {
+            Some(0) => return piece,
+            Some(before) => piece = before,
+            None => return 0,
+        }
+        looked += 1;
+    }
+    0
+}
+
+/// The thread's `PyThreadState`. The interpreter's own notion of the current one is of no use: whoever is in
+/// a system call has given it up.
+#[inline(always)]
+fn thread_state(
+    task: Object,
+    process: *mut PythonProcess,
+    thread: *mut PythonThread,
+) -> Option<u64> {
+    if offset!(task_fsbase) == KernelFields::ABSENT {
+        return None;
+    }
+    let id: u64 = field!(task, task_fsbase);
+    // SAFETY: map values.
+    let (known, at) = unsafe { ((*thread).state, u64::from((*process).thread_id)) };
+    if known != 0 && payload::probe_user::<u64>(known.wrapping_add(at)) == Some(id) {
+        return Some(known);
+    }
+    let now = kernel::now_ns();
+    // SAFETY: as above.
+    if unsafe { (*thread).retry_ns } > now {
+        return None;
+    }
+    // SAFETY: as above.
+    let found = unsafe {
+        python_find_thread(
+            (*process).interpreters,
+            u64::from((*process).threads),
+            u64::from((*process).next),
+            at,
+            id,
+        )
+    };
+    // SAFETY: as above.
+    unsafe {
+        (*thread).state = found;
+        (*thread).retry_ns = if found == 0 { now + RETRY_NS } else { 0 };
+    }
+    (found != 0).then_some(found)
+}
+
+/// Walks the interpreter's threads for the one with this identity. 0: it is none of them, or there is more than
+/// one interpreter. A function of its own for the verifier, which looks at it once and not at each call.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn python_find_thread(heads: u64, threads: u64, next: u64, at: u64, id: u64) -> u64 {
+    let Some([head, main]) = payload::probe_user::<[u64; 2]>(heads) else { return 0 };
+    // The list's head is the newest.
+    if head == 0 || head != main {
+        return 0;
+    }
+    let mut state = payload::probe_user::<u64>(head.wrapping_add(threads)).unwrap_or(0);
+    let mut looked = 0;
+    while looked < MAX_THREADS && state != 0 {
+        if payload::probe_user::<u64>(state.wrapping_add(at)) == Some(id) {
+            return state;
+        }
+        state = payload::probe_user::<u64>(state.wrapping_add(next)).unwrap_or(0);
+        looked += 1;
+    }
+    0
+}
+
+/// A number that was never given out before: user space lets each process's begin elsewhere.
+#[inline(always)]
+pub(super) fn fresh(process: *mut PythonProcess) -> u64 {
+    let mut number: u64 = 1;
+    // SAFETY: an aligned member of a map value, which the verifier checks. For this target core offers no
+    // `fetch_add`.
+    unsafe {
+        core::arch::asm!(
+            "{number} = atomic_fetch_add((u64 *)({counter} + 0), {number})",
+            number = inout(reg) number,
+            counter = in(reg) &raw mut (*process).numbered,
+            options(nostack),
+        );
+    }
+    number + 1
+}
+
+impl Running {
+    /// What the running code hands on.
+    #[inline(always)]
+    pub(super) fn handover(&self) -> PythonHandover {
+        // SAFETY: a map value.
+        let turn = unsafe { (*self.thread).turn };
+        let (number, context) = self.number_and_context();
+        PythonHandover { number, context, generation: self.generation, turn }
+    }
+
+    #[inline(always)]
+    pub(super) fn key(&self, address: u64) -> PythonKey {
+        PythonKey { address, task: self.tgid, reserved: 0 }
+    }
+
+    /// What is known of the context that runs.
+    #[inline(always)]
+    pub(super) fn known(&self) -> Option<*mut PythonContext> {
+        if self.context == 0 {
+            return None;
+        }
+        let known = PYTHON_CONTEXTS.get_ptr_mut(self.key(self.context))?;
+        // SAFETY: a map value.
+        (unsafe { (*known).generation } == self.generation).then_some(known)
+    }
+
+    /// The request that the running code works for, and the number of the context that it runs in; 0: none, or
+    /// none that is known.
+    #[inline(always)]
+    pub(super) fn number_and_context(&self) -> (u64, u64) {
+        let known = self.known();
+        // SAFETY: a map value.
+        let context = known.map_or(0, |known| unsafe { (*known).id });
+        (self.number(known), context)
+    }
+
+    /// The request that the running code works for; 0: none, or none that is known. `known`: what is known of
+    /// the running context.
+    #[inline(always)]
+    pub(super) fn number(&self, known: Option<*mut PythonContext>) -> u64 {
+        if self.context == 0 {
+            // SAFETY: a map value.
+            return unsafe { (*self.thread).number };
+        }
+        // SAFETY: a map value, which only this thread uses.
+        unsafe {
+            if (*self.thread).pending != 0 {
+                if (*self.thread).bound == 0 {
+                    (*self.thread).bound = self.context;
+                }
+                if (*self.thread).bound == self.context {
+                    return (*self.thread).pending;
+                }
+                (*self.thread).pending = 0;
+            }
+        }
+        match known {
+            Some(known) => number_of(known),
+            None => 0,
+        }
+    }
+
+    /// Gives the running context the number of a request that it has just read.
+    #[inline(always)]
+    pub(super) fn read_request(&self, number: u64, established_ns: u64) {
+        let known = match self.known() {
+            Some(known) => known,
+            None => {
+                // It is older than the probes. Who made it is not known.
+                let new = PythonContext {
+                    id: fresh(self.process),
+                    made_ns: 0,
+                    inherited: 0,
+                    generation: self.generation,
+                    depth: 0,
+                    ancestors: [PythonAncestor { id: 0, made_ns: 0 }; ANCESTORS],
+                };
+                let key = self.key(self.context);
+                if PYTHON_CONTEXTS.insert(key, new, u64::from(BPF_ANY)).is_err() {
+                    return;
+                }
+                match self.known() {
+                    Some(known) => known,
+                    None => return,
+                }
+            }
+        };
+        // SAFETY: a map value.
+        let id = unsafe { (*known).id };
+        // A failure leaves the number of the request before: then the context has none.
+        if PYTHON_NUMBERS.insert(id, number, u64::from(BPF_ANY)).is_err() {
+            _ = PYTHON_CONTEXTS.remove(self.key(self.context));
+            return;
+        }
+        // SAFETY: as above.
+        let first = unsafe { first_of_connection(known, self.process, established_ns) };
+        if first != 0 {
+            _ = PYTHON_NUMBERS.insert(first, number, u64::from(BPF_ANY));
+        }
+    }
+}
+
+/// The number that a context has: what it read, what it was made for, or what the first context of its
+/// connection has, in this order.
+#[inline(never)]
+fn number_of(known: *mut PythonContext) -> u64 {
+    // SAFETY: map values throughout.
+    unsafe {
+        let own = number_at((*known).id);
+        if own != 0 {
+            return if own == WRITER { 0 } else { own };
+        }
+        if (*known).inherited != 0 {
+            return (*known).inherited;
+        }
+        let mut index = 0;
+        while index < ANCESTORS {
+            let id = (*known).ancestors[index].id;
+            if id == 0 {
+                break;
+            }
+            let number = number_at(id);
+            if number != 0 {
+                return if number == WRITER { 0 } else { number };
+            }
+            index += 1;
+        }
+    }
+    0
+}
+
+#[inline(always)]
+fn number_at(id: u64) -> u64 {
+    // SAFETY: the value is copied; it is one word.
+    unsafe { PYTHON_NUMBERS.get(id) }.copied().unwrap_or(0)
+}
+
+/// The oldest ancestor that was made after the connection was established; 0 where none is certain: the one
+/// before it must be known to be older.
+///
+/// # Safety
+/// `known` and `process` must be map values.
+#[inline(always)]
+unsafe fn first_of_connection(
+    known: *mut PythonContext,
+    process: *mut PythonProcess,
+    established_ns: u64,
+) -> u64 {
+    // SAFETY: by the contract.
+    unsafe {
+        if established_ns == 0 || established_ns < (*process).since_ns {
+            return 0;
+        }
+        let mut first = 0;
+        let mut index = 0;
+        while index < ANCESTORS {
+            let ancestor = (*known).ancestors[index];
+            // What is not known is older than the probes.
+            if ancestor.id == 0 || ancestor.made_ns < established_ns {
+                return first;
+            }
+            first = ancestor.id;
+            index += 1;
+        }
+    }
+    0
+}
