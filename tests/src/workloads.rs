@@ -110,16 +110,24 @@ impl Installed {
     fn node_modules(&self) -> Result<()> {
         let (source, target) = (self.source.join("node"), self.node());
         fs::create_dir_all(&target)?;
-        for file in ["package.json", "package-lock.json"] {
+        for file in ["package.json", "package-lock.json", "schema.prisma"] {
             copy_if_changed(&source.join(file), &target.join(file))?;
         }
         let node = output(Command::new("node").arg("--version"))?;
-        let wanted = node + &fs::read_to_string(source.join("package-lock.json"))?;
+        let mut wanted = node;
+        for file in ["package-lock.json", "schema.prisma"] {
+            wanted += &fs::read_to_string(source.join(file))?;
+        }
         let stamp = target.join(".installed");
         if is(&stamp, &wanted) {
             return Ok(());
         }
         output(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&target))?;
+        // Its engine for migrations would be fetched, and is not needed to make a client.
+        let mut prisma = Command::new("node");
+        prisma.args(["node_modules/prisma/build/index.js", "generate", "--schema=schema.prisma"]);
+        prisma.env("PRISMA_SCHEMA_ENGINE_BINARY", "/bin/true").current_dir(&target);
+        output(&mut prisma)?;
         fs::write(stamp, wanted).context("note what was installed")
     }
 

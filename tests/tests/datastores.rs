@@ -90,6 +90,7 @@ const CLIENTS: &[Client] = &[
     node("pg", "sequential concurrent pipelined prepared transaction unix", &[]),
     node("postgres", "sequential concurrent pipelined prepared transaction unix", &["SELECT pg_catalog.pg_type pg_catalog.pg_type"]),
     node("knex", "sequential concurrent", &["SELECT version"]),
+    node("prisma", "sequential concurrent", &[]),
     python("redis-py", "sequential concurrent pipelined database resp3 blocking unix", &["SELECT"]),
     python("redis-py-asyncio", "sequential concurrent pipelined resp3", &[]),
     python("psycopg2", "sequential concurrent transaction copy unix", &[]),
@@ -108,7 +109,8 @@ struct Bench {
 }
 
 fn agent(lab: &Lab, more: &[&str]) -> Tracing {
-    lab.agent("agent", &["cmd=*datastores.*".to_owned()], more)
+    let rule = format!("cmd=*datastores.*{}*", lab.path().display());
+    lab.agent("agent", &[rule], more)
 }
 
 impl Bench {

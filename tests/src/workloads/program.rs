@@ -60,7 +60,8 @@ impl Installed {
                 (Command::new(self.venv_program("python")), "datastores.py", self.sources())
             }
         };
-        command.args([script, client]).current_dir(directory).envs(servers.environment());
+        // The last argument, which nothing reads, tells it from another test run's on this machine.
+        command.args([script, client]).arg(logs).current_dir(directory).envs(servers.environment());
         command.env("OTEL_SERVICE_NAME", client).env("PYTHONDONTWRITEBYTECODE", "1");
         let log = logs.join(format!("{client}.log"));
         command.stderr(File::create(&log)?);

@@ -109,7 +109,7 @@ async function ioredis(scenario) {
     }
     case 'many':
     case 'pipelined': {
-      const commands = redisCommands(scenario, scenario === 'many' ? 5 * MANY : 4);
+      const commands = redisCommands(scenario, scenario === 'many' ? 2 * MANY : 4);
       const pipeline = client.pipeline();
       for (const [command] of commands) pipeline.call(...command);
       await pipeline.exec();
@@ -360,7 +360,34 @@ async function knexBuilder(scenario) {
   await knex.destroy();
 }
 
-const clients = { ioredis, 'node-redis': nodeRedis, pg, postgres: postgresJs, knex: knexBuilder };
+async function prisma(scenario) {
+  const { PrismaClient } = require('@prisma/client');
+  const { PrismaPg } = require('@prisma/adapter-pg');
+  // node-postgres has the rest from the environment.
+  const client = new PrismaClient({ adapter: new PrismaPg({ host: '127.0.0.1', max: CONCURRENT }) });
+  const work = async () => {
+    const statements = good(sqlStatements(scenario, 1)).filter(([text]) => !text.startsWith('INSERT'));
+    for (const [text, values, facts] of statements) {
+      await client.$queryRawUnsafe(text, ...values);
+      tellSql(facts);
+    }
+    const name = `${SECRET}-${++number}`;
+    const made = await client.thing.create({ data: { name, number: 1 } });
+    sqlOp('INSERT public.thing', '', { affected: 1 });
+    const found = await client.thing.findMany({ where: { name } });
+    sqlOp('SELECT public.thing', '', { rows: found.length });
+    await client.$transaction([client.thing.findMany({ where: { name } }), client.thing.deleteMany({ where: { id: made.id } })]);
+    sqlOp('BEGIN');
+    sqlOp('SELECT public.thing', '', { rows: 1 });
+    sqlOp('DELETE public.thing', '', { affected: 1 });
+    sqlOp('COMMIT');
+  };
+  if (scenario === 'concurrent') await together(work);
+  else await work();
+  await client.$disconnect();
+}
+
+const clients = { prisma, ioredis, 'node-redis': nodeRedis, pg, postgres: postgresJs, knex: knexBuilder };
 
 async function main() {
   say({ ready: true });

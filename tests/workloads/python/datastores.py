@@ -123,7 +123,7 @@ def redis_sync(scenario):
         elif scenario in ("pipelined", "many"):
             for transaction in (False, True):
                 pipeline = client.pipeline(transaction=transaction)
-                commands = list(redis_commands(scenario, 5 * MANY if scenario == "many" else 4))
+                commands = list(redis_commands(scenario, 2 * MANY if scenario == "many" else 4))
                 for command, _ in commands:
                     pipeline.execute_command(*command)
                 pipeline.execute(raise_on_error=False)
@@ -183,7 +183,7 @@ async def redis_asyncio(scenario):
         elif scenario in ("pipelined", "many"):
             for transaction in (False, True):
                 pipeline = client.pipeline(transaction=transaction)
-                commands = list(redis_commands(scenario, 5 * MANY if scenario == "many" else 4))
+                commands = list(redis_commands(scenario, 2 * MANY if scenario == "many" else 4))
                 for command, _ in commands:
                     pipeline.execute_command(*command)
                 await pipeline.execute(raise_on_error=False)
