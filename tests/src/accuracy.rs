@@ -130,7 +130,11 @@ impl Bench {
         let place = directory.join(format!("agent-{port}"));
         let file = place.join("spans.jsonl");
         // What opens connections before it listens is not known by its port then.
-        let rule = if cell.agent_first { "cmd=*parents_*".into() } else { format!("port={port}") };
+        let rule = if cell.agent_first {
+            format!("cmd=*parents_*--port {port}*")
+        } else {
+            format!("port={port}")
+        };
         let arguments = [format!("--export=file:{}", file.display()), format!("--allow={rule}")];
         let start_agent = || -> Result<Agent> {
             let agent = Agent::spawn(&self.agent, &place, &arguments)?;

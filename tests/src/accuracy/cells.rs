@@ -31,6 +31,11 @@ impl Cell {
         let mut spec = installed.python("front", self.arguments)?;
         let port = spec.port().to_string();
         spec = spec.env("UVICORN_PORT", port).env("UVICORN_TIMEOUT_KEEP_ALIVE", "75");
+        if self.agent_first {
+            // By which a rule tells this very process before it listens.
+            let port = spec.port().to_string();
+            spec = spec.arguments(["--port", &port]);
+        }
         for (name, value) in self.environment {
             spec = spec.env(name, *value);
         }

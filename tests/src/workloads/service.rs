@@ -66,7 +66,10 @@ impl Spec {
         })
     }
 
-    fn arguments<S: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
+    pub(crate) fn arguments<S: Into<OsString>>(
+        mut self,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Self {
         self.arguments.extend(arguments.into_iter().map(Into::into));
         self
     }
