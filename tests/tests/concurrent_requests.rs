@@ -124,7 +124,8 @@ fn work_that_no_request_waits_for_is_withheld() {
     let prices = prices.start(lab.path()).unwrap();
     let front = lab.installed.plain("front").unwrap().upstream(&prices);
     let front = front.env("OTEL_SERVICE_NAME", "front").start(lab.path()).unwrap();
-    let tracing = lab.trace(&[&front, &prices]);
+    // Where the assist is, it knows whose work it is.
+    let tracing = lab.agent("agent", &[rule(&front), rule(&prices)], &["--no-node-assist"]);
     // One alone first: what it leaves running is seen at an idle moment.
     load(&front, 1, &gets("/later", 2, 1));
     tracing.forest_of(3);

@@ -10,16 +10,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use tungstenite::client::IntoClientRequest;
-use tungstenite::http::HeaderValue;
-use tungstenite::http::header::USER_AGENT as USER_AGENT_FIELD;
 use tungstenite::{Message, WebSocket};
 
 /// Where Node.js opens it when it is asked by signal.
 pub(super) const INSPECTOR_PORT: u16 = 9229;
-
-/// How the agent names itself to an inspector.
-const USER_AGENT: &str = "wirespan-assist";
 
 /// How long any answer may take. A process that is busy answers from within its loop, within milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,9 +34,8 @@ impl Session {
     /// When nobody answers as an inspector does.
     pub(super) fn open(address: SocketAddr) -> Result<Self> {
         let path = target(address)?;
-        let mut request = format!("ws://{address}{path}").into_client_request()?;
-        request.headers_mut().insert(USER_AGENT_FIELD, HeaderValue::from_static(USER_AGENT));
-        let (socket, _response) = tungstenite::client(request, connect(address)?)
+        let url = format!("ws://{address}{path}");
+        let (socket, _response) = tungstenite::client(url, connect(address)?)
             .map_err(|error| anyhow::anyhow!("the inspector refuses a session: {error}"))?;
         Ok(Self { socket, next: 0 })
     }
@@ -119,8 +112,7 @@ fn target(address: SocketAddr) -> Result<String> {
 
 fn ask(address: SocketAddr, path: &str) -> Result<Value> {
     let mut stream = connect(address)?;
-    let head = format!("Host: {address}\r\nUser-Agent: {USER_AGENT}");
-    write!(stream, "GET {path} HTTP/1.1\r\n{head}\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n")?;
     body(stream.take(MOST_BYTES))
 }
 
