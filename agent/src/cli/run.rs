@@ -72,6 +72,12 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let engine = Engine::new(Config::default(), Box::new(RandomIds(SmallRng::from_os_rng())));
     let selection = Selection::new(procfs, rules, agent);
     let assist = Assist::new(!args.no_node_assist);
+    if !args.no_node_assist {
+        tracing::info!(
+            "in traced Node.js processes a script is evaluated that tells their requests apart, through \
+             their inspector, which is open for a moment; --no-node-assist leaves them as they are"
+        );
+    }
     let options = Options {
         query_parameters: args.query_parameters,
         silent_pool_pings: args.silent_pool_pings,

@@ -244,58 +244,62 @@ const lengthOf = (chunk, encoding) =>
 function dispatched(socket, writev, data, encoding) {
   const state = states.get(socket);
   if (state === undefined || socket.connecting || !socket._handle || state.pending.length === 0) return;
-  if (stateOf(socket) !== state || state.lost) return;
+  if (state.lost || stateOf(socket) !== state) return;
   const { pending, handle } = state;
   const count = writev ? data.length : 1;
   if (pending.length < 2 * count) return lose(state);
+  if (count === 1 && pending.length === 2) {
+    // Nearly always: one chunk, given and gone.
+    const owner = pending.pop();
+    const given = pending.pop();
+    const chunk = writev ? data[0].chunk : data;
+    if (!sameChunk(given, chunk)) return lose(state);
+    if (owner === undefined || !introduced(socket, state)) return;
+    const length = lengthOf(chunk, writev ? data[0].encoding : encoding);
+    const time = syncTime(state, handle);
+    if (typeof owner === 'number') {
+      range(time > 0 ? KIND.RANGE | SYNC : KIND.RANGE, time, state.id, handle.bytesWritten, length, owner, length);
+    } else {
+      ranges(state, time, handle.bytesWritten, owner, length);
+    }
+    return;
+  }
+  const parts = [];
   let known = false;
-  for (let i = 0; i < count; i++) {
-    if (!sameChunk(pending[2 * i], writev ? data[i].chunk : data)) return lose(state);
-    known ||= pending[2 * i + 1] !== undefined;
-  }
-  const taken = pending.splice(0, 2 * count);
-  if (!known || !introduced(socket, state)) return;
-  const start = handle.bytesWritten;
-  let kind = KIND.RANGE;
-  let time = 0;
-  const nth = state.dispatches++;
-  if ((settling !== undefined || nth < SYNC_FIRST || nth % SYNC_EVERY === 0) && handle.writeQueueSize === 0) {
-    kind |= SYNC;
-    time = now();
-  }
-  // The lengths first: the whole is told with each part.
   let total = 0;
-  const lengths = new Array(count);
   for (let i = 0; i < count; i++) {
-    const length = writev ? lengthOf(data[i].chunk, data[i].encoding) : lengthOf(data, encoding);
-    lengths[i] = length;
+    const chunk = writev ? data[i].chunk : data;
+    if (!sameChunk(pending[2 * i], chunk)) return lose(state);
+    const owner = pending[2 * i + 1];
+    const length = lengthOf(chunk, writev ? data[i].encoding : encoding);
     total += length;
+    known ||= owner !== undefined;
+    if (typeof owner !== 'object') parts.push([length, owner]);
+    else for (const part of owner) parts.push(part);
   }
+  pending.splice(0, 2 * count);
+  if (known && introduced(socket, state)) ranges(state, syncTime(state, handle), handle.bytesWritten, parts, total);
+}
+
+/** The time, where this dispatch is one to line up by; else 0. */
+function syncTime(state, handle) {
+  const nth = state.dispatches++;
+  const due = settling !== undefined || nth < SYNC_FIRST || nth % SYNC_EVERY === 0;
+  return due && handle.writeQueueSize === 0 ? now() : 0;
+}
+
+/** Notes [length, owner] parts from `start` on, neighbours of one owner together. */
+function ranges(state, time, start, parts, total) {
   let at = start;
-  let from = start;
-  let whose;
-  const flush = () => {
-    if (whose !== undefined && at > from) {
-      range(kind, time, state.id, from, at - from, whose, total - (from - start));
-      kind = KIND.RANGE;
-    }
-    from = at;
-  };
-  const part = (length, owner) => {
-    if (owner !== whose) {
-      flush();
-      whose = owner;
-      // Only what begins where the dispatch begins is where the kernel was.
-      if (at !== start) kind = KIND.RANGE;
-    }
-    at += length;
-  };
-  for (let i = 0; i < count; i++) {
-    const owner = taken[2 * i + 1];
-    if (typeof owner !== 'object') part(lengths[i], owner);
-    else for (const [length, one] of owner) part(length, one);
+  for (let i = 0; i < parts.length; ) {
+    const from = at;
+    const owner = parts[i][1];
+    while (i < parts.length && parts[i][1] === owner) at += parts[i++][0];
+    if (owner === undefined || at === from) continue;
+    // Only what begins where the dispatch begins is where the kernel was.
+    const sync = time > 0 && from === start;
+    range(sync ? KIND.RANGE | SYNC : KIND.RANGE, sync ? time : 0, state.id, from, at - from, owner, total);
   }
-  flush();
 }
 
 // ---- Patches ----
