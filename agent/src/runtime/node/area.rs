@@ -116,7 +116,7 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 fn whole_at(bytes: &[u8], at: usize) -> Option<u64> {
     let eight = bytes.get(at..)?.first_chunk::<8>()?;
     let number = f64::from_le_bytes(*eight);
-    (number >= 0.0 && number < MAX_EXACT && number.fract() == 0.0).then_some(number as u64)
+    ((0.0..MAX_EXACT).contains(&number) && number.fract() == 0.0).then_some(number as u64)
 }
 
 /// A time in nanoseconds; those after 104 days of uptime have lost their last digits.

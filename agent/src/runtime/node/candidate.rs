@@ -45,6 +45,17 @@ pub(super) enum Obstacle {
 
 use Obstacle::{Never, NotYet};
 
+/// A process in another time namespace has a monotonic clock of its own: its notes can't be lined up with the
+/// kernel's records (time_namespaces(7); before Linux 5.6 there are none).
+pub(super) fn shares_clock(pid: i32) -> Result<(), Obstacle> {
+    let clock = |of: &str| std::fs::read_link(format!("/proc/{of}/ns/time")).ok();
+    if clock(&pid.to_string()) == clock("self") {
+        Ok(())
+    } else {
+        Err(Never("it has a clock of its own (a time namespace)"))
+    }
+}
+
 /// What `/proc` says against it.
 pub(super) fn look(pid: i32) -> Result<(), Obstacle> {
     let process = Process::new(pid).map_err(|_gone| Never("it is gone"))?;

@@ -119,6 +119,9 @@ fn signalled(target: Target, capture: &mut Capture) -> Result<(), Obstacle> {
 fn verdict(job: Job, reports: &Sender<Report>) -> Verdict {
     let Target { pid, namespace_pid, .. } = job.target;
     if job.action == Action::Install {
+        if let Err(obstacle) = candidate::shares_clock(pid) {
+            return obstacle.into();
+        }
         // What an earlier agent left, or what --require loaded, goes on without any signal.
         let wanted = Wanted { namespace_pid, nonce: None };
         let found = find(pid, wanted, Effort::Beginnings).unwrap_or_default();
