@@ -14,6 +14,7 @@ pub mod selftest;
 use std::collections::HashMap;
 use std::io;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use wirespan_ebpf::{PythonProcess, python_flag};
 
 use self::image::Image;
@@ -135,6 +136,7 @@ impl Pythons {
             return;
         }
         if self.safe.is_none() {
+            allow_descriptors();
             let supported = capture.python_support().map_err(str::to_owned);
             let safe = supported.and_then(|()| selftest::run(capture));
             if let Err(reason) = &safe {
@@ -159,6 +161,15 @@ impl Pythons {
         let Followed { pid, version, method, flags, links, .. } = followed;
         let probes = links.len();
         tracing::debug!(pid, %version, %method, flags, probes, "CPython looked at");
+    }
+}
+
+/// Each probe is a descriptor, about ten a process: the usual limit of 1,024 would be reached soon.
+fn allow_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "can't raise the number of open files");
     }
 }
 
