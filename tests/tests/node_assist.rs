@@ -4,6 +4,9 @@
 use crate::common;
 
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
 
 use common::lab::{Lab, PATIENCE, Tracing, gets, load, rule};
 use rstest::rstest;
@@ -110,6 +113,42 @@ fn every_process_of_a_cluster_is_assisted() {
     inspector_was_open(&service, 5);
 }
 
+/// A copy of the runtime without its table of sections, and so without symbols.
+fn stripped(lab: &Lab) -> PathBuf {
+    let asked = Command::new("node").args(["-p", "process.execPath"]).output().unwrap();
+    let original = String::from_utf8(asked.stdout).unwrap();
+    let mut image = std::fs::read(original.trim()).unwrap();
+    // e_shoff, e_shnum and e_shstrndx of elf(5).
+    image[0x28..0x30].fill(0);
+    image[0x3c..0x40].fill(0);
+    let directory = lab.path().join("stripped");
+    std::fs::create_dir_all(&directory).unwrap();
+    let copy = directory.join("node");
+    std::fs::write(&copy, image).unwrap();
+    std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).unwrap();
+    copy
+}
+
+#[test]
+fn a_stripped_build_is_known_by_its_code() {
+    let lab = Lab::new();
+    let runtime = stripped(&lab);
+    let plain = application(&lab, "plain").program(&runtime).start(lab.path()).unwrap();
+    let own = application(&lab, "own").program(&runtime).env("HANDLER", "1");
+    let own = own.start(lab.path()).unwrap();
+    let tracing = lab.agent("agent", &[rule(&plain), rule(&own)], &[]);
+    exact(&tracing, 1);
+    let refused = wait::until("the other is left alone", PATIENCE, || {
+        let mut processes = tracing.status().processes.into_iter();
+        Ok(processes
+            .find(|process| process.context.as_deref() != Some("exact"))
+            .filter(|process| process.context.iter().any(|why| why.contains("another handler"))))
+    });
+    assert_eq!(refused.unwrap().pid, own.pid().cast_signed());
+    assert_eq!(says(&own)["signals"], 0);
+    assert_eq!(says(&plain)["assisted"], true);
+}
+
 #[test]
 fn short_lives_are_not_disturbed() {
     let lab = Lab::new();
@@ -119,7 +158,7 @@ fn short_lives_are_not_disturbed() {
     // Some end before they are asked, some about then, some while their inspector is open.
     let lives: Vec<std::process::Child> = (0..40)
         .map(|i| {
-            let mut command = std::process::Command::new("node");
+            let mut command = Command::new("node");
             command.arg(&script).arg((i * 50).to_string());
             command.stderr(std::process::Stdio::null()).spawn().unwrap()
         })
@@ -177,6 +216,21 @@ fn an_agent_that_is_killed_in_the_middle_leaves_no_port_open() {
             assert_eq!(says(&service)["assisted"], false);
         }
     }
+}
+
+#[test]
+fn one_that_loads_the_assist_itself_is_not_asked() {
+    let lab = Lab::new();
+    let script = Command::new(wirespan_tests::agent::binary()).arg("node-script").output().unwrap();
+    let file = lab.path().join("assist.cjs");
+    std::fs::write(&file, script.stdout).unwrap();
+    let required = format!("--require={}", file.display());
+    let service = application(&lab, "required").env("NODE_OPTIONS", required);
+    let service = service.start(lab.path()).unwrap();
+    assert_eq!(says(&service)["assisted"], true);
+    let tracing = lab.agent("agent", &[rule(&service)], &[]);
+    exact(&tracing, 1);
+    inspector_was_open(&service, 0);
 }
 
 #[test]
