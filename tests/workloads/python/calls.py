@@ -22,10 +22,12 @@ class Later:
     def __init__(self, make):
         self.make = make
         self.made = None
-        self.lock = asyncio.Lock()
+        # Before 3.10 a lock belongs to the loop that there is when it is made.
+        self.lock = None
 
     async def __call__(self):
         if self.made is None:
+            self.lock = self.lock or asyncio.Lock()
             async with self.lock:
                 if self.made is None:
                     self.made = await self.make()

@@ -119,13 +119,16 @@ fn mapping(line: &str, directory: &Path) -> Option<Mapping> {
     let path = path.strip_suffix(" (deleted)").unwrap_or(path);
     let number = |text| u64::from_str_radix(text, 16).ok();
     path.starts_with('/').then_some(())?;
+    let addresses = number(start)?..number(end)?;
+    // The links' names have no leading zeros, the lines of `maps` do (fs/proc/base.c, `dname_to_vma_addr`).
+    let link = format!("{:x}-{:x}", addresses.start, addresses.end);
     Some(Mapping {
-        addresses: number(start)?..number(end)?,
+        addresses,
         offset: number(offset)?,
         writable: permissions.get(1) == Some(&b'w'),
         executable: permissions.get(2) == Some(&b'x'),
         path: PathBuf::from(path),
-        link: directory.join("map_files").join(range),
+        link: directory.join("map_files").join(link),
     })
 }
 
@@ -135,16 +138,16 @@ mod tests {
 
     #[test]
     fn mappings_of_files_are_told_with_the_link_to_the_file() {
-        let maps = "5581a000-5581b000 r-xp 00002000 08:01 99 /usr/lib/a b.so (deleted)\n\
+        let maps = "0081a000-0081b000 r-xp 00002000 08:01 99 /usr/lib/a b.so (deleted)\n\
                     7f00-7f10 rw-p 00000000 00:00 0 [heap]\n\
                     7f20-7f30 rw-p 00000000 00:00 0 \n\
                     nonsense\n";
         let found = mappings(maps, Path::new("/proc/7"));
         let [only] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!(only.path, Path::new("/usr/lib/a b.so"));
-        assert_eq!(only.link, Path::new("/proc/7/map_files/5581a000-5581b000"));
-        assert_eq!(only.file_offset(0x5581_a010), Some(0x2010));
-        assert_eq!(only.file_offset(0x5581_b000), None);
+        assert_eq!(only.link, Path::new("/proc/7/map_files/81a000-81b000"));
+        assert_eq!(only.file_offset(0x81_a010), Some(0x2010));
+        assert_eq!(only.file_offset(0x81_b000), None);
         assert!(only.executable && !only.writable);
     }
 
