@@ -114,9 +114,10 @@ function commit(at) {
   Atomics.store(words, HEAD, head);
 }
 
-/** CLOCK_MONOTONIC in nanoseconds, the clock of the kernel's records. */
+/** CLOCK_MONOTONIC in nanoseconds, the clock of the kernel's records; whatever becomes of `process` later. */
+const { hrtime } = process;
 function now() {
-  const time = process.hrtime();
+  const time = hrtime();
   return time[0] * 1e9 + time[1];
 }
 
