@@ -131,6 +131,23 @@ pub(crate) fn opaque(mut value: u64) -> u64 {
     value
 }
 
+/// The same value, of which the verifier knows nothing any more. Where ways through a program meet again it
+/// goes on once for all that it can't tell apart, else once for each. `unknown`: any value from a map.
+#[inline(always)]
+pub(crate) fn forget(mut value: u64, unknown: u64) -> u64 {
+    // SAFETY: two instructions on registers; the second undoes the first.
+    unsafe {
+        core::arch::asm!(
+            "{value} ^= {unknown}",
+            "{value} ^= {unknown}",
+            value = inout(reg) value,
+            unknown = in(reg) unknown,
+            options(pure, nomem, nostack),
+        );
+    }
+    value
+}
+
 /// The CPU that this runs on.
 #[inline(always)]
 pub(crate) fn cpu() -> u32 {

@@ -89,7 +89,7 @@ fn operation(sk: Object, ret: i32, flags: i32, direction: Direction) {
 
 /// A send found no room. Whoever makes it good may be somebody else: where logical tasks are followed it is
 /// noted whose the bytes are.
-#[inline(always)]
+#[inline(never)]
 fn blocked(task: Object, sk: Object, state: *mut SocketState, process: *mut ProcessSlot) {
     // SAFETY: map values.
     if unsafe { (*process).runtime != RUNTIME_PYTHON || (*state).inbound != 0 } {
@@ -185,6 +185,10 @@ fn record(
         }
     }
     // SAFETY: `state` is a map value.
+    let cookie = unsafe { (*state).cookie };
+    reason = kernel::forget(u64::from(reason), cookie) as u8;
+    source = source.forget(cookie);
+    // SAFETY: `state` is a map value.
     unsafe {
         if reason == uncaptured::NONE
             && (*state).burst_left < length
@@ -196,7 +200,7 @@ fn record(
         }
     }
     // SAFETY: `state` is a map value.
-    let (cookie, left) = unsafe { ((*state).cookie, (*state).burst_left) };
+    let left = unsafe { (*state).burst_left };
     let mut want = u64::from(if left < length { left } else { length });
     if want > MAX_PAYLOAD as u64 {
         want = MAX_PAYLOAD as u64;
@@ -257,6 +261,11 @@ fn record(
         }
     }
 
+    context = kernel::forget(context, cookie);
+    strand = kernel::forget(u64::from(strand), cookie) as u32;
+    bits = kernel::forget(u64::from(bits), cookie) as u8;
+    (want, tail_want) = (kernel::forget(want, cookie), kernel::forget(tail_want, cookie));
+    end = kernel::forget(end, cookie);
     let room = Room::reserve(cookie, &source, want, tail_want, direction);
     let mut captured = 0;
     let mut tail = 0;
@@ -281,6 +290,12 @@ fn record(
                 tail = 0;
             }
         }
+    }
+
+    reason = kernel::forget(u64::from(reason), cookie) as u8;
+    (captured, tail) = (kernel::forget(captured, cookie), kernel::forget(tail, cookie));
+    if captured > MAX_PAYLOAD as u64 {
+        captured = MAX_PAYLOAD as u64;
     }
 
     if reason > uncaptured::BUDGET {

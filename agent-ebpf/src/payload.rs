@@ -73,6 +73,16 @@ impl Source {
         self.vectors != 0
     }
 
+    /// The same, of which the verifier knows nothing: see [`kernel::forget`].
+    #[inline(always)]
+    pub(crate) fn forget(self, unknown: u64) -> Self {
+        Self {
+            address: kernel::forget(self.address, unknown),
+            length: kernel::forget(self.length, unknown),
+            vectors: kernel::forget(self.vectors, unknown),
+        }
+    }
+
     /// Whether [`copy_few`] can take it.
     #[inline(always)]
     pub(crate) fn is_few(&self) -> bool {

@@ -147,6 +147,7 @@ impl Pipeline {
         let mut changes = Vec::new();
         self.stages.selection.scan(&mut self.capture, &mut |change| changes.push(change));
         self.follow(&changes)?;
+        self.stages.pythons.prepare(&mut self.capture);
         self.stages.ready_ns = clock::monotonic_ns();
         ready();
         let mut wait = IDLE_WAIT;

@@ -13,6 +13,8 @@ pub mod selftest;
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::Builder;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use wirespan_ebpf::{PythonProcess, python_flag};
@@ -26,13 +28,17 @@ use crate::clock;
 use crate::process::Version;
 use crate::runtime::{Method, Reason};
 
-/// An interpreter that has just begun has not loaded what will be looked for: looked at after so long, and
-/// after twice as long each time, up to the longest.
-const FIRST_LOOK_NS: u64 = 20_000_000;
+/// An interpreter that has just begun has not loaded what will be looked for, and many a program is over by
+/// then: looked at after so long, and after twice as long each time, up to the longest.
+const FIRST_LOOK_NS: u64 = 200_000_000;
 const LONGEST_LOOK_NS: u64 = 5_000_000_000;
 
 /// Modules are loaded at any time: then the process is looked at more rarely.
 const RARE_LOOK_NS: u64 = 30_000_000_000;
+
+/// How long processes may be looked at between two ticks: each takes some milliseconds, and meanwhile no record
+/// is read. Who is not looked at in time waits, unfollowed.
+const LOOKS_NS: u64 = 20_000_000;
 
 const NOT_FOUND: &str = "CPython's symbols, or its main thread, are not found in what is mapped";
 
@@ -54,8 +60,12 @@ fn early(_: io::Error) -> Refusal {
 #[derive(Debug, Default)]
 pub struct Pythons {
     processes: HashMap<ProcessId, Followed>,
-    /// Whether return probes are safe here; `None`: not tried yet.
+    /// Whether return probes are safe here; `None`: not tried yet, and nobody is followed.
     safe: Option<Result<(), String>>,
+    /// What is left of [`LOOKS_NS`].
+    left_ns: u64,
+    /// Takes probes that are to go. The kernel waits for all CPUs with each.
+    detacher: Option<Sender<Vec<PythonLink>>>,
 }
 
 #[derive(Debug)]
@@ -78,6 +88,18 @@ struct Followed {
 }
 
 impl Pythons {
+    /// Finds out whether return probes are safe on this machine. Takes some tens of milliseconds: once, before
+    /// anybody has to wait for it.
+    pub fn prepare(&mut self, capture: &mut Capture) {
+        allow_descriptors();
+        let supported = capture.python_support().map_err(str::to_owned);
+        let safe = supported.and_then(|()| selftest::run(capture));
+        if let Err(reason) = &safe {
+            tracing::warn!(%reason, "CPython's contexts can't be followed on this machine");
+        }
+        self.safe = Some(safe);
+    }
+
     /// A process is traced from now on, or executed something else.
     pub fn began(
         &mut self,
@@ -98,7 +120,12 @@ impl Pythons {
             slot,
             version: version.unwrap_or(Version { major: 0, minor: 0, patch: None }),
             method,
-            look_ns: if version.is_some() { 0 } else { u64::MAX },
+            // Not now: whoever executes something next would have to wait, and may not live as long.
+            look_ns: if version.is_some() {
+                clock::monotonic_ns() + FIRST_LOOK_NS
+            } else {
+                u64::MAX
+            },
             wait_ns: FIRST_LOOK_NS,
             image: None,
             modules: 0,
@@ -108,12 +135,30 @@ impl Pythons {
             links: Vec::new(),
         };
         self.processes.insert(id, followed);
-        self.look(id, capture);
     }
 
     /// It is gone, or not traced any more. Its probes go.
     pub fn ended(&mut self, id: ProcessId) {
-        self.processes.remove(&id);
+        if let Some(followed) = self.processes.remove(&id) {
+            self.detach(followed.links);
+        }
+    }
+
+    /// Lets probes go, on a thread of their own. They are harmless meanwhile: nothing follows the process.
+    fn detach(&mut self, links: Vec<PythonLink>) {
+        if links.is_empty() {
+            return;
+        }
+        let detacher = self.detacher.get_or_insert_with(|| {
+            let (sender, receiver) = channel::<Vec<PythonLink>>();
+            let work = move || receiver.into_iter().for_each(drop);
+            if let Err(error) = Builder::new().name("wirespan-probes".to_owned()).spawn(work) {
+                tracing::warn!(%error, "can't start the thread that detaches probes");
+            }
+            sender
+        });
+        // Without the thread they come back and go here.
+        drop(detacher.send(links));
     }
 
     /// How its logical tasks are told apart.
@@ -123,6 +168,7 @@ impl Pythons {
 
     /// Looks at those whose time has come.
     pub fn tick(&mut self, now_ns: u64, capture: &mut Capture) {
+        self.left_ns = LOOKS_NS;
         let due = self.processes.iter().filter(|(_, followed)| followed.look_ns <= now_ns);
         for id in due.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.look(id, capture);
@@ -132,22 +178,14 @@ impl Pythons {
     fn look(&mut self, id: ProcessId, capture: &mut Capture) {
         let Some(followed) = self.processes.get_mut(&id) else { return };
         let now = clock::monotonic_ns();
-        if followed.look_ns > now {
+        if followed.look_ns > now || self.left_ns == 0 || self.safe.is_none() {
             return;
-        }
-        if self.safe.is_none() {
-            allow_descriptors();
-            let supported = capture.python_support().map_err(str::to_owned);
-            let safe = supported.and_then(|()| selftest::run(capture));
-            if let Err(reason) = &safe {
-                tracing::warn!(%reason, "CPython's contexts can't be followed on this machine");
-            }
-            self.safe = Some(safe);
         }
         if let Some(Err(reason)) = &self.safe {
-            followed.refuse(Reason::new(reason.clone()), capture);
-            return;
+            let links = followed.refuse(Reason::new(reason.clone()), capture);
+            return self.detach(links);
         }
+        let mut links = Vec::new();
         match followed.attach(capture) {
             Ok(()) => {}
             Err(Refusal::Early) if followed.wait_ns < LONGEST_LOOK_NS => {
@@ -155,12 +193,14 @@ impl Pythons {
                 followed.look_ns = now.saturating_add(followed.wait_ns);
                 followed.wait_ns *= 2;
             }
-            Err(Refusal::Early) => followed.refuse(Reason::new(NOT_FOUND), capture),
-            Err(Refusal::Never(reason)) => followed.refuse(reason, capture),
+            Err(Refusal::Early) => links = followed.refuse(Reason::new(NOT_FOUND), capture),
+            Err(Refusal::Never(reason)) => links = followed.refuse(reason, capture),
         }
-        let Followed { pid, version, method, flags, links, .. } = followed;
-        let probes = links.len();
+        let Followed { pid, version, method, flags, .. } = followed;
+        let probes = followed.links.len();
         tracing::debug!(pid, %version, %method, flags, probes, "CPython looked at");
+        self.left_ns = self.left_ns.saturating_sub(clock::monotonic_ns().saturating_sub(now));
+        self.detach(links);
     }
 }
 
@@ -174,12 +214,13 @@ fn allow_descriptors() {
 }
 
 impl Followed {
-    fn refuse(&mut self, reason: Reason, capture: &mut Capture) {
+    /// Returns its probes, which are to go.
+    fn refuse(&mut self, reason: Reason, capture: &mut Capture) -> Vec<PythonLink> {
         // Before the probes go: without them contexts are mistaken for others at the same addresses.
         capture.leave_python(self.slot);
         self.method = Method::Unassisted(reason);
         self.look_ns = u64::MAX;
-        self.links.clear();
+        std::mem::take(&mut self.links)
     }
 
     /// Finds what there is by now and attaches what is not attached yet.
