@@ -101,6 +101,10 @@ const CLIENTS: &[Client] = &[
     python("django", "sequential concurrent", &["SELECT set_config"]),
 ];
 
+fn of_name(name: &str) -> &'static Client {
+    CLIENTS.iter().find(|client| client.name == name).unwrap()
+}
+
 /// Servers and a lab with an agent that traces the programs, all of it for one test.
 struct Bench {
     tracing: Tracing,
@@ -199,7 +203,7 @@ fn no_secret(file: &PathBuf) {
 #[test]
 fn parameters_are_shown_when_the_operator_asks_for_them() {
     let bench = Bench::start(&["--query-parameters"]);
-    let client = CLIENTS.iter().find(|client| client.name == "pg").unwrap();
+    let client = of_name("pg");
     let done = bench.run(&[&Client { scenarios: "sequential", ..*client }]);
     bench.tracing.quiet();
     let spans = bench.tracing.spans();
@@ -325,22 +329,26 @@ fn a_budget_costs_spans_that_are_counted_and_makes_none_wrong(
     no_secret(&bench.tracing.file);
 }
 
+/// Programs of these clients whose connections are there, with statements prepared, before the agent is.
+fn older_programs(lab: &Lab, servers: &Servers, clients: &[&Client]) -> (Vec<Program>, Tracing) {
+    let mut programs: Vec<Program> =
+        clients.iter().map(|client| start(lab, servers, client)).collect();
+    for program in &mut programs {
+        operations(program, "steady");
+    }
+    let tracing = agent(lab, &[]);
+    for program in &programs {
+        traced(&tracing, program);
+    }
+    (programs, tracing)
+}
+
 #[test]
 fn an_agent_that_comes_in_the_middle_tells_nothing_wrong_and_in_the_end_all() {
     let lab = Lab::new();
     let servers = Servers::start(lab.path()).unwrap();
-    let of_name = |name: &str| CLIENTS.iter().find(|client| client.name == name).unwrap();
     let clients = ["ioredis", "pg", "redis-py", "psycopg", "asyncpg"].map(of_name);
-    let mut programs: Vec<Program> =
-        clients.iter().map(|client| start(&lab, &servers, client)).collect();
-    // Their connections are there, with statements prepared, before the agent is.
-    for program in &mut programs {
-        operations(program, "steady");
-    }
-    let tracing = agent(&lab, &[]);
-    for program in &programs {
-        traced(&tracing, program);
-    }
+    let (mut programs, tracing) = older_programs(&lab, &servers, &clients);
     let mut done = vec![Vec::new(); programs.len()];
     let mut missing = Vec::new();
     let whole = wait::until("a round of every client is told whole", PATIENCE, || {
@@ -378,18 +386,8 @@ const BUSY: &[&str] = &["ioredis", "node-redis", "postgres", "psycopg2"];
 fn a_client_that_is_never_silent_is_understood_in_its_midst() {
     let lab = Lab::new();
     let servers = Servers::start(lab.path()).unwrap();
-    let clients =
-        BUSY.iter().map(|name| CLIENTS.iter().find(|client| client.name == *name).unwrap());
-    let clients: Vec<&Client> = clients.collect();
-    let mut programs: Vec<Program> =
-        clients.iter().map(|client| start(&lab, &servers, client)).collect();
-    for program in &mut programs {
-        operations(program, "steady");
-    }
-    let tracing = agent(&lab, &[]);
-    for program in &programs {
-        traced(&tracing, program);
-    }
+    let clients: Vec<&Client> = BUSY.iter().copied().map(of_name).collect();
+    let (mut programs, tracing) = older_programs(&lab, &servers, &clients);
     let mut missing = BTreeMap::new();
     for (client, program) in clients.iter().zip(&mut programs) {
         let done = operations(program, "busy");
