@@ -255,10 +255,7 @@ impl Pipeline {
                     self.stages.process_began(id);
                     self.stages.follow_runtime(id, &mut self.capture);
                 }
-                Change::Gone { id, at_ns } => {
-                    self.stages.pythons.ended(id);
-                    self.stages.process_gone(id, at_ns);
-                }
+                Change::Gone { id, at_ns } => self.stages.process_gone(id, at_ns),
             }
         }
         if found_running {
@@ -273,9 +270,11 @@ impl Stages {
     /// The process's runtime is another one, or has just begun.
     fn follow_runtime(&mut self, id: ProcessId, capture: &mut Capture) {
         let Some(traced) = self.selection.get(id) else { return };
-        self.pythons.ended(id);
-        if let Runtime::Python(version) = traced.process.runtime {
-            self.pythons.began(id, traced.process.pid, traced.slot, version, capture);
+        match traced.process.runtime {
+            Runtime::Python(version) => {
+                self.pythons.began(id, traced.process.pid, traced.slot, version, capture);
+            }
+            _ => self.pythons.ended(id),
         }
     }
 
@@ -389,6 +388,7 @@ impl Stages {
 
     fn process_gone(&mut self, id: ProcessId, at_ns: u64) {
         self.assist.process_ended(id);
+        self.pythons.ended(id);
         // Its TCP sockets tell their own end; those of other kinds end here, after their last records.
         self.engine.process_gone(id, at_ns);
     }

@@ -73,9 +73,9 @@ pub struct Selection {
     /// was let go.
     leaving: VecDeque<(u64, Slot, Option<ProcessId>)>,
     leaving_slots: HashSet<Slot>,
-    /// Processes that wait to be looked at.
     /// Processes that began to listen and are not traced, with when to look once more.
     listeners: VecDeque<(u64, i32)>,
+    /// Processes that wait to be looked at.
     looks: Looks,
     /// How many more may be looked at in this round.
     left: usize,
