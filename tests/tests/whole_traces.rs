@@ -52,6 +52,11 @@ fn a_thousand_requests_are_a_thousand_whole_traces() {
     let outcomes = load(&gateway, 1, &gets("/orders", 1, REQUESTS));
     let forest = tracing.forest_of(REQUESTS * TREE.lines().count());
 
+    let whole = |root: &&Span| forest.outline(root) == TREE;
+    let others: Vec<String> = (forest.roots().filter(|root| !whole(root)))
+        .map(|root| format!("{}{root:#?}", forest.outline(root)))
+        .collect();
+    assert!(others.is_empty(), "{} are not whole:\n{}", others.len(), others.join("\n"));
     assert_eq!(forest.traces().len(), REQUESTS);
     let roots: HashMap<u64, &Span> =
         forest.roots().map(|root| (root.number().unwrap(), root)).collect();

@@ -89,7 +89,8 @@ pub(super) struct Process {
     /// Calls that look ambient, not judged yet.
     pub(super) suspects: u32,
     serves: bool,
-    contexts: bool,
+    /// When the first request began that has a context.
+    contexts_since: Option<u64>,
 }
 
 impl Process {
@@ -100,7 +101,9 @@ impl Process {
     /// A server call starts. `fold_before`: what is older need not be known any more.
     pub(super) fn server_started(&mut self, id: CallId, task: Task, at: u64, fold_before: u64) {
         self.serves = true;
-        self.contexts |= task.context != 0;
+        if task.context != 0 {
+            self.has_contexts(at);
+        }
         self.servers.insert((at, id));
         self.in_flight.fold(fold_before);
         self.in_flight.start(id, at);
@@ -121,6 +124,10 @@ impl Process {
         }
     }
 
+    fn has_contexts(&mut self, at: u64) {
+        self.contexts_since = Some(self.contexts_since.map_or(at, |since| since.min(at)));
+    }
+
     /// The logical task of a server call is known now. `end`: when it was over, if it is.
     pub(super) fn learns_context(
         &mut self,
@@ -129,7 +136,7 @@ impl Process {
         start: u64,
         end: Option<u64>,
     ) {
-        self.contexts = true;
+        self.has_contexts(start);
         let timeline = self.lanes.entry(Lane::Context(context)).or_default();
         timeline.start(id, start);
         if let Some(end) = end {
@@ -315,7 +322,10 @@ impl Process {
         if task.context == 0 {
             return None;
         }
-        let unknown = || self.contexts.then_some(Verdict::Withheld(Withheld::Ambient));
+        // Requests that were in flight when contexts began to be told have none, and what they ask has none of
+        // theirs: nothing follows from it.
+        let told = self.contexts_since.is_some_and(|since| since <= at);
+        let unknown = || told.then_some(Verdict::Withheld(Withheld::Ambient));
         let Some(lane) = self.lanes.get(&Lane::Context(task.context)) else { return unknown() };
         let Some(load) = lane.at(at) else { return Some(Verdict::Withheld(Withheld::Lost)) };
         if let Some(id) = load.only() {

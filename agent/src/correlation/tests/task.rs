@@ -100,6 +100,21 @@ fn a_context_that_is_told_late_counts_as_one_that_was_known() {
 }
 
 #[test]
+fn what_a_request_asked_that_is_older_than_contexts_is_decided_without_them() {
+    let mut s = Scenario::new();
+    // The first was in flight when the process began to tell; what it asks then is said to be nobody's.
+    s.start(server(1, 1, 0))
+        .run(client(2, 1, 10), 20)
+        .run(client(3, 1, 30).context(u64::MAX), 40)
+        .end(1, 50);
+    s.start(server(4, 1, 60).context(51)).run(client(5, 1, 70).context(u64::MAX), 80).end(4, 90);
+    s.tick(LATER);
+    s.is_child(2, 1);
+    s.is_child(3, 1);
+    s.is_withheld(5, Withheld::Ambient);
+}
+
+#[test]
 fn a_context_that_is_told_after_the_decision_changes_nothing() {
     let mut s = Scenario::new();
     s.start(server(1, 1, 0)).start(server(2, 1, 0)).run(client(3, 1, 10), 20);
