@@ -23,7 +23,7 @@ use crate::call::{
     CallEnded, CallId, CallStarted, ParentStatus, Placement, ProcessId, RemoteParent, Role,
     SocketId, Task,
 };
-use crate::capture::{Capture, Gone, Operation, ProcessEventKind, Record, Socket};
+use crate::capture::{Capture, Gone, Operation, Record, Socket};
 use crate::clock::{self, WallClock};
 use crate::connection::{
     Announced, Connection, Connections, Content, Fate, Mark, Message, Options, Outcome, Step,
@@ -31,10 +31,8 @@ use crate::connection::{
 use crate::correlation::Engine;
 use crate::exchange::{Exchange, Exchanges};
 use crate::export::ExportHandle;
-use crate::process::Runtime;
 use crate::route::Services;
-use crate::runtime::node::Assist;
-use crate::runtime::python::Pythons;
+use crate::runtime::Runtimes;
 use crate::selection::{Change, Selection};
 use crate::span::{self, Span};
 use begun::Begun;
@@ -71,13 +69,12 @@ pub struct Pipeline {
 /// All behind capture: apart from it, because records borrow from the rings while these work on them.
 struct Stages {
     selection: Selection,
-    pythons: Pythons,
+    runtimes: Runtimes,
     connections: Connections,
     /// Ends of connections that are still to be followed, as they came.
     ending: VecDeque<Gone>,
     engine: Engine,
     exchanges: Exchanges,
-    assist: Assist,
     /// The last request on each connection that carries telemetry in and is not over.
     telemetry: FxHashMap<u64, u64>,
     routes: Services,
@@ -105,16 +102,15 @@ impl Pipeline {
         export: ExportHandle,
         routes: Services,
         options: Options,
-        assist: Assist,
+        runtimes: Runtimes,
     ) -> Self {
         let stages = Stages {
             selection,
-            pythons: Pythons::default(),
+            runtimes,
             connections: Connections::new(MAX_CONNECTIONS, options),
             ending: VecDeque::new(),
             engine,
             exchanges: Exchanges::default(),
-            assist,
             telemetry: FxHashMap::default(),
             routes,
             export,
@@ -147,7 +143,7 @@ impl Pipeline {
         let mut changes = Vec::new();
         self.stages.selection.scan(&mut self.capture, &mut |change| changes.push(change));
         self.follow(&changes)?;
-        self.stages.pythons.prepare(&mut self.capture);
+        self.stages.runtimes.python.prepare(&mut self.capture);
         self.stages.ready_ns = clock::monotonic_ns();
         ready();
         let mut wait = IDLE_WAIT;
@@ -161,8 +157,8 @@ impl Pipeline {
         }
         self.round()?;
         let Self { mut capture, stages } = self;
-        let assist = stages.finish();
-        assist.leave(&mut capture);
+        let runtimes = stages.finish();
+        runtimes.node.leave(&mut capture);
         Ok(())
     }
 
@@ -231,13 +227,6 @@ impl Pipeline {
                 .selection
                 .event(&event, &mut self.capture, &mut |change| changes.push(change));
             self.follow(&changes)?;
-            if event.kind == ProcessEventKind::Exec
-                && let Some(id) = event.slot.and_then(|slot| self.stages.selection.by_slot(slot))
-                && let id = id.id
-            {
-                // The same process to the rules, and another to who follows its runtime.
-                self.stages.follow_runtime(id, &mut self.capture);
-            }
             if total >= DRAIN_LIMIT {
                 return Ok((total, false));
             }
@@ -252,9 +241,9 @@ impl Pipeline {
                 Change::Traced { id, found_running: running } => {
                     found_running |= running;
                     self.stages.engine.process_started(id);
-                    self.stages.process_began(id);
-                    self.stages.follow_runtime(id, &mut self.capture);
+                    self.stages.process_began(id, &mut self.capture);
                 }
+                Change::Executed { id } => self.stages.process_began(id, &mut self.capture),
                 Change::Gone { id, at_ns } => self.stages.process_gone(id, at_ns),
             }
         }
@@ -267,14 +256,10 @@ impl Pipeline {
 }
 
 impl Stages {
-    /// The process's runtime is another one, or has just begun.
-    fn follow_runtime(&mut self, id: ProcessId, capture: &mut Capture) {
-        let Some(traced) = self.selection.get(id) else { return };
-        match traced.process.runtime {
-            Runtime::Python(version) => {
-                self.pythons.began(id, traced.process.pid, traced.slot, version, capture);
-            }
-            _ => self.pythons.ended(id),
+    /// The process's runtime has just begun, or is another one.
+    fn process_began(&mut self, id: ProcessId, capture: &mut Capture) {
+        if let Some(traced) = self.selection.get(id) {
+            self.runtimes.began(id, traced.slot, &traced.process, capture);
         }
     }
 
@@ -305,7 +290,7 @@ impl Stages {
                 return;
             }
         }
-        self.assist.operation(process, operation);
+        self.runtimes.node.operation(process, operation);
         self.with_connection(operation.cookie, |connection, out| {
             connection.process = process;
             connection.operation(operation, out);
@@ -323,7 +308,7 @@ impl Stages {
             || (!socket.found && socket.at_ns >= traced.known_from_ns);
         let from_start = is_new && !self.begun.contains(socket.cookie);
         let inbound = is_inbound(&socket, &traced.process.listening);
-        self.assist.socket(process, &socket, if from_start { 0 } else { socket.at_ns });
+        self.runtimes.node.socket(process, &socket, if from_start { 0 } else { socket.at_ns });
         let (cookie, at_ns) = (socket.cookie, socket.at_ns);
         let counted = socket.unix_ends.is_some();
         let Announced { other_end, turned_away } =
@@ -357,21 +342,15 @@ impl Stages {
     fn forget(&mut self, cookie: u64, at_ns: u64) {
         self.with_connection(cookie, |connection, out| connection.close(at_ns, out));
         self.engine.socket_closed(SocketId(cookie), at_ns);
-        self.assist.gone(cookie);
+        self.runtimes.node.gone(cookie);
         self.telemetry.remove(&cookie);
         let Some(connection) = self.connections.remove(cookie) else { return };
         self.books.entry(connection.process).or_default().add_bytes(&connection.bytes());
     }
 
-    fn process_began(&mut self, id: ProcessId) {
-        if let Some(traced) = self.selection.get(id) {
-            self.assist.process_began(id, traced.slot, &traced.process, clock::monotonic_ns());
-        }
-    }
-
     /// Calls learn from the runtimes whose they are. All records of before `now` were read.
     fn assist(&mut self, now: u64, capture: &mut Capture) {
-        let Self { assist, engine, connections, .. } = self;
+        let Self { runtimes: Runtimes { node: assist, .. }, engine, connections, .. } = self;
         assist.round(now, capture, |call, number| engine.context(call, number));
         let fresh = assist.take_fresh();
         if fresh.is_empty() {
@@ -387,8 +366,7 @@ impl Stages {
     }
 
     fn process_gone(&mut self, id: ProcessId, at_ns: u64) {
-        self.assist.process_ended(id);
-        self.pythons.ended(id);
+        self.runtimes.ended(id);
         // Its TCP sockets tell their own end; those of other kinds end here, after their last records.
         self.engine.process_gone(id, at_ns);
     }
@@ -486,7 +464,7 @@ impl Stages {
                     return self.telemetry_over(cookie, exchange, at_ns);
                 };
                 self.engine.abandoned(id, exchange.first.at_ns);
-                self.assist.over(cookie, id);
+                self.runtimes.node.over(cookie, id);
                 self.given_up(id);
             }
         }
@@ -497,7 +475,9 @@ impl Stages {
         let (process, Some(role)) = (connection.process, connection.role) else { return };
         let Some(traced) = self.selection.get(process) else { return };
         // What an inspector is asked is nobody's request, and makes no calls.
-        if role == Role::Server && self.assist.is_inspector(process, connection.socket.as_ref()) {
+        if role == Role::Server
+            && self.runtimes.node.is_inspector(process, connection.socket.as_ref())
+        {
             return;
         }
         let books = self.books.entry(process).or_default();
@@ -548,7 +528,7 @@ impl Stages {
         };
         let Some(id) = self.exchanges.enter((cookie, exchange), call) else { return };
         books.calls += 1;
-        self.assist.began(cookie, id, role, offset, first.at_ns);
+        self.runtimes.node.began(cookie, id, role, offset, first.at_ns);
         self.engine.started(CallStarted {
             id,
             process,
@@ -570,7 +550,7 @@ impl Stages {
             return self.telemetry_over(cookie, exchange, last.at_ns);
         };
         let (process, role) = (exchange.process, exchange.role);
-        self.assist.over(cookie, id);
+        self.runtimes.node.over(cookie, id);
         let broken = outcome.broken().is_some();
         let upgrade = outcome.is_upgrade();
         if role == Role::Client && outcome.is_silent(&exchange.content, self.connections.options())
@@ -609,7 +589,7 @@ impl Stages {
         }
         self.hear_of_losses(now, capture);
         self.hear_of_strangers(now);
-        self.pythons.tick(now, capture);
+        self.runtimes.python.tick(now, capture);
         let (books, departed) = (&mut self.books, &mut self.departed);
         let losses = &mut self.losses;
         self.selection.tick(now, capture, |id| {
@@ -712,7 +692,7 @@ impl Stages {
     }
 
     /// The agent leaves: what is known now is decided, exported, and the rest is left open.
-    fn finish(mut self) -> Assist {
+    fn finish(mut self) -> Runtimes {
         self.end_connections(u64::MAX);
         let mut placed = Vec::new();
         self.engine.flush(&mut |placement| placed.push(placement));
@@ -720,7 +700,7 @@ impl Stages {
             self.place(placement);
         }
         self.hand_over();
-        self.assist
+        self.runtimes
     }
 }
 

@@ -9,6 +9,12 @@ pub mod python;
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::call::ProcessId;
+use crate::capture::{Capture, Slot};
+use crate::process::{Process, Runtime};
+use node::Assist;
+use python::Pythons;
+
 /// How the requests of a process are told apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Method {
@@ -35,5 +41,46 @@ impl fmt::Display for Method {
             Self::Exact => f.write_str("exact"),
             Self::Unassisted(Reason(reason)) => write!(f, "thread only: {reason}"),
         }
+    }
+}
+
+/// All runtimes that are followed: each process by the one that it runs.
+pub struct Runtimes {
+    /// Node.js, which is also told of bytes and calls.
+    pub node: Assist,
+    /// CPython.
+    pub python: Pythons,
+}
+
+impl Runtimes {
+    /// Follows nobody yet.
+    pub fn new(node: Assist) -> Self {
+        Self { node, python: Pythons::default() }
+    }
+
+    /// A process is traced from now on, or executed something else: the same process to the rules, and another
+    /// to who follows its runtime.
+    pub fn began(&mut self, id: ProcessId, slot: Slot, process: &Process, capture: &mut Capture) {
+        self.ended(id);
+        match process.runtime {
+            Runtime::Node(version) => self.node.process_began(id, slot, process, version),
+            Runtime::Python(version) => {
+                self.python.began(id, process.pid, slot, version, capture);
+            }
+            Runtime::Other => {}
+        }
+    }
+
+    /// It is gone, or not traced any more.
+    pub fn ended(&mut self, id: ProcessId) {
+        self.node.process_ended(id);
+        self.python.ended(id);
+    }
+
+    /// How its requests are told apart, with the client libraries that say whose their commands are; `None` where
+    /// no runtime tells.
+    pub fn method(&self, id: ProcessId) -> Option<(Method, Vec<&'static str>)> {
+        let python = || self.python.method(id).map(|method| (method.clone(), Vec::new()));
+        self.node.method(id).or_else(python)
     }
 }

@@ -52,6 +52,11 @@ pub enum Change {
         /// It was not seen from its beginning.
         found_running: bool,
     },
+    /// It executed something and goes on being traced. Told again when it was looked at, if that is later.
+    Executed {
+        /// Which.
+        id: ProcessId,
+    },
     /// It exited, or is no longer allowed.
     Gone {
         /// Which.
@@ -207,6 +212,9 @@ impl Selection {
                     self.look(pid, look, event.at_ns, capture, changed);
                 } else {
                     self.looks.add(pid, Look { running: true, ..look });
+                    if !listen && let Some(&id) = self.by_pid.get(&pid) {
+                        changed(Change::Executed { id });
+                    }
                 }
                 if listen && !self.by_pid.contains_key(&pid) {
                     self.listeners.push_back((event.at_ns.saturating_add(LISTENING_NS), pid));

@@ -12,6 +12,7 @@ use std::thread;
 use common::capture::{Bench, unique};
 use common::lab::{Lab, PATIENCE, Tracing, distinct, gets, load, rule};
 use common::spans::Kind;
+use wirespan::books::ProcessStatus;
 use wirespan_tests::load::{self as loading, Plan};
 use wirespan_tests::workloads::{Service, Spec, Worker};
 use wirespan_tests::{sys, wait};
@@ -179,6 +180,27 @@ fn one_that_executes_another_program_is_looked_at_anew() {
     let numbers = distinct(forest.spans.iter().filter_map(|span| span.number()));
     let expected: BTreeSet<u64> = (1..=20).chain([100, 200]).collect();
     assert_eq!(numbers, expected);
+}
+
+#[test]
+fn one_that_executes_another_runtime_is_followed_by_that() {
+    let lab = Lab::new();
+    let next = sources().with_file_name("node").join("plain.js");
+    let spec = python(&lab, &["serve"]).env("NEXT", next.display().to_string());
+    let service = spec.start(lab.path()).unwrap();
+    let tracing = lab.trace(&[&service]);
+    load_each(&service, "/first", 1, 1);
+    load_each(&service, "/exec/node", 2, 1);
+    let mut last = None;
+    wait::until("Node.js's assist follows it", PATIENCE, || {
+        last = tracing.status().processes.pop();
+        let exact = |known: &ProcessStatus| known.context.as_deref() == Some("exact");
+        Ok(last.as_ref().is_some_and(|p| p.runtime.starts_with("node ") && exact(p)).then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error}: {last:#?}"));
+    load(&service, 1, &gets("/prices", 3, 1));
+    let numbers = distinct(tracing.forest().spans.iter().filter_map(|span| span.number()));
+    assert_eq!(numbers, (1..=3).collect());
 }
 
 /// One connection for each: this server keeps none.

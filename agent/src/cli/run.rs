@@ -25,6 +25,7 @@ use crate::export::{ConsoleOptions, Exporters, Limits, Target};
 use crate::pipeline::Pipeline;
 use crate::process::{AgentInfo, ProcFs, Rules, table};
 use crate::route::{Routes, Services};
+use crate::runtime::Runtimes;
 use crate::runtime::node::Assist;
 use crate::selection::Selection;
 
@@ -71,7 +72,7 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let exporters = Exporters::start(targets, runtime.handle(), Limits::default())?;
     let engine = Engine::new(Config::default(), Box::new(RandomIds(SmallRng::from_os_rng())));
     let selection = Selection::new(procfs, rules, agent);
-    let assist = Assist::new(!args.no_node_assist);
+    let runtimes = Runtimes::new(Assist::new(!args.no_node_assist));
     if !args.no_node_assist {
         tracing::info!(
             "in traced Node.js processes a script is evaluated that tells their requests apart, through \
@@ -83,7 +84,7 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         silent_pool_pings: args.silent_pool_pings,
     };
     let pipeline =
-        Pipeline::new(capture, selection, engine, exporters.handle(), routes, options, assist);
+        Pipeline::new(capture, selection, engine, exporters.handle(), routes, options, runtimes);
 
     let (requests, inbox) = mpsc::channel();
     let mut server = None;

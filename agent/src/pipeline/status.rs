@@ -33,8 +33,7 @@ impl Stages {
                 let agent = agent.remove(&traced.id).unwrap_or_default();
                 total.add(&agent);
                 let runtime = traced.process.runtime;
-                let (context, bindings) = self.assist.method(traced.id).unzip();
-                let context = context.or_else(|| self.pythons.method(traced.id).cloned());
+                let (context, bindings) = self.runtimes.method(traced.id).unzip();
                 let bindings = bindings.unwrap_or_default().into_iter().map(str::to_owned);
                 ProcessStatus {
                     pid: traced.process.pid,
@@ -88,7 +87,7 @@ impl Stages {
             hooks: capture.cost(),
             agent_cpu_ns: clock::process_cpu_ns(),
             agent_resident_bytes: resident_bytes(),
-            node: self.assist.counts().into(),
+            node: self.runtimes.node.counts().into(),
             exporters: self.export.books().into_iter().map(Into::into).collect(),
         }
     }

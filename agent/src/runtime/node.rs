@@ -22,7 +22,8 @@ use rustc_hash::FxHashMap;
 
 use crate::call::{CallId, ProcessId, Role};
 use crate::capture::{Capture, Operation, Slot, Socket};
-use crate::process::{Process, Runtime};
+use crate::clock;
+use crate::process::{Process, Version};
 use crate::runtime::{Method, Reason};
 use area::{Area, Entry};
 use find::ProcessMemory;
@@ -126,9 +127,15 @@ impl Assist {
         }
     }
 
-    /// A process is traced from now on. Those of other runtimes are passed over.
-    pub fn process_began(&mut self, id: ProcessId, slot: Slot, process: &Process, now_ns: u64) {
-        let Runtime::Node(version) = process.runtime else { return };
+    /// A Node.js process is traced from now on, or executed Node.js anew.
+    pub fn process_began(
+        &mut self,
+        id: ProcessId,
+        slot: Slot,
+        process: &Process,
+        version: Option<Version>,
+    ) {
+        let now_ns = clock::monotonic_ns();
         let namespace_pid = u32::try_from(process.namespace_pid).unwrap_or_default();
         let (pid, start_time) = (process.pid, process.start_time);
         let target = Target { id, slot, pid, start_time, namespace_pid };
@@ -299,9 +306,9 @@ impl Assist {
         }
         // It ends when it has done all.
         drop(jobs);
-        let until = crate::clock::monotonic_ns().saturating_add(UNDO.as_nanos() as u64);
+        let until = clock::monotonic_ns().saturating_add(UNDO.as_nanos() as u64);
         while waiting > 0 {
-            let left = until.saturating_sub(crate::clock::monotonic_ns());
+            let left = until.saturating_sub(clock::monotonic_ns());
             match reports.recv_timeout(Duration::from_nanos(left)) {
                 Ok(Report::Ready { target, answer }) => worker::signal(target, &answer, capture),
                 Ok(Report::Over { action: Action::Undo, verdict, target }) => {

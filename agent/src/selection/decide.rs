@@ -124,6 +124,9 @@ impl Selection {
             traced.resource = resource.unwrap_or_else(|| Arc::clone(&traced.resource));
             traced.process = process;
         }
+        if look.executed {
+            changed(Change::Executed { id });
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 """A server that becomes another program, and a parent of children that live for one request.
 
     serve [WORD]        answers on PORT, after it has printed that it listens;
-                        /exec/again replaces it by itself, /exec/sleep by another program
+                        /exec/again replaces it by itself, /exec/sleep by another program, /exec/node by
+                        Node.js with the script NEXT
     fork URL FIRST N    forks N children, one after the other, each of which asks URL/NUMBER and exits
     ask URL NUMBER      asks once and exits
 """
@@ -56,6 +57,8 @@ def serve():
             os.execv(sys.executable, [sys.executable, __file__, "serve", "again"])
         if path.startswith("/exec/sleep"):
             os.execvp("sleep", ["sleep", "1000"])
+        if path.startswith("/exec/node"):
+            os.execvp("node", ["node", os.environ["NEXT"]])
 
 
 if __name__ == "__main__":
