@@ -107,6 +107,17 @@ pub struct Placement {
     pub trace_state: Option<Box<str>>,
     /// How sure the parent is.
     pub status: ParentStatus,
+    /// The request whose work this call is, where that was answered too long ago to be the parent.
+    pub origin: Option<Origin>,
+}
+
+/// A span that another has to do with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Its trace.
+    pub trace_id: TraceId,
+    /// The span.
+    pub span_id: SpanId,
 }
 
 /// Whether a call's parent is known, and if it was withheld, why. A wrong parent is worse than none.

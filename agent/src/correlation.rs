@@ -21,12 +21,13 @@
 //!    request on a connection are both lost, the gap must be told (the older request abandoned) before a
 //!    call of the newer one is placed, `join_wait_ns` after its start at the earliest. Where records were
 //!    lost, only requests that began after that are anybody's parent by this rule or the next.
-//! 4. **Context.** Where the runtime's logical task is known on both sides and equal, it decides, until
-//!    `late_work_ns` after the response. An unknown context in a process whose requests have contexts is
-//!    withheld. Before the first request that has one it says nothing, and the next rules are asked. A logical
-//!    task may have several strands. One that did not answer, and still makes calls `strand_ns` after the
-//!    response, may be a client library's writer, which was begun in this request and sends what all later ones
-//!    ask: none of its calls has a parent. So the calls of such strands are decided with the look-ahead.
+//! 4. **Context.** Where the runtime's logical task is known on both sides and equal, it decides: the request
+//!    is the parent until `late_work_ns` after the response, and later linked to. An unknown context in a
+//!    process whose requests have contexts is withheld. Before the first request that has one it says nothing,
+//!    and the next rules are asked. A logical task may have several strands. One that did not answer, and still
+//!    makes calls `strand_ns` after the response, may be a client library's writer, which was begun in this
+//!    request and sends what all later ones ask: none of its calls has a parent or a link. So the calls of such
+//!    strands are decided with the look-ahead.
 //! 5. **Single in flight.** If exactly one request was in flight in the whole process when the call began,
 //!    and the process makes calls only for requests, the call is that request's. For work that its
 //!    request waits for, this needs no tolerance around starts and ends: a read is stamped in the
@@ -63,6 +64,7 @@
 mod books;
 mod config;
 mod decide;
+mod finished;
 mod join;
 mod lifetime;
 mod process;

@@ -5,7 +5,8 @@ use crate::common;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use common::lab::{Lab, PATIENCE, Tracing, load, rule};
+use common::forest::Forest;
+use common::lab::{Lab, PATIENCE, Tracing, gets, load, rule};
 use common::spans::{Kind, Span};
 use wirespan_tests::load::Request;
 use wirespan_tests::servers::Servers;
@@ -158,4 +159,41 @@ fn what_is_under_way_when_the_assist_comes_is_withheld() {
         .filter(|span| span.number().is_some_and(|number| number > 100_000))
         .collect();
     judge(&score(&later, "front"), 1000);
+}
+
+/// Answers, and asks for the price when the response is long over.
+const LATE: &str = r"
+const http = require('node:http');
+const { PORT, UPSTREAM } = process.env;
+http.createServer((req, res) => {
+  const number = req.url.split('?')[0].split('/').pop();
+  setTimeout(() => http.get(`${UPSTREAM}/prices/${number}`, (answer) => answer.resume()), 6_000);
+  res.end('later');
+}).listen(Number(PORT), '127.0.0.1');
+";
+
+#[test]
+fn what_comes_long_after_the_response_is_a_trace_of_its_own_linked_to_the_request() {
+    let lab = Lab::new();
+    let prices = prices(&lab);
+    let front = lab.installed.text("late", LATE).unwrap().upstream(&prices);
+    let front = front.env("OTEL_SERVICE_NAME", "late").start(logs(&lab)).unwrap();
+    let tracing = lab.agent("agent", &[rule(&front)], &[]);
+    exact(&tracing, 1);
+    load(&front, IN_FLIGHT, &gets("/late", 1, 2 * IN_FLIGHT));
+    // Looking whether it listens made a request, and so a late call, too.
+    let own = |span: &&Span| span.number().is_some();
+    let forest = wait::until("all late calls are over", PATIENCE, || {
+        let spans = tracing.spans();
+        let late = spans.iter().filter(|span| span.kind == Kind::Client).filter(own).count();
+        Ok((late == 2 * IN_FLIGHT).then(|| Forest::new(spans)))
+    })
+    .unwrap();
+    for call in forest.of("late", Kind::Client).filter(own) {
+        let mut requests = forest.of("late", Kind::Server).filter(|r| r.number() == call.number());
+        let request = requests.next().unwrap();
+        assert_eq!(call.links, [(request.trace.clone(), request.id.clone())], "{call:?}");
+        assert_eq!((&call.parent, call.withheld()), (&None, None), "{call:?}");
+        assert_ne!(call.trace, request.trace);
+    }
 }

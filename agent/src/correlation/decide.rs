@@ -57,7 +57,12 @@ impl Engine {
     /// Decides by what the call's own task says.
     fn decide_own(&mut self, id: CallId, verdict: Verdict, at: u64) {
         let process = self.calls.get(&id).and_then(|call| self.processes.get(&call.process));
+        let strand = self.calls.get(&id).map_or(0, |call| call.strand);
         let verdict = match verdict {
+            // Of another strand, it may be what all later ones ask.
+            Verdict::After(request) if strand != request.strand => {
+                Verdict::Withheld(Withheld::LateWork)
+            }
             Verdict::Parent(parent)
                 if self.calls.get(&parent).is_none_or(|parent| {
                     (parent.end.is_none() || parent.broken_off)

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::finished::{Finished, Request};
 use super::timeline::Timeline;
 use crate::call::{CallId, SocketId, Task, Withheld};
 
@@ -44,6 +45,8 @@ pub(super) struct Question {
 pub(super) enum Verdict {
     Parent(CallId),
     Root,
+    /// It goes on with the work of a request that is over for too long to be its parent.
+    After(Request),
     Withheld(Withheld),
 }
 
@@ -89,6 +92,8 @@ pub(super) struct Process {
     /// Calls that look ambient, not judged yet.
     pub(super) suspects: u32,
     serves: bool,
+    /// Whose contexts may still be at work.
+    finished: Finished,
     /// When the first request began that has a context.
     contexts_since: Option<u64>,
 }
@@ -126,6 +131,11 @@ impl Process {
 
     fn has_contexts(&mut self, at: u64) {
         self.contexts_since = Some(self.contexts_since.map_or(at, |since| since.min(at)));
+    }
+
+    /// A request with a context has its span.
+    pub(super) fn has_span(&mut self, context: u64, request: Request) {
+        self.finished.insert(context, request);
     }
 
     /// The logical task of a server call is known now. `end`: when it was over, if it is.
@@ -325,7 +335,8 @@ impl Process {
         // Requests that were in flight when contexts began to be told have none, and what they ask has none of
         // theirs: nothing follows from it.
         let told = self.contexts_since.is_some_and(|since| since <= at);
-        let unknown = || told.then_some(Verdict::Withheld(Withheld::Ambient));
+        let after = || self.finished.get(task.context).map(Verdict::After);
+        let unknown = || after().or(told.then_some(Verdict::Withheld(Withheld::Ambient)));
         let Some(lane) = self.lanes.get(&Lane::Context(task.context)) else { return unknown() };
         let Some(load) = lane.at(at) else { return Some(Verdict::Withheld(Withheld::Lost)) };
         if let Some(id) = load.only() {
@@ -336,7 +347,7 @@ impl Process {
         }
         match lane.ended_before(at) {
             Some((id, end)) if at - end <= late_work_ns => Some(Verdict::Parent(id)),
-            Some(_) => Some(Verdict::Withheld(Withheld::LateWork)),
+            Some(_) => after().or(Some(Verdict::Withheld(Withheld::LateWork))),
             None => unknown(),
         }
     }

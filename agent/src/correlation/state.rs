@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wirespan_protocols::w3c::{SpanId, TraceId};
 
-use crate::call::{CallId, ProcessId, RemoteParent, Role, SocketId, Task, Withheld};
+use crate::call::{CallId, Origin, ProcessId, RemoteParent, Role, SocketId, Task, Withheld};
 
 /// What follows the parent down a chain.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub(super) enum Parent {
     Undecided,
     Root,
     Withheld(Withheld),
+    /// None, but this request asked for it.
+    After(Origin),
     /// The call's own headers say.
     Remote,
     Local(CallId),

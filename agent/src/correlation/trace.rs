@@ -5,10 +5,11 @@
 use std::sync::Arc;
 
 use super::Engine;
+use super::finished::Request;
 use super::process::Verdict;
 use super::schedule::Due;
 use super::state::{Call, Far, Parent, Trace};
-use crate::call::{CallId, ParentStatus, Placement, RemoteParent, Role, Withheld};
+use crate::call::{CallId, Origin, ParentStatus, Placement, RemoteParent, Role, Withheld};
 
 /// A root's flags: sampled (W3C Trace Context level 1) and random (level 2, the ids are random).
 pub(super) const ROOT_FLAGS: u8 = 0x03;
@@ -82,6 +83,7 @@ impl Engine {
         let parent = match verdict {
             Verdict::Root => otherwise(Parent::Root),
             Verdict::Withheld(reason) => otherwise(Parent::Withheld(reason)),
+            Verdict::After(request) => otherwise(Parent::After(request.origin)),
             Verdict::Parent(parent) => {
                 let usable = self.calls.get(&parent).is_some_and(|parent| {
                     !parent.abandoned && parent.role == Role::Server && parent.process == process
@@ -150,7 +152,7 @@ impl Engine {
                     continue;
                 }
                 Parent::Remote => call.remote.as_ref().map(continued),
-                Parent::Undecided | Parent::Root | Parent::Withheld(_) => None,
+                Parent::Undecided | Parent::Root | Parent::Withheld(_) | Parent::After(_) => None,
             };
             let trace = match trace {
                 Some(trace) => trace,
@@ -197,8 +199,22 @@ impl Engine {
         self.check_parent(id);
         let placement = self.placement(id)?;
         self.books.place(placement.status);
+        self.remember(&placement);
         self.placed(id, at);
         Some(placement)
+    }
+
+    /// Of a request with a context: what goes on with its work long after is linked to it.
+    fn remember(&mut self, placement: &Placement) {
+        let Some(call) = self.calls.get(&placement.id) else { return };
+        if call.role == Role::Server
+            && call.task.context != 0
+            && let Some(process) = self.processes.get_mut(&call.process)
+        {
+            let &Placement { trace_id, span_id, .. } = placement;
+            let origin = Origin { trace_id, span_id };
+            process.has_span(call.task.context, Request { origin, strand: call.strand });
+        }
     }
 
     /// What was the parent when it was decided may not be one any more.
@@ -225,7 +241,11 @@ impl Engine {
             }
             Parent::Remote => (remote, None, ParentStatus::Certain),
             Parent::Withheld(reason) => (None, None, ParentStatus::Withheld(reason)),
-            Parent::Root | Parent::Undecided => (None, None, ParentStatus::Root),
+            Parent::Root | Parent::Undecided | Parent::After(_) => (None, None, ParentStatus::Root),
+        };
+        let origin = match call.parent {
+            Parent::After(origin) => Some(origin),
+            _ => None,
         };
         Some(Placement {
             id,
@@ -238,6 +258,7 @@ impl Engine {
             trace_flags: trace.flags,
             trace_state: trace.state.as_deref().map(Box::from),
             status,
+            origin,
         })
     }
 

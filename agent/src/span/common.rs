@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 
 use opentelemetry_semantic_conventions::attribute as key;
 
-use crate::call::{ParentStatus, Placement, Role, Withheld};
+use crate::call::{Origin, ParentStatus, Placement, Role, Withheld};
 use crate::connection::{Broken, Mark};
 use crate::exchange::Exchange;
 use crate::semconv;
-use crate::span::{Attribute, Span, SpanKind, Status};
+use crate::span::{Attribute, Link, Span, SpanKind, Status};
 
 /// Why a call counts as failed.
 pub(super) struct Failure {
@@ -29,6 +29,12 @@ pub(super) fn broken(exchange: &Exchange) -> Option<Failure> {
         Broken::Truncated => ("response_truncated", "connection closed within the response"),
     };
     Some(Failure { kind: Cow::Borrowed(kind), text: Cow::Borrowed(text) })
+}
+
+/// A link to the request whose work goes on.
+fn late_work(Origin { trace_id, span_id }: Origin) -> Link {
+    let why = Attribute::new(semconv::LINK_REASON, "late_work");
+    Link { trace_id, span_id, attributes: vec![why] }
 }
 
 /// The span, from what its protocol says of it and what all have.
@@ -64,7 +70,7 @@ pub(super) fn span(
         start_unix_ns: start,
         end_unix_ns: start.saturating_add(duration),
         attributes,
-        links: Vec::new(),
+        links: placement.origin.map(late_work).into_iter().collect(),
         status: failure.map_or(Status::Unset, |failure| Status::Error(failure.text)),
         resource: std::sync::Arc::clone(&exchange.resource),
     }

@@ -48,6 +48,8 @@ pub(crate) struct Span {
     /// The status is an error, with this description.
     pub(crate) error: Option<String>,
     pub(crate) attributes: Attributes,
+    /// Trace and span of each link.
+    pub(crate) links: Vec<(String, String)>,
     pub(crate) resource: Attributes,
 }
 
@@ -157,6 +159,7 @@ fn span(span: &OtlpSpan, resource: &Attributes) -> Span {
         end_ns: span.end_time_unix_nano,
         error: (status.code() == StatusCode::Error).then_some(status.message),
         attributes: attributes(&span.attributes),
+        links: span.links.iter().map(|link| (hex(&link.trace_id), hex(&link.span_id))).collect(),
         resource: resource.clone(),
     }
 }

@@ -1,6 +1,7 @@
 //! The thread and context rules.
 
 use super::*;
+use crate::call::Origin;
 
 #[test]
 fn a_blocking_thread_serves_one_request() {
@@ -58,7 +59,11 @@ fn contexts_tell_requests_of_one_loop_apart() {
     s.is_child(4, 2);
     s.is_withheld(5, Withheld::Ambient);
     s.is_child(6, 1);
-    assert!(matches!(s.of(7).status, ParentStatus::Withheld(_)));
+    s.is_alone(7, ParentStatus::Root);
+    let request = s.of(1);
+    let origin = Origin { trace_id: request.trace_id, span_id: request.span_id };
+    assert_eq!(s.of(7).origin, Some(origin));
+    assert_eq!(s.of(6).origin, None);
 }
 
 #[test]
@@ -158,6 +163,19 @@ fn a_strand_that_goes_on_after_the_response_is_nobodys_from_its_beginning() {
     for id in [5, 6] {
         assert_eq!(s.placed[&id].parent_call, Some(CallId(1)), "{id}");
     }
+}
+
+#[test]
+fn long_after_the_response_only_what_the_answering_strand_calls_is_linked() {
+    let mut s = answered();
+    s.tick(20_000_000);
+    of_strand(&mut s, 2, 7, 20_000_010);
+    of_strand(&mut s, 3, 9, 20_000_010);
+    s.tick(LATER);
+    s.is_alone(2, ParentStatus::Root);
+    assert_eq!(s.of(2).origin.map(|origin| origin.span_id), Some(s.of(1).span_id));
+    s.is_withheld(3, Withheld::LateWork);
+    assert_eq!(s.of(3).origin, None);
 }
 
 #[test]
