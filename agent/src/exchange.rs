@@ -156,6 +156,7 @@ impl Exchanges {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wirespan_protocols::exchange::Parser as _;
     use wirespan_protocols::http1::{Connection, Direction, End, Event};
 
     fn exchange(role: Role) -> Exchange {

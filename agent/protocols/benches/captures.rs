@@ -8,6 +8,7 @@
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use wirespan_protocols::exchange::Direction;
+use wirespan_protocols::exchange::Parser as _;
 use wirespan_protocols::{http1, postgres, redis};
 
 fn main() {

@@ -1,7 +1,82 @@
-//! What the parsers of request and response protocols share: the two directions, what a stream's beginning
-//! shows, how streams end, why an exchange or bytes come to nothing, and the counters of one direction.
+//! What the parsers of request and response protocols share: how they are fed ([`Parser`]), the two
+//! directions, what a stream's beginning shows, how streams end, why an exchange or bytes come to nothing,
+//! and the counters of one direction.
 //!
 //! Each protocol has its own events and messages; a caller's books are the same for all.
+
+/// What a parser tells.
+pub trait Tells {
+    /// What happened on the connection. It may borrow from the parser, for as long as it is being told: a caller
+    /// copies what it wants to keep.
+    type Event<'e>;
+}
+
+/// One connection seen from beside it: two byte streams in, events out.
+///
+/// `M` is the caller's mark (a time, a thread), cloned from the pieces into the events. Offsets count from
+/// the first byte of each stream, which is 0 for a connection seen from its start. Pieces of one direction
+/// come in the order of their offsets; between the directions order may be slightly off: an answer that
+/// comes before its request is held for it.
+///
+/// A connection whose lost bytes can't be placed in a direction needs [`Self::on_gap`] for both.
+///
+/// A protocol of this crate doesn't implement it but `follow::Follow`, which places and holds pieces and
+/// counts bytes for it: what remains is two `Stream`s, what to take of a piece, what
+/// a loss, a silence and an end mean, and its own events.
+pub trait Parser<M: 'static>: Tells + 'static {
+    /// Takes a piece: `bytes` begin at stream offset `offset`, and `missing` further bytes followed them
+    /// on the wire but were not captured. An offset beyond the expected one makes a hole, which is
+    /// the same as missing bytes; what lies before the expected one has passed already and is skipped.
+    fn on_bytes(
+        &mut self,
+        direction: Direction,
+        offset: u64,
+        bytes: &[u8],
+        missing: u64,
+        mark: &M,
+        out: &mut dyn FnMut(Self::Event<'_>),
+    );
+    /// Takes the last bytes of the operation that the piece before began, behind those that were missing.
+    fn on_rest(
+        &mut self,
+        direction: Direction,
+        offset: u64,
+        bytes: &[u8],
+        mark: &M,
+        out: &mut dyn FnMut(Self::Event<'_>),
+    );
+    /// Bytes of a direction were lost and how they lie is unknown: what is open is abandoned, as far as the
+    /// loss makes it uncertain.
+    ///
+    /// Offsets still count: if they show a hole at the direction's next piece, that is another loss, for
+    /// nobody can tell whether it is the same. Told of a loss just before that piece, one is abandoned no
+    /// more than needed.
+    fn on_gap(&mut self, direction: Direction, out: &mut dyn FnMut(Self::Event<'_>));
+    /// A direction ended, orderly (`None`) or not. Ends what can't be answered any more; once both
+    /// directions have ended every exchange is over.
+    fn on_end(
+        &mut self,
+        direction: Direction,
+        error: Option<EndError>,
+        mark: &M,
+        out: &mut dyn FnMut(Self::Event<'_>),
+    );
+    /// The connection has been quiet for a while, longer than nearly every request takes: exchanges whose end
+    /// can only be inferred end now, held bytes are dropped, and pairing may begin anew.
+    fn on_idle(&mut self, out: &mut dyn FnMut(Self::Event<'_>));
+    /// What became of a direction's bytes so far.
+    fn counters(&self, direction: Direction) -> Counters;
+    /// How many exchanges are neither over nor abandoned.
+    fn open_exchanges(&self) -> usize;
+
+    /// How many requests wait for their answer, as far as was counted since a trial began; `None` where none
+    /// is on: a protocol whose clients pipeline may count without telling, until it is certain that nothing
+    /// was owed before.
+    fn on_trial(&self) -> Option<usize>;
+    /// The caller has seen that nothing can have been owed when the trial began ([`Self::on_trial`]): times
+    /// show it. Has no effect unless everything that was counted since is answered.
+    fn nothing_owed(&mut self, out: &mut dyn FnMut(Self::Event<'_>));
+}
 
 /// One of the two byte streams of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -5,10 +5,15 @@
 #![forbid(unsafe_code)]
 
 pub mod exchange;
+mod follow;
 pub mod http1;
 pub mod limits;
 pub mod postgres;
 pub mod redis;
+#[cfg(any(test, fuzzing))]
+mod script;
 pub mod sql;
 mod stream;
+#[cfg(test)]
+mod testing;
 pub mod w3c;

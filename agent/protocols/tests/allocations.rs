@@ -6,6 +6,7 @@
 
 use allocation_counter::measure;
 use wirespan_protocols::exchange::Direction::{self, Requests, Responses};
+use wirespan_protocols::exchange::Parser as _;
 use wirespan_protocols::{postgres, redis};
 
 /// Commands or statements of one run, after as many to warm up.

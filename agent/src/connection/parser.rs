@@ -1,14 +1,40 @@
 //! A protocol's parser as a connection uses it, and the choice of one.
+//!
+//! Every protocol's parser is fed alike ([`exchange::Parser`]); what its events mean is said by its
+//! [`Adapter`], in a file of its own beside this one.
 
-use wirespan_protocols::exchange::{Counters, Detected, Direction, EndError};
+use wirespan_protocols::exchange::{self, Counters, Detected, Direction, EndError, Skip, Tells};
 use wirespan_protocols::{http1, postgres, redis};
 
+use super::evidence::Evidence;
 use super::message::Message;
 use super::{Mark, Options, http, postgres as postgres_parser, redis as redis_parser};
 use crate::call::Role;
 
 /// Where messages go.
 pub(super) type Out<'a> = dyn FnMut(Message) + 'a;
+
+/// What a protocol adds to its parser: what its events mean, and how long its silences are.
+pub(super) trait Adapter: Send {
+    /// The parser.
+    type Connection: exchange::Parser<Mark> + Send;
+    /// Silence that ends what only silence can end.
+    const QUIET_NS: u64;
+    /// Longer than most answers take: no shorter pause is [`Evidence`] that nothing is owed. `None`: this
+    /// protocol's parser has no trials.
+    const LEAST_PAUSE_NS: Option<u64>;
+
+    /// Makes an event a message, or none, or remembers what it says of the connection.
+    fn tell(&mut self, event: <Self::Connection as Tells>::Event<'_>, out: &mut Out<'_>);
+}
+
+/// What [`Adapter::tell`] makes of bytes without a message: the parser's own counters have them, but a request
+/// may have been among them.
+pub(super) fn skipped(direction: Direction, reason: Skip, out: &mut Out<'_>) {
+    if direction == Direction::Requests && reason.may_hide_a_request() {
+        out(Message::Unread { at_ns: None });
+    }
+}
 
 /// One connection's parser: two streams in, messages out. Offsets count from the first byte handed in.
 pub(super) trait Parser: Send {
@@ -51,6 +77,99 @@ pub(super) trait Parser: Send {
     fn open_exchanges(&self) -> usize;
 }
 
+/// The [`Parser`] that a protocol's parser and its [`Adapter`] make.
+struct Adapted<A: Adapter> {
+    connection: A::Connection,
+    adapter: A,
+    evidence: Option<Evidence>,
+}
+
+impl<A: Adapter> Adapted<A> {
+    fn new(connection: A::Connection, adapter: A) -> Self {
+        Self { connection, adapter, evidence: A::LEAST_PAUSE_NS.map(Evidence::new) }
+    }
+
+    /// Whether pairing begins anew.
+    fn judge(&mut self, direction: Direction, mark: &Mark, out: &mut Out<'_>) {
+        let Some(evidence) = &mut self.evidence else { return };
+        let due = exchange::Parser::on_trial(&self.connection);
+        match direction {
+            Direction::Requests => evidence.asked(due, mark),
+            Direction::Responses => {
+                if evidence.answered(due, mark) {
+                    let Self { connection, adapter, .. } = self;
+                    exchange::Parser::nothing_owed(connection, &mut |it| adapter.tell(it, out));
+                }
+            }
+        }
+    }
+}
+
+impl<A: Adapter> Parser for Adapted<A> {
+    fn on_bytes(
+        &mut self,
+        direction: Direction,
+        offset: u64,
+        bytes: &[u8],
+        missing: u64,
+        mark: &Mark,
+        out: &mut Out<'_>,
+    ) {
+        let Self { connection, adapter, .. } = self;
+        let tell = &mut |event: <A::Connection as Tells>::Event<'_>| adapter.tell(event, out);
+        exchange::Parser::on_bytes(connection, direction, offset, bytes, missing, mark, tell);
+        self.judge(direction, mark, out);
+    }
+
+    fn on_rest(
+        &mut self,
+        direction: Direction,
+        offset: u64,
+        bytes: &[u8],
+        mark: &Mark,
+        out: &mut Out<'_>,
+    ) {
+        let Self { connection, adapter, .. } = self;
+        let tell = &mut |event: <A::Connection as Tells>::Event<'_>| adapter.tell(event, out);
+        exchange::Parser::on_rest(connection, direction, offset, bytes, mark, tell);
+        self.judge(direction, mark, out);
+    }
+
+    fn on_gap(&mut self, direction: Direction, out: &mut Out<'_>) {
+        let Self { connection, adapter, .. } = self;
+        exchange::Parser::on_gap(connection, direction, &mut |event| adapter.tell(event, out));
+    }
+
+    fn on_end(
+        &mut self,
+        direction: Direction,
+        error: Option<EndError>,
+        mark: &Mark,
+        out: &mut Out<'_>,
+    ) {
+        let Self { connection, adapter, .. } = self;
+        let tell = &mut |event: <A::Connection as Tells>::Event<'_>| adapter.tell(event, out);
+        exchange::Parser::on_end(connection, direction, error, mark, tell);
+    }
+
+    fn on_idle(&mut self, out: &mut Out<'_>) {
+        let Self { connection, adapter, .. } = self;
+        exchange::Parser::on_idle(connection, &mut |event| adapter.tell(event, out));
+    }
+
+    fn quiet_ns(&self) -> u64 {
+        A::QUIET_NS
+    }
+
+    fn counters(&self, direction: Direction) -> Counters {
+        exchange::Parser::counters(&self.connection, direction)
+    }
+
+    fn open_exchanges(&self) -> usize {
+        exchange::Parser::open_exchanges(&self.connection)
+    }
+}
+
 /// A protocol that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protocol {
@@ -67,6 +186,20 @@ impl Protocol {
             Self::Http1 => http1::detect(beginning),
             Self::Redis => redis::detect(beginning),
             Self::Postgres => postgres::detect(beginning),
+        }
+    }
+
+    fn parser(self, from_start: bool, options: Options) -> Box<dyn Parser> {
+        match self {
+            Self::Http1 => Box::new(Adapted::new(http1::Connection::new(from_start), http::Http)),
+            Self::Redis => Box::new(Adapted::new(
+                redis::Connection::new(from_start),
+                redis_parser::Redis::new(from_start),
+            )),
+            Self::Postgres => Box::new(Adapted::new(
+                postgres_parser::connection(from_start, options),
+                postgres_parser::Postgres::default(),
+            )),
         }
     }
 }
@@ -102,17 +235,9 @@ pub(super) fn choose(
             Detected::No => continue,
         };
         let content = if requests == sent { Role::Client } else { Role::Server };
-        let (parser, role): (Box<dyn Parser>, Role) = match protocol {
-            Protocol::Http1 => (Box::new(http::Parser::new(from_start)), content),
-            // An array that a server answers may look like a command: who connected tells for certain.
-            Protocol::Redis => {
-                (Box::new(redis_parser::Parser::new(from_start)), side.unwrap_or(content))
-            }
-            Protocol::Postgres => {
-                (Box::new(postgres_parser::Parser::new(from_start, options)), content)
-            }
-        };
-        return Choice::Parser(parser, role);
+        // An array that a Redis server answers may look like a command: who connected tells for certain.
+        let told = if protocol == Protocol::Redis { side } else { None };
+        return Choice::Parser(protocol.parser(from_start, options), told.unwrap_or(content));
     }
     if possible { Choice::NeedMore } else { Choice::Unknown }
 }

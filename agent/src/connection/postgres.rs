@@ -2,48 +2,61 @@
 
 use std::sync::Arc;
 
-use wirespan_protocols::exchange::{Counters, Direction, EndError};
 use wirespan_protocols::postgres::{Connection, End, Event, Fact, Query, QueryKind};
 
-use super::evidence::Evidence;
 use super::message::{Content, Message, Outcome, PostgresSession, Step};
-use super::parser::{self, Out};
+use super::parser::{self, Adapter, Out};
 use super::{Mark, Options};
 
-/// Longer than a server needs to begin an answer, as a rule: see `wirespan_protocols::postgres` on how
-/// pairing begins anew.
-const QUIET_NS: u64 = 1_000_000_000;
-
-/// Longer than most statements take that are asked many times a second.
-const LEAST_PAUSE_NS: u64 = 20_000_000;
-
-pub(super) struct Parser {
-    connection: Connection<Mark>,
+#[derive(Default)]
+pub(super) struct Postgres {
     session: Arc<PostgresSession>,
-    evidence: Evidence,
 }
 
-impl Parser {
-    pub(super) fn new(from_start: bool, options: Options) -> Self {
-        let mut connection = Connection::new(from_start);
-        if options.query_parameters {
-            connection.keep_parameters();
-        }
-        Self { connection, session: Arc::default(), evidence: Evidence::new(LEAST_PAUSE_NS) }
+/// The parser, which keeps what the operator asks for.
+pub(super) fn connection(from_start: bool, options: Options) -> Connection<Mark> {
+    let mut connection = Connection::new(from_start);
+    if options.query_parameters {
+        connection.keep_parameters();
     }
+    connection
+}
 
-    /// Whether pairing begins anew.
-    fn judge(&mut self, direction: Direction, mark: &Mark) {
-        let Self { connection, evidence, .. } = self;
-        let due = connection.on_trial();
-        match direction {
-            Direction::Requests => evidence.asked(due, mark),
-            Direction::Responses => {
-                if evidence.answered(due, mark) {
-                    connection.nothing_owed();
-                }
+impl Adapter for Postgres {
+    type Connection = Connection<Mark>;
+    /// Longer than a server needs to begin an answer, as a rule: see `wirespan_protocols::postgres` on how
+    /// pairing begins anew.
+    const QUIET_NS: u64 = 1_000_000_000;
+    /// Longer than most statements take that are asked many times a second.
+    const LEAST_PAUSE_NS: Option<u64> = Some(20_000_000);
+
+    fn tell(&mut self, event: Event<Mark>, out: &mut Out<'_>) {
+        let (exchange, step) = match event {
+            Event::Request { exchange, offset, first, query } => {
+                let session = Arc::clone(&self.session);
+                let content = Content::Postgres { query: Box::new(query), session };
+                (exchange, Step::Begun { offset, first, content })
             }
-        }
+            Event::RequestEnd { exchange, last, .. } => {
+                (exchange, Step::RequestEnd { last, content_bytes: None })
+            }
+            Event::Response { exchange, first } => (exchange, Step::Response { first, head: None }),
+            Event::End { exchange, last, end } => {
+                (exchange, Step::Over { last, outcome: Outcome::Postgres(end) })
+            }
+            Event::Abandoned { exchange, .. } => (exchange, Step::Abandoned),
+            Event::Session { fact: Fact::Startup { user, database, .. }, .. } => {
+                let database = database.or_else(|| user.clone());
+                self.session = Arc::new(PostgresSession { user, database });
+                return;
+            }
+            Event::Session { fact: Fact::Opaque(_), .. } => return out(Message::Opaque),
+            Event::Skipped { direction, reason, .. } => {
+                return parser::skipped(direction, reason, out);
+            }
+            Event::Session { .. } => return,
+        };
+        out(Message::Call { exchange, step });
     }
 }
 
@@ -67,100 +80,6 @@ pub(super) fn is_incidental(query: &Query) -> bool {
 pub(super) fn is_ping(query: &Query, end: &End) -> bool {
     let (End::Complete(done) | End::Inferred(done)) = end else { return false };
     query.poll && done.error.is_none()
-}
-
-impl parser::Parser for Parser {
-    fn on_bytes(
-        &mut self,
-        direction: Direction,
-        offset: u64,
-        bytes: &[u8],
-        missing: u64,
-        mark: &Mark,
-        out: &mut Out<'_>,
-    ) {
-        let Self { connection, session, .. } = self;
-        let mut tell = |event| tell(event, session, out);
-        connection.on_bytes(direction, offset, bytes, missing, mark, &mut tell);
-        self.judge(direction, mark);
-    }
-
-    fn on_rest(
-        &mut self,
-        direction: Direction,
-        offset: u64,
-        bytes: &[u8],
-        mark: &Mark,
-        out: &mut Out<'_>,
-    ) {
-        let Self { connection, session, .. } = self;
-        connection.on_rest(direction, offset, bytes, mark, &mut |event| tell(event, session, out));
-        self.judge(direction, mark);
-    }
-
-    fn on_gap(&mut self, direction: Direction, out: &mut Out<'_>) {
-        let Self { connection, session, .. } = self;
-        connection.on_gap(direction, &mut |event| tell(event, session, out));
-    }
-
-    fn on_end(
-        &mut self,
-        direction: Direction,
-        error: Option<EndError>,
-        mark: &Mark,
-        out: &mut Out<'_>,
-    ) {
-        let Self { connection, session, .. } = self;
-        connection.on_end(direction, error, mark, &mut |event| tell(event, session, out));
-    }
-
-    fn on_idle(&mut self, out: &mut Out<'_>) {
-        let Self { connection, session, .. } = self;
-        connection.on_idle(&mut |event| tell(event, session, out));
-    }
-
-    fn quiet_ns(&self) -> u64 {
-        QUIET_NS
-    }
-
-    fn counters(&self, direction: Direction) -> Counters {
-        self.connection.counters(direction)
-    }
-
-    fn open_exchanges(&self) -> usize {
-        self.connection.open_exchanges()
-    }
-}
-
-fn tell(event: Event<Mark>, session: &mut Arc<PostgresSession>, out: &mut Out<'_>) {
-    let (exchange, step) = match event {
-        Event::Request { exchange, offset, first, query } => {
-            let session = Arc::clone(session);
-            let content = Content::Postgres { query: Box::new(query), session };
-            (exchange, Step::Begun { offset, first, content })
-        }
-        Event::RequestEnd { exchange, last, .. } => {
-            (exchange, Step::RequestEnd { last, content_bytes: None })
-        }
-        Event::Response { exchange, first } => (exchange, Step::Response { first, head: None }),
-        Event::End { exchange, last, end } => {
-            (exchange, Step::Over { last, outcome: Outcome::Postgres(end) })
-        }
-        Event::Abandoned { exchange, .. } => (exchange, Step::Abandoned),
-        Event::Session { fact: Fact::Startup { user, database, .. }, .. } => {
-            let database = database.or_else(|| user.clone());
-            *session = Arc::new(PostgresSession { user, database });
-            return;
-        }
-        Event::Session { fact: Fact::Opaque(_), .. } => return out(Message::Opaque),
-        Event::Skipped { direction: Direction::Requests, reason, .. }
-            if reason.may_hide_a_request() =>
-        {
-            return out(Message::Unread { at_ns: None });
-        }
-        Event::Session { .. } | Event::Skipped { .. } => return,
-    };
-    out(Message::Call { exchange, step });
 }
 
 #[cfg(test)]

@@ -1,48 +1,55 @@
 //! Redis on a connection.
 
-use wirespan_protocols::exchange::{Counters, Direction, EndError};
 use wirespan_protocols::redis::{Command, Connection, End, Event, Fact, Reply};
 
 use super::Mark;
-use super::evidence::Evidence;
 use super::message::{Content, Message, Outcome, Step};
-use super::parser::{self, Out};
+use super::parser::{self, Adapter, Out};
 
-/// Longer than a command takes that doesn't block: pairing begins anew where two such silences enclose as
-/// many replies as commands.
-const QUIET_NS: u64 = 1_000_000_000;
-
-/// Longer than most commands take, with the way there and back.
-const LEAST_PAUSE_NS: u64 = 1_000_000;
-
-pub(super) struct Parser {
-    connection: Connection<Mark>,
+pub(super) struct Redis {
     /// The selected database, where it is known.
     database: Option<u32>,
-    evidence: Evidence,
 }
 
-impl Parser {
+impl Redis {
     pub(super) fn new(from_start: bool) -> Self {
-        Self {
-            connection: Connection::new(from_start),
-            database: from_start.then_some(0),
-            evidence: Evidence::new(LEAST_PAUSE_NS),
-        }
+        Self { database: from_start.then_some(0) }
     }
+}
 
-    /// Whether pairing begins anew.
-    fn judge(&mut self, direction: Direction, mark: &Mark, out: &mut Out<'_>) {
-        let Self { connection, database, evidence } = self;
-        let due = connection.on_trial();
-        match direction {
-            Direction::Requests => evidence.asked(due, mark),
-            Direction::Responses => {
-                if evidence.answered(due, mark) {
-                    connection.nothing_owed(&mut |event| tell(event, database, out));
-                }
+impl Adapter for Redis {
+    type Connection = Connection<Mark>;
+    /// Longer than a command takes that doesn't block: pairing begins anew where two such silences enclose as
+    /// many replies as commands.
+    const QUIET_NS: u64 = 1_000_000_000;
+    /// Longer than most commands take, with the way there and back.
+    const LEAST_PAUSE_NS: Option<u64> = Some(1_000_000);
+
+    fn tell(&mut self, event: Event<Mark>, out: &mut Out<'_>) {
+        let (exchange, step) = match event {
+            Event::Request { exchange, offset, first, request } => {
+                let content = Content::Redis(Box::new(request));
+                (exchange, Step::Begun { offset, first, content })
             }
-        }
+            Event::RequestEnd { exchange, last, .. } => {
+                (exchange, Step::RequestEnd { last, content_bytes: None })
+            }
+            Event::Response { exchange, first } => (exchange, Step::Response { first, head: None }),
+            Event::End { exchange, last, end } => {
+                let outcome = Outcome::Redis { end, database: self.database };
+                (exchange, Step::Over { last, outcome })
+            }
+            Event::Abandoned { exchange, .. } => (exchange, Step::Abandoned),
+            Event::Session(Fact::Database(selected)) => {
+                self.database = selected;
+                return;
+            }
+            Event::Skipped { direction, reason, .. } => {
+                return parser::skipped(direction, reason, out);
+            }
+            Event::Session(Fact::Protocol(_)) | Event::Push { .. } => return,
+        };
+        out(Message::Call { exchange, step });
     }
 }
 
@@ -96,98 +103,6 @@ pub(super) fn is_silent(command: &Command, end: &End) -> bool {
         ("PING" | "HELLO" | "AUTH" | "QUIT" | "CLIENT SETNAME", _) => true,
         _ => false,
     }
-}
-
-impl parser::Parser for Parser {
-    fn on_bytes(
-        &mut self,
-        direction: Direction,
-        offset: u64,
-        bytes: &[u8],
-        missing: u64,
-        mark: &Mark,
-        out: &mut Out<'_>,
-    ) {
-        let Self { connection, database, .. } = self;
-        let mut tell = |event| tell(event, database, out);
-        connection.on_bytes(direction, offset, bytes, missing, mark, &mut tell);
-        self.judge(direction, mark, out);
-    }
-
-    fn on_rest(
-        &mut self,
-        direction: Direction,
-        offset: u64,
-        bytes: &[u8],
-        mark: &Mark,
-        out: &mut Out<'_>,
-    ) {
-        let Self { connection, database, .. } = self;
-        connection.on_rest(direction, offset, bytes, mark, &mut |event| tell(event, database, out));
-        self.judge(direction, mark, out);
-    }
-
-    fn on_gap(&mut self, direction: Direction, out: &mut Out<'_>) {
-        let Self { connection, database, .. } = self;
-        connection.on_gap(direction, &mut |event| tell(event, database, out));
-    }
-
-    fn on_end(
-        &mut self,
-        direction: Direction,
-        error: Option<EndError>,
-        mark: &Mark,
-        out: &mut Out<'_>,
-    ) {
-        let Self { connection, database, .. } = self;
-        connection.on_end(direction, error, mark, &mut |event| tell(event, database, out));
-    }
-
-    fn on_idle(&mut self, out: &mut Out<'_>) {
-        let Self { connection, database, .. } = self;
-        connection.on_idle(&mut |event| tell(event, database, out));
-    }
-
-    fn quiet_ns(&self) -> u64 {
-        QUIET_NS
-    }
-
-    fn counters(&self, direction: Direction) -> Counters {
-        self.connection.counters(direction)
-    }
-
-    fn open_exchanges(&self) -> usize {
-        self.connection.open_exchanges()
-    }
-}
-
-fn tell(event: Event<Mark>, database: &mut Option<u32>, out: &mut Out<'_>) {
-    let (exchange, step) = match event {
-        Event::Request { exchange, offset, first, request } => {
-            let content = Content::Redis(Box::new(request));
-            (exchange, Step::Begun { offset, first, content })
-        }
-        Event::RequestEnd { exchange, last, .. } => {
-            (exchange, Step::RequestEnd { last, content_bytes: None })
-        }
-        Event::Response { exchange, first } => (exchange, Step::Response { first, head: None }),
-        Event::End { exchange, last, end } => {
-            let outcome = Outcome::Redis { end, database: *database };
-            (exchange, Step::Over { last, outcome })
-        }
-        Event::Abandoned { exchange, .. } => (exchange, Step::Abandoned),
-        Event::Session(Fact::Database(selected)) => {
-            *database = selected;
-            return;
-        }
-        Event::Skipped { direction: Direction::Requests, reason, .. }
-            if reason.may_hide_a_request() =>
-        {
-            return out(Message::Unread { at_ns: None });
-        }
-        Event::Session(Fact::Protocol(_)) | Event::Push { .. } | Event::Skipped { .. } => return,
-    };
-    out(Message::Call { exchange, step });
 }
 
 #[cfg(test)]

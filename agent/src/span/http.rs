@@ -165,6 +165,7 @@ fn sizes(exchange: &Exchange, attributes: &mut Vec<Attribute>) {
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
+    use wirespan_protocols::exchange::Parser as _;
     use wirespan_protocols::http1::{Connection, Direction, Event};
 
     use super::*;

@@ -10,7 +10,7 @@ use crate::limits;
 
 /// How far into a message's body a stream is.
 #[derive(Debug)]
-pub(super) struct Body {
+pub(crate) struct Body {
     kind: Kind,
     /// Bytes of content so far, without chunk framing and trailers.
     pub(super) content_bytes: u64,
@@ -25,7 +25,7 @@ enum Kind {
 
 /// What became of a body after some bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(crate) enum Progress {
     More,
     Done,
     /// Uncaptured bytes hid framing: the end can no longer be known.

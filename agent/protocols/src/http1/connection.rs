@@ -11,7 +11,8 @@ use super::{
     event::{End, Event},
     stream::{State, Stream},
 };
-use crate::exchange::{Abandon, Counters, Direction, EndError, Skip};
+use crate::exchange::{Abandon, Direction, EndError, Skip, Tells};
+use crate::follow::Follow;
 use crate::limits;
 use crate::stream::{Flow, Piece};
 
@@ -45,13 +46,7 @@ pub(super) enum Answer<M> {
 }
 
 /// An HTTP/1.x connection seen from beside it.
-///
-/// `M` is the caller's mark (a time, a thread), cloned from the pieces into the events. Offsets count
-/// from the first byte of each stream, which is 0 for a connection seen from its start. Pieces of one
-/// direction come in the order of their offsets; between the directions order may be slightly off: a
-/// response that comes before its request is held for it.
-///
-/// A connection whose lost bytes can't be placed in a direction needs [`Self::on_gap`] for both.
+/// How it is fed: [`Parser`](crate::exchange::Parser).
 #[derive(Debug)]
 pub struct Connection<M> {
     pub(super) requests: Stream<M>,
@@ -70,7 +65,7 @@ pub struct Connection<M> {
     pub(super) suspected: bool,
 }
 
-impl<M: Clone> Connection<M> {
+impl<M: Clone + 'static> Connection<M> {
     /// A connection seen `from_start`, or met in the middle.
     ///
     /// Met in the middle, each direction's first piece sets its offset: what is lost between the meeting
@@ -90,230 +85,6 @@ impl<M: Clone> Connection<M> {
         }
     }
 
-    /// Takes a piece: `bytes` begin at stream offset `offset`, and `missing` further bytes followed them
-    /// on the wire but were not captured. An offset beyond the expected one makes a hole, which is
-    /// the same as missing bytes; what lies before the expected one has passed already and is skipped.
-    pub fn on_bytes(
-        &mut self,
-        direction: Direction,
-        offset: u64,
-        bytes: &[u8],
-        missing: u64,
-        mark: &M,
-        out: &mut impl FnMut(Event<M>),
-    ) {
-        self.take(direction, Piece::first(offset, bytes, missing, mark), out);
-    }
-
-    /// Takes the last bytes of the operation that the piece before began, behind those that were missing.
-    pub fn on_rest(
-        &mut self,
-        direction: Direction,
-        offset: u64,
-        bytes: &[u8],
-        mark: &M,
-        out: &mut impl FnMut(Event<M>),
-    ) {
-        self.take(direction, Piece::rest(offset, bytes, mark), out);
-    }
-
-    fn take(
-        &mut self,
-        direction: Direction,
-        mut piece: Piece<'_, M>,
-        out: &mut impl FnMut(Event<M>),
-    ) {
-        let placed = self.stream_mut(direction).place(&mut piece);
-        if placed.overlap > 0 {
-            self.skip(direction, placed.overlap, Skip::Overlap, out);
-        }
-        if placed.hole > 0 {
-            if direction == Direction::Responses {
-                self.nothing_owed();
-            }
-            let hole = piece.hole_before(placed.hole);
-            self.feed(direction, hole, out);
-        }
-        self.feed(direction, piece, out);
-    }
-
-    /// Bytes of a direction were lost and how they lie is unknown: every open exchange is abandoned.
-    ///
-    /// Offsets still count: if they show a hole at the direction's next piece, that is another loss, for
-    /// nobody can tell whether it is the same. Told of a loss just before that piece, one is abandoned no
-    /// more than needed.
-    pub fn on_gap(&mut self, direction: Direction, out: &mut impl FnMut(Event<M>)) {
-        if matches!(self.stream(direction).state, State::Ended | State::Tunnel | State::Silent) {
-            return;
-        }
-        self.desync(Abandon::Gap, Skip::Resync, out);
-        if direction == Direction::Responses {
-            self.nothing_owed();
-        }
-    }
-
-    /// A direction ended, orderly (`None`) or not. Ends a body that is delimited so, and what can't be
-    /// answered any more. Once both directions have ended every exchange is over.
-    pub fn on_end(
-        &mut self,
-        direction: Direction,
-        error: Option<EndError>,
-        mark: &M,
-        out: &mut impl FnMut(Event<M>),
-    ) {
-        let stream = self.stream_mut(direction);
-        if stream.has_ended() {
-            return;
-        }
-        stream.ending = Some((error, mark.clone()));
-        if self.requests.has_ended() && self.responses.has_ended() {
-            // Nothing will come that they could wait for.
-            self.skip_pending(Direction::Requests, Skip::Resync, out);
-            self.skip_pending(Direction::Responses, Skip::UnpairedResponse, out);
-        }
-        self.settle(Direction::Requests, out);
-        self.settle(Direction::Responses, out);
-        self.release(out);
-    }
-
-    /// The connection has been quiet for a while: exchanges whose end can only be inferred end now, and
-    /// held bytes are dropped.
-    pub fn on_idle(&mut self, out: &mut impl FnMut(Event<M>)) {
-        self.end_inferred(out);
-        if let Some(Exchange { answer: Answer::Over { .. }, expects_continue, .. }) =
-            self.open.front()
-        {
-            // A client that expected 100 and was refused may have left the body out.
-            let body_left_out = *expects_continue
-                && matches!(&self.requests.state, State::Body(body) if body.content_bytes == 0);
-            self.pop_ended(out);
-            if body_left_out {
-                self.requests.state = State::Desync;
-                self.tainted = true;
-            }
-        }
-        if !self.requests.held.is_empty() || !self.responses.held.is_empty() {
-            self.desync(Abandon::Gap, Skip::HeldTooLong, out);
-            self.nothing_owed();
-        }
-    }
-
-    /// What became of a direction's bytes so far.
-    #[must_use]
-    pub fn counters(&self, direction: Direction) -> Counters {
-        let informational = match direction {
-            Direction::Requests => 0,
-            Direction::Responses => self.informational,
-        };
-        let stream = self.stream(direction);
-        stream.counters(stream.state.gathered(), informational)
-    }
-
-    /// How many exchanges are neither over nor abandoned.
-    #[must_use]
-    pub fn open_exchanges(&self) -> usize {
-        self.open.len()
-    }
-
-    pub(super) fn stream(&self, direction: Direction) -> &Stream<M> {
-        match direction {
-            Direction::Requests => &self.requests,
-            Direction::Responses => &self.responses,
-        }
-    }
-
-    pub(super) fn stream_mut(&mut self, direction: Direction) -> &mut Stream<M> {
-        match direction {
-            Direction::Requests => &mut self.requests,
-            Direction::Responses => &mut self.responses,
-        }
-    }
-
-    fn feed(&mut self, direction: Direction, mut piece: Piece<'_, M>, out: &mut Out<'_, M>) {
-        if piece.is_empty() {
-            return;
-        }
-        let behind = !self.stream(direction).held.is_empty();
-        if (behind || self.advance(direction, &mut piece, out) == Flow::Hold)
-            && !self.stream_mut(direction).held.push(
-                &piece,
-                limits::HTTP1_HELD_BYTES,
-                limits::HTTP1_HELD_PIECES,
-            )
-        {
-            self.skip(direction, piece.len(), Skip::HeldTooLong, out);
-            self.desync(Abandon::Gap, Skip::HeldTooLong, out);
-            self.nothing_owed();
-        }
-        self.release(out);
-    }
-
-    fn advance(
-        &mut self,
-        direction: Direction,
-        piece: &mut Piece<'_, M>,
-        out: &mut Out<'_, M>,
-    ) -> Flow {
-        match direction {
-            Direction::Requests => self.advance_requests(piece, out),
-            Direction::Responses => self.advance_responses(piece, out),
-        }
-    }
-
-    /// Hands on what was held and needn't be any more.
-    fn release(&mut self, out: &mut Out<'_, M>) {
-        while self.release_one(Direction::Requests, out)
-            | self.release_one(Direction::Responses, out)
-        {}
-    }
-
-    /// Whether anything of the first held piece was taken.
-    fn release_one(&mut self, direction: Direction, out: &mut Out<'_, M>) -> bool {
-        let Some(held) = self.stream_mut(direction).held.pop() else { return false };
-        let mut piece = held.piece();
-        let before = piece.len();
-        let flow = self.advance(direction, &mut piece, out);
-        let taken = before - piece.len();
-        if flow == Flow::Hold {
-            self.stream_mut(direction).held.put_back(held, taken);
-        }
-        self.settle(direction, out);
-        taken > 0
-    }
-
-    /// Ends a direction that has ended, once nothing of it is held.
-    fn settle(&mut self, direction: Direction, out: &mut Out<'_, M>) {
-        let stream = self.stream_mut(direction);
-        if !stream.held.is_empty() {
-            return;
-        }
-        let Some((error, mark)) = stream.ending.take() else { return };
-        stream.ended = Some(error);
-        match direction {
-            Direction::Requests => self.end_requests(error, &mark, out),
-            Direction::Responses => self.end_responses(error, &mark, out),
-        }
-    }
-
-    pub(super) fn skip(
-        &mut self,
-        direction: Direction,
-        bytes: u64,
-        reason: Skip,
-        out: &mut Out<'_, M>,
-    ) {
-        if bytes > 0 {
-            self.stream_mut(direction).count_skipped(bytes);
-            out(Event::Skipped { direction, bytes, reason });
-        }
-    }
-
-    /// Skips what is held of a direction.
-    fn skip_pending(&mut self, direction: Direction, reason: Skip, out: &mut Out<'_, M>) {
-        let held = self.stream_mut(direction).held.clear();
-        self.skip(direction, held, reason, out);
-    }
-
     /// Puts a stream in a state that keeps nothing of what it had.
     pub(super) fn reset(
         &mut self,
@@ -323,7 +94,7 @@ impl<M: Clone> Connection<M> {
         gathered: Skip,
         out: &mut Out<'_, M>,
     ) {
-        self.skip_pending(direction, held, out);
+        self.skip_held(direction, held, out);
         let stream = self.stream_mut(direction);
         if let State::Head(gather) = std::mem::replace(&mut stream.state, state) {
             self.skip(direction, gather.pending(), gathered, out);
@@ -360,7 +131,7 @@ impl<M: Clone> Connection<M> {
     }
 
     /// Response bytes passed, or may have been lost: nothing is owed for certain.
-    pub(super) fn nothing_owed(&mut self) {
+    pub(super) fn response_seen(&mut self) {
         self.owed = false;
         self.suspected = false;
     }
@@ -429,5 +200,112 @@ impl<M: Clone> Connection<M> {
                 self.reset(direction, State::Tunnel, after, after, out);
             }
         }
+    }
+}
+
+impl<M> Tells for Connection<M> {
+    type Event<'e> = Event<M>;
+}
+
+impl<M: Clone + 'static> Follow<M> for Connection<M> {
+    type State = State<M>;
+    const HELD_BYTES: usize = limits::HTTP1_HELD_BYTES;
+    const HELD_PIECES: usize = limits::HTTP1_HELD_PIECES;
+
+    fn stream(&self, direction: Direction) -> &Stream<M> {
+        match direction {
+            Direction::Requests => &self.requests,
+            Direction::Responses => &self.responses,
+        }
+    }
+
+    fn stream_mut(&mut self, direction: Direction) -> &mut Stream<M> {
+        match direction {
+            Direction::Requests => &mut self.requests,
+            Direction::Responses => &mut self.responses,
+        }
+    }
+
+    fn skipped(direction: Direction, bytes: u64, reason: Skip) -> Event<M> {
+        Event::Skipped { direction, bytes, reason }
+    }
+
+    fn advance(
+        &mut self,
+        direction: Direction,
+        piece: &mut Piece<'_, M>,
+        out: &mut Out<'_, M>,
+    ) -> Flow {
+        match direction {
+            Direction::Requests => self.advance_requests(piece, out),
+            Direction::Responses => self.advance_responses(piece, out),
+        }
+    }
+
+    fn hole(&mut self, direction: Direction, hole: Piece<'_, M>, out: &mut Out<'_, M>) {
+        if direction == Direction::Responses {
+            self.response_seen();
+        }
+        self.feed(direction, hole, out);
+    }
+
+    /// Every open exchange is abandoned.
+    fn lose(&mut self, direction: Direction, out: &mut Out<'_, M>) {
+        if matches!(self.stream(direction).state, State::Ended | State::Tunnel | State::Silent) {
+            return;
+        }
+        self.desync(Abandon::Gap, Skip::Resync, out);
+        if direction == Direction::Responses {
+            self.response_seen();
+        }
+    }
+
+    fn give_up_held(&mut self, out: &mut Out<'_, M>) {
+        self.desync(Abandon::Gap, Skip::HeldTooLong, out);
+        self.response_seen();
+    }
+
+    fn end(
+        &mut self,
+        direction: Direction,
+        error: Option<EndError>,
+        mark: &M,
+        out: &mut Out<'_, M>,
+    ) {
+        match direction {
+            Direction::Requests => self.end_requests(error, mark, out),
+            Direction::Responses => self.end_responses(error, mark, out),
+        }
+    }
+
+    fn idle(&mut self, out: &mut Out<'_, M>) {
+        self.end_inferred(out);
+        if let Some(Exchange { answer: Answer::Over { .. }, expects_continue, .. }) =
+            self.open.front()
+        {
+            // A client that expected 100 and was refused may have left the body out.
+            let body_left_out = *expects_continue
+                && matches!(&self.requests.state, State::Body(body) if body.content_bytes == 0);
+            self.pop_ended(out);
+            if body_left_out {
+                self.requests.state = State::Desync;
+                self.tainted = true;
+            }
+        }
+        if !self.requests.held.is_empty() || !self.responses.held.is_empty() {
+            self.give_up_held(out);
+        }
+    }
+
+    fn unfinished_bytes(&self, direction: Direction) -> u64 {
+        self.stream(direction).state.gathered()
+    }
+
+    fn informational(&self, direction: Direction) -> u64 {
+        if direction == Direction::Responses { self.informational } else { 0 }
+    }
+
+    fn open_count(&self) -> usize {
+        self.open.len()
     }
 }

@@ -10,10 +10,11 @@ use super::{
     stream::{Gather, Head, State},
 };
 use crate::exchange::{Abandon, Direction, EndError, Skip};
+use crate::follow::Follow;
 use crate::limits;
 use crate::stream::{Flow, Piece};
 
-impl<M: Clone> Connection<M> {
+impl<M: Clone + 'static> Connection<M> {
     pub(super) fn advance_requests(
         &mut self,
         piece: &mut Piece<'_, M>,

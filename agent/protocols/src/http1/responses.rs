@@ -8,9 +8,10 @@ use super::{
     stream::{Gather, Head, State},
 };
 use crate::exchange::{Abandon, Direction, EndError, Skip};
+use crate::follow::Follow;
 use crate::stream::{Flow, Piece};
 
-impl<M: Clone> Connection<M> {
+impl<M: Clone + 'static> Connection<M> {
     pub(super) fn advance_responses(
         &mut self,
         piece: &mut Piece<'_, M>,
@@ -55,7 +56,7 @@ impl<M: Clone> Connection<M> {
     /// have passed.
     fn desync_response(&mut self, reason: Abandon, out: &mut Out<'_, M>) {
         self.desync(reason, Skip::Resync, out);
-        self.nothing_owed();
+        self.response_seen();
     }
 
     /// Looks for a response at the start of a piece, once a request waits for it.
@@ -84,7 +85,7 @@ impl<M: Clone> Connection<M> {
             // The owed response, and a request was sent before it.
             self.silence(out);
         }
-        self.nothing_owed();
+        self.response_seen();
         self.skip_responses(piece, reason, out);
         Flow::Taken
     }

@@ -33,7 +33,7 @@ pub(super) type Stream<M> = stream::Stream<M, State<M>>;
 
 /// Where in its messages a stream is.
 #[derive(Debug)]
-pub(super) enum State<M> {
+pub(crate) enum State<M> {
     /// Between two messages.
     Boundary,
     /// In a head.
@@ -65,7 +65,7 @@ impl<M: Clone> State<M> {
 
 /// A head that is not complete yet.
 #[derive(Debug)]
-pub(super) struct Gather<M> {
+pub(crate) struct Gather<M> {
     offset: u64,
     first: M,
     buffer: Vec<u8>,

@@ -16,7 +16,8 @@ use super::{
     statements::Statements,
     stream::{Frames, State, Stream},
 };
-use crate::exchange::{Abandon, Counters, Direction, EndError, Skip};
+use crate::exchange::{Abandon, Direction, EndError, Skip, Tells};
+use crate::follow::Follow;
 use crate::limits;
 use crate::stream::{Flow, Piece};
 
@@ -31,13 +32,7 @@ pub(super) struct Finishing<M> {
 }
 
 /// A PostgreSQL connection seen from beside it.
-///
-/// `M` is the caller's mark (a time, a thread), cloned from the pieces into the events. Offsets count
-/// from the first byte of each stream, which is 0 for a connection seen from its start. Pieces of one
-/// direction come in the order of their offsets; between the directions order may be slightly off: an
-/// answer that comes before its request is held for it.
-///
-/// A connection whose lost bytes can't be placed in a direction needs [`Self::on_gap`] for both.
+/// How it is fed: [`Parser`](crate::exchange::Parser).
 #[derive(Debug)]
 pub struct Connection<M> {
     pub(super) requests: Stream<M>,
@@ -86,7 +81,7 @@ pub struct Connection<M> {
     pub(super) tally: Tally,
 }
 
-impl<M: Clone> Connection<M> {
+impl<M: Clone + 'static> Connection<M> {
     /// A connection seen `from_start`, or met in the middle.
     ///
     /// Met in the middle, each direction's first piece sets its offset: what is lost between the meeting
@@ -147,201 +142,10 @@ impl<M: Clone> Connection<M> {
         self.keeps_parameters = true;
     }
 
-    /// Takes a piece: `bytes` begin at stream offset `offset`, and `missing` further bytes followed them
-    /// on the wire but were not captured. An offset beyond the expected one makes a hole, which is
-    /// the same as missing bytes; what lies before the expected one has passed already and is skipped.
-    pub fn on_bytes(
-        &mut self,
-        direction: Direction,
-        offset: u64,
-        bytes: &[u8],
-        missing: u64,
-        mark: &M,
-        out: &mut impl FnMut(Event<M>),
-    ) {
-        self.take(direction, Piece::first(offset, bytes, missing, mark), out);
-    }
-
-    /// Takes the last bytes of the operation that the piece before began, behind those that were missing.
-    pub fn on_rest(
-        &mut self,
-        direction: Direction,
-        offset: u64,
-        bytes: &[u8],
-        mark: &M,
-        out: &mut impl FnMut(Event<M>),
-    ) {
-        self.take(direction, Piece::rest(offset, bytes, mark), out);
-    }
-
-    fn take(
-        &mut self,
-        direction: Direction,
-        mut piece: Piece<'_, M>,
-        out: &mut impl FnMut(Event<M>),
-    ) {
-        let placed = self.stream_mut(direction).place(&mut piece);
-        if placed.overlap > 0 {
-            self.skip(direction, placed.overlap, Skip::Overlap, out);
-        }
-        if placed.hole > 0 {
-            let hole = piece.hole_before(placed.hole);
-            self.suspect(out);
-            self.in_hole = true;
-            self.feed(direction, hole, out);
-            self.in_hole = false;
-        }
-        self.feed(direction, piece, out);
-    }
-
-    /// Bytes of a direction were lost and how they lie is unknown: every open exchange is abandoned.
-    ///
-    /// Offsets still count: if they show a hole at the direction's next piece, that is another loss, for
-    /// nobody can tell whether it is the same.
-    pub fn on_gap(&mut self, direction: Direction, out: &mut impl FnMut(Event<M>)) {
-        if matches!(self.stream(direction).state.at, State::Ended | State::Opaque | State::Silent) {
-            return;
-        }
-        self.desync(Abandon::Gap, Skip::Resync, out);
-    }
-
-    /// A direction ended, orderly (`None`) or not. Once the server's has, every exchange is over.
-    pub fn on_end(
-        &mut self,
-        direction: Direction,
-        error: Option<EndError>,
-        mark: &M,
-        out: &mut impl FnMut(Event<M>),
-    ) {
-        let stream = self.stream_mut(direction);
-        if stream.has_ended() {
-            return;
-        }
-        stream.ending = Some((error, mark.clone()));
-        if self.requests.has_ended() && self.responses.has_ended() {
-            // Nothing will come that they could wait for.
-            self.skip_held(Direction::Requests, Skip::Resync, out);
-            self.skip_held(Direction::Responses, Skip::UnpairedResponse, out);
-        }
-        self.settle(Direction::Requests, out);
-        self.settle(Direction::Responses, out);
-        self.release(out);
-    }
-
-    /// The connection has been quiet for a while, longer than nearly every statement takes: exchanges whose
-    /// end can only be inferred end now, held bytes are dropped, and pairing may begin anew.
-    pub fn on_idle(&mut self, out: &mut impl FnMut(Event<M>)) {
-        self.finish(None, None, out);
-        self.idle_in_lost_answer(out);
-        if !self.requests.held.is_empty() || !self.responses.held.is_empty() {
-            self.desync(Abandon::Gap, Skip::HeldTooLong, out);
-        }
-        self.quiet_moment();
-    }
-
-    /// What became of a direction's bytes so far. `informational` counts notices and notifications.
-    #[must_use]
-    pub fn counters(&self, direction: Direction) -> Counters {
-        let informational = match direction {
-            Direction::Requests => 0,
-            Direction::Responses => self.tally.notices.saturating_add(self.tally.notifications),
-        };
-        let stream = self.stream(direction);
-        stream.counters(stream.state.unfinished(), informational)
-    }
-
-    /// How many exchanges are neither over nor abandoned.
-    #[must_use]
-    pub fn open_exchanges(&self) -> usize {
-        self.open
-    }
-
     /// Messages that belong to no exchange.
     #[must_use]
     pub fn tally(&self) -> Tally {
         self.tally
-    }
-
-    pub(super) fn stream(&self, direction: Direction) -> &Stream<M> {
-        match direction {
-            Direction::Requests => &self.requests,
-            Direction::Responses => &self.responses,
-        }
-    }
-
-    pub(super) fn stream_mut(&mut self, direction: Direction) -> &mut Stream<M> {
-        match direction {
-            Direction::Requests => &mut self.requests,
-            Direction::Responses => &mut self.responses,
-        }
-    }
-
-    fn feed(&mut self, direction: Direction, mut piece: Piece<'_, M>, out: &mut Out<'_, M>) {
-        if piece.is_empty() {
-            return;
-        }
-        let behind = !self.stream(direction).held.is_empty();
-        if (behind || self.advance(direction, &mut piece, out) == Flow::Hold)
-            && !self.stream_mut(direction).held.push(
-                &piece,
-                limits::POSTGRES_HELD_BYTES,
-                limits::POSTGRES_HELD_PIECES,
-            )
-        {
-            self.skip(direction, piece.len(), Skip::HeldTooLong, out);
-            self.desync(Abandon::Gap, Skip::HeldTooLong, out);
-        }
-        self.release(out);
-    }
-
-    fn advance(
-        &mut self,
-        direction: Direction,
-        piece: &mut Piece<'_, M>,
-        out: &mut Out<'_, M>,
-    ) -> Flow {
-        match direction {
-            Direction::Requests => self.advance_requests(piece, out),
-            Direction::Responses => self.advance_responses(piece, out),
-        }
-    }
-
-    /// Hands on what was held and needn't be any more.
-    fn release(&mut self, out: &mut Out<'_, M>) {
-        while self.release_one(Direction::Requests, out)
-            | self.release_one(Direction::Responses, out)
-        {}
-    }
-
-    /// Whether anything of the first held piece was taken.
-    fn release_one(&mut self, direction: Direction, out: &mut Out<'_, M>) -> bool {
-        let Some(held) = self.stream_mut(direction).held.pop() else { return false };
-        let mut piece = held.piece();
-        let before = piece.len();
-        let flow = self.advance(direction, &mut piece, out);
-        let taken = before - piece.len();
-        if flow == Flow::Hold {
-            self.stream_mut(direction).held.put_back(held, taken);
-        }
-        self.settle(direction, out);
-        taken > 0
-    }
-
-    /// Ends a direction that has ended, once nothing of it is held.
-    fn settle(&mut self, direction: Direction, out: &mut Out<'_, M>) {
-        let stream = self.stream_mut(direction);
-        if !stream.held.is_empty() {
-            return;
-        }
-        let Some((error, mark)) = stream.ending.take() else { return };
-        stream.ended = Some(error);
-        if direction == Direction::Responses {
-            self.end_responses(error, &mark, out);
-        }
-        let stream = self.stream_mut(direction);
-        let partial = stream.state.drop_partial();
-        stream.state.at = State::Ended;
-        self.skip(direction, partial, Skip::Resync, out);
     }
 
     /// The server's stream is over: nothing that is open will be answered any more.
@@ -374,10 +178,10 @@ impl<M: Clone> Connection<M> {
         } else {
             End::Closed { answered: exchange.answered, error }
         };
-        self.end(exchange.ordinal, mark.clone(), end, out);
+        self.over(exchange.ordinal, mark.clone(), end, out);
     }
 
-    pub(super) fn end(&mut self, exchange: u64, last: M, end: End, out: &mut Out<'_, M>) {
+    pub(super) fn over(&mut self, exchange: u64, last: M, end: End, out: &mut Out<'_, M>) {
         self.open = self.open.saturating_sub(1);
         out(Event::End { exchange, last, end });
     }
@@ -391,7 +195,7 @@ impl<M: Clone> Connection<M> {
     ) {
         let Some(Finishing { exchange, last: before }) = self.finishing.take() else { return };
         let done = Completion { transaction, ..exchange.done };
-        self.end(exchange.ordinal, last.unwrap_or(before), End::Complete(done), out);
+        self.over(exchange.ordinal, last.unwrap_or(before), End::Complete(done), out);
     }
 
     pub(super) fn fact(&self, fact: Fact, mark: &M, out: &mut Out<'_, M>) {
@@ -405,24 +209,6 @@ impl<M: Clone> Connection<M> {
         } else {
             self.stream_mut(direction).count_message(bytes);
         }
-    }
-
-    pub(super) fn skip(
-        &mut self,
-        direction: Direction,
-        bytes: u64,
-        reason: Skip,
-        out: &mut Out<'_, M>,
-    ) {
-        if bytes > 0 {
-            self.stream_mut(direction).count_skipped(bytes);
-            out(Event::Skipped { direction, bytes, reason });
-        }
-    }
-
-    pub(super) fn skip_held(&mut self, direction: Direction, reason: Skip, out: &mut Out<'_, M>) {
-        let held = self.stream_mut(direction).held.clear();
-        self.skip(direction, held, reason, out);
     }
 
     pub(super) fn abandon(&mut self, exchange: &Exchange, reason: Abandon, out: &mut Out<'_, M>) {
@@ -477,5 +263,113 @@ impl<M: Clone> Connection<M> {
         self.group_start = None;
         self.bound = None;
         self.parameters = None;
+    }
+}
+
+impl<M> Tells for Connection<M> {
+    type Event<'e> = Event<M>;
+}
+
+impl<M: Clone + 'static> Follow<M> for Connection<M> {
+    type State = Frames<M>;
+    const HELD_BYTES: usize = limits::POSTGRES_HELD_BYTES;
+    const HELD_PIECES: usize = limits::POSTGRES_HELD_PIECES;
+
+    fn stream(&self, direction: Direction) -> &Stream<M> {
+        match direction {
+            Direction::Requests => &self.requests,
+            Direction::Responses => &self.responses,
+        }
+    }
+
+    fn stream_mut(&mut self, direction: Direction) -> &mut Stream<M> {
+        match direction {
+            Direction::Requests => &mut self.requests,
+            Direction::Responses => &mut self.responses,
+        }
+    }
+
+    fn skipped(direction: Direction, bytes: u64, reason: Skip) -> Event<M> {
+        Event::Skipped { direction, bytes, reason }
+    }
+
+    fn advance(
+        &mut self,
+        direction: Direction,
+        piece: &mut Piece<'_, M>,
+        out: &mut Out<'_, M>,
+    ) -> Flow {
+        match direction {
+            Direction::Requests => self.advance_requests(piece, out),
+            Direction::Responses => self.advance_responses(piece, out),
+        }
+    }
+
+    fn hole(&mut self, direction: Direction, hole: Piece<'_, M>, out: &mut Out<'_, M>) {
+        self.suspect(out);
+        self.in_hole = true;
+        self.feed(direction, hole, out);
+        self.in_hole = false;
+    }
+
+    /// Every open exchange is abandoned.
+    fn lose(&mut self, direction: Direction, out: &mut Out<'_, M>) {
+        if matches!(self.stream(direction).state.at, State::Ended | State::Opaque | State::Silent) {
+            return;
+        }
+        self.desync(Abandon::Gap, Skip::Resync, out);
+    }
+
+    fn give_up_held(&mut self, out: &mut Out<'_, M>) {
+        self.desync(Abandon::Gap, Skip::HeldTooLong, out);
+    }
+
+    fn end(
+        &mut self,
+        direction: Direction,
+        error: Option<EndError>,
+        mark: &M,
+        out: &mut Out<'_, M>,
+    ) {
+        if direction == Direction::Responses {
+            self.end_responses(error, mark, out);
+        }
+        let stream = self.stream_mut(direction);
+        let partial = stream.state.drop_partial();
+        stream.state.at = State::Ended;
+        self.skip(direction, partial, Skip::Resync, out);
+    }
+
+    fn idle(&mut self, out: &mut Out<'_, M>) {
+        self.finish(None, None, out);
+        self.idle_in_lost_answer(out);
+        if !self.requests.held.is_empty() || !self.responses.held.is_empty() {
+            self.give_up_held(out);
+        }
+        self.quiet_moment();
+    }
+
+    fn unfinished_bytes(&self, direction: Direction) -> u64 {
+        self.stream(direction).state.unfinished()
+    }
+
+    /// Notices and notifications.
+    fn informational(&self, direction: Direction) -> u64 {
+        match direction {
+            Direction::Requests => 0,
+            Direction::Responses => self.tally.notices.saturating_add(self.tally.notifications),
+        }
+    }
+
+    fn open_count(&self) -> usize {
+        self.open
+    }
+
+    fn trial(&self) -> Option<usize> {
+        self.counted_on_trial()
+    }
+
+    fn end_trial(&mut self, _out: &mut Out<'_, M>) {
+        self.trust();
     }
 }

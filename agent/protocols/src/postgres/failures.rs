@@ -8,7 +8,7 @@ use super::{
     requests::query,
 };
 
-impl<M: Clone> Connection<M> {
+impl<M: Clone + 'static> Connection<M> {
     /// `ErrorResponse`.
     pub(super) fn failed(
         &mut self,
@@ -139,7 +139,7 @@ impl<M: Clone> Connection<M> {
                 }
                 Some(mut op) => {
                     if let Some(Exchange { ordinal, .. }) = op.take_exchange() {
-                        self.end(ordinal, last.clone(), End::NotExecuted, out);
+                        self.over(ordinal, last.clone(), End::NotExecuted, out);
                     }
                 }
                 None => {}

@@ -20,6 +20,7 @@ use super::{
     stream::State,
 };
 use crate::exchange::{Abandon, Direction, Skip};
+use crate::follow::Follow;
 use crate::limits;
 use crate::stream::Piece;
 
@@ -50,7 +51,7 @@ struct Tail {
     transaction: Transaction,
 }
 
-impl<M: Clone> Connection<M> {
+impl<M: Clone + 'static> Connection<M> {
     /// Where requests begin was lost.
     pub(super) fn lose_request(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {
         let partial = self.requests.state.drop_partial();
@@ -257,7 +258,7 @@ impl<M: Clone> Connection<M> {
             }
             let end =
                 if complete { End::Complete(exchange.done) } else { End::Inferred(exchange.done) };
-            self.end(exchange.ordinal, last, end, out);
+            self.over(exchange.ordinal, last, end, out);
         }
         if certain {
             self.responses.state.at = State::Framed;

@@ -14,9 +14,10 @@ use super::{
     stream::{Message, State, Step},
 };
 use crate::exchange::{Abandon, Direction, Skip};
+use crate::follow::Follow;
 use crate::stream::{Flow, Piece};
 
-impl<M: Clone> Connection<M> {
+impl<M: Clone + 'static> Connection<M> {
     pub(super) fn advance_requests(
         &mut self,
         piece: &mut Piece<'_, M>,
@@ -320,7 +321,7 @@ impl<M: Clone> Connection<M> {
             }
         } else if self.skipping {
             if let Some(exchange) = exchange {
-                self.end(exchange.ordinal, last.clone(), End::NotExecuted, out);
+                self.over(exchange.ordinal, last.clone(), End::NotExecuted, out);
             }
         } else {
             self.pending.push(op(exchange));

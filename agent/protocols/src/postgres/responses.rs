@@ -11,10 +11,11 @@ use super::{
     stream::{Message, State, Step},
 };
 use crate::exchange::{Abandon, Direction, Skip};
+use crate::follow::Follow;
 use crate::limits;
 use crate::stream::{Flow, Piece};
 
-impl<M: Clone> Connection<M> {
+impl<M: Clone + 'static> Connection<M> {
     pub(super) fn advance_responses(
         &mut self,
         piece: &mut Piece<'_, M>,

@@ -26,6 +26,7 @@ use super::{
     stream::State,
 };
 use crate::exchange::{Direction, Skip};
+use crate::follow::Follow;
 use crate::limits;
 use crate::stream::Piece;
 
@@ -51,7 +52,7 @@ pub(super) enum Turns {
     Pipelines,
 }
 
-impl<M: Clone> Connection<M> {
+impl<M: Clone + 'static> Connection<M> {
     /// Looks for what tells a client that takes turns.
     pub(super) fn look_for_turns(&mut self, piece: &Piece<'_, M>) {
         if self.turns == Turns::Unknown && piece.start && takes_turns(piece.bytes) {
@@ -118,17 +119,15 @@ impl<M: Clone> Connection<M> {
         self.responses.state.at = State::Expect;
     }
 
-    /// How many answers are due, as far as was counted since a trial began; `None` where none is on.
-    #[must_use]
-    pub fn on_trial(&self) -> Option<usize> {
+    /// How many answers are due, as far as was counted since a trial began.
+    pub(super) fn counted_on_trial(&self) -> Option<usize> {
         let counting = matches!(self.certainty, Certainty::Trial { .. });
         counting.then_some(self.pending.sync_points().max(self.pending.len().min(1)))
     }
 
-    /// The caller has seen that nothing can have been owed when the trial began ([`Self::on_trial`]): times
-    /// show it. Has no effect unless everything that was counted since is answered.
-    pub fn nothing_owed(&mut self) {
-        if self.on_trial() == Some(0) && self.is_between() {
+    /// Nothing was owed when the trial began.
+    pub(super) fn trust(&mut self) {
+        if self.counted_on_trial() == Some(0) && self.is_between() {
             self.certainty = Certainty::Certain;
         }
     }

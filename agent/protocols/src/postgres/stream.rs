@@ -10,7 +10,7 @@ use crate::stream::{self, Piece};
 
 /// Where in its messages a stream is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(crate) enum State {
     /// Before or in a message without a type.
     Startup,
     /// Before or in a message.
@@ -74,7 +74,7 @@ pub(super) type Stream<M> = stream::Stream<M, Frames<M>>;
 
 /// Where in its messages a stream is, and what it has of the present one.
 #[derive(Debug)]
-pub(super) struct Frames<M> {
+pub(crate) struct Frames<M> {
     pub(super) at: State,
     partial: Option<Partial<M>>,
 }

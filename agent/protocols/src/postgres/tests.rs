@@ -10,88 +10,32 @@ mod simulation;
 
 use std::collections::BTreeMap;
 
-use super::{
-    fuzz::{Books, fuzz_postgres},
-    *,
-};
+use super::{fuzz::fuzz_postgres, *};
+use crate::exchange::Parser as _;
 use crate::limits;
+use crate::script::Books;
+use crate::testing::{self, Tested};
 use Direction::{Requests, Responses};
 
-/// A connection with its marks counted up, its offsets kept, and its promises checked at every step.
-struct Run {
-    connection: Connection<u32>,
-    books: Books,
-    events: Vec<Event<u32>>,
-    offsets: [u64; 2],
-    mark: u32,
+type Run = testing::Run<Connection<u32>>;
+
+impl Tested for Connection<u32> {
+    type Told = Event<u32>;
+
+    fn met(from_start: bool) -> Self {
+        Self::new(from_start)
+    }
+
+    fn book(books: &mut Books, event: &Event<u32>) {
+        fuzz::book(books, event.clone());
+    }
+
+    fn keep(event: Event<u32>) -> Event<u32> {
+        event
+    }
 }
 
 impl Run {
-    fn new(from_start: bool) -> Self {
-        Self {
-            connection: Connection::new(from_start),
-            books: Books::default(),
-            events: Vec::new(),
-            offsets: [0; 2],
-            mark: 0,
-        }
-    }
-
-    fn step(&mut self, step: impl FnOnce(&mut Connection<u32>, &u32, &mut dyn FnMut(Event<u32>))) {
-        self.mark += 1;
-        let (books, events) = (&mut self.books, &mut self.events);
-        step(&mut self.connection, &self.mark, &mut |event: Event<u32>| {
-            books.take(event.clone());
-            events.push(event);
-        });
-        self.books.check(&self.connection);
-    }
-
-    fn piece(&mut self, direction: Direction, bytes: &[u8], missing: u64) -> &mut Self {
-        let offset = self.offsets[direction as usize];
-        self.offsets[direction as usize] += bytes.len() as u64 + missing;
-        self.step(|connection, mark, mut out| {
-            connection.on_bytes(direction, offset, bytes, missing, mark, &mut out);
-        });
-        self
-    }
-
-    fn requests(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
-        self.piece(Requests, bytes.as_ref(), 0)
-    }
-
-    fn responses(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
-        self.piece(Responses, bytes.as_ref(), 0)
-    }
-
-    /// The next piece of this direction comes after bytes that never did.
-    fn hole(&mut self, direction: Direction, bytes: u64) -> &mut Self {
-        self.offsets[direction as usize] += bytes;
-        self
-    }
-
-    fn gap(&mut self, direction: Direction) -> &mut Self {
-        self.step(|connection, _, mut out| connection.on_gap(direction, &mut out));
-        self
-    }
-
-    fn idle(&mut self) -> &mut Self {
-        self.step(|connection, _, mut out| connection.on_idle(&mut out));
-        self
-    }
-
-    fn end(&mut self, direction: Direction, error: Option<EndError>) -> &mut Self {
-        self.step(|connection, mark, mut out| connection.on_end(direction, error, mark, &mut out));
-        self
-    }
-
-    /// Ends both directions, and holds that nothing is left open.
-    fn close(&mut self) -> &mut Self {
-        self.end(Requests, None).end(Responses, None);
-        self.books.check_over(&self.connection);
-        self
-    }
-
     fn told(&self) -> Vec<String> {
         exchanges(&self.events).iter().map(Exchange::tell).collect()
     }

@@ -14,7 +14,7 @@
 //!   fit, or for which no command was counted, shows that some were owed, and ends the trial. None was
 //!   owed if they are even at two quiet moments; that errs only if a command that doesn't block stayed
 //!   unanswered through both, for the whole of what the caller calls quiet. On a connection that is never
-//!   quiet the caller may judge by the times of what is counted ([`Connection::on_trial`]). A connection
+//!   quiet the caller may judge by the times of what is counted ([`Parser::on_trial`](crate::exchange::Parser::on_trial)). A connection
 //!   met in the middle begins so too.
 //!
 //! What each direction does with its bytes is in `requests` and `responses`.
@@ -28,7 +28,8 @@ use super::{
     session::{Answers, Kind, Session},
     table::Shape,
 };
-use crate::exchange::{Abandon, Counters, Direction, EndError, Skip};
+use crate::exchange::{Abandon, Direction, EndError, Skip, Tells};
+use crate::follow::Follow;
 use crate::limits;
 use crate::stream::{Flow, Piece, Stream};
 
@@ -98,13 +99,7 @@ pub(super) enum Parked<M> {
 }
 
 /// A Redis connection seen from beside it.
-///
-/// `M` is the caller's mark (a time, a thread), cloned from the pieces into the events. Offsets count
-/// from the first byte of each stream, which is 0 for a connection seen from its start. Pieces of one
-/// direction come in the order of their offsets; between the directions order may be slightly off: a
-/// reply that comes before its command is held for it.
-///
-/// A connection whose lost bytes can't be placed in a direction needs [`Self::on_gap`] for both.
+/// How it is fed: [`Parser`](crate::exchange::Parser).
 #[derive(Debug)]
 pub struct Connection<M> {
     pub(super) requests: Stream<M, ()>,
@@ -130,7 +125,7 @@ pub struct Connection<M> {
     pub(super) next_exchange: u64,
 }
 
-impl<M: Clone> Connection<M> {
+impl<M: Clone + 'static> Connection<M> {
     /// A connection seen `from_start`, or met in the middle.
     ///
     /// Met in the middle, each direction's first piece sets its offset: what is lost between the meeting
@@ -164,230 +159,6 @@ impl<M: Clone> Connection<M> {
     /// this would make wrong pairs.
     pub fn takes_turns(&mut self) {
         self.turns = true;
-    }
-
-    /// Takes a piece: `bytes` begin at stream offset `offset`, and `missing` further bytes followed them
-    /// on the wire but were not captured. An offset beyond the expected one makes a hole, which is
-    /// the same as missing bytes; what lies before the expected one has passed already and is skipped.
-    pub fn on_bytes(
-        &mut self,
-        direction: Direction,
-        offset: u64,
-        bytes: &[u8],
-        missing: u64,
-        mark: &M,
-        out: &mut impl FnMut(Event<M>),
-    ) {
-        self.take(direction, Piece::first(offset, bytes, missing, mark), out);
-    }
-
-    /// Takes the last bytes of the operation that the piece before began, behind those that were missing.
-    pub fn on_rest(
-        &mut self,
-        direction: Direction,
-        offset: u64,
-        bytes: &[u8],
-        mark: &M,
-        out: &mut impl FnMut(Event<M>),
-    ) {
-        self.take(direction, Piece::rest(offset, bytes, mark), out);
-    }
-
-    fn take(
-        &mut self,
-        direction: Direction,
-        mut piece: Piece<'_, M>,
-        out: &mut impl FnMut(Event<M>),
-    ) {
-        let placed = self.stream_mut(direction).place(&mut piece);
-        if placed.overlap > 0 {
-            self.skip(direction, placed.overlap, Skip::Overlap, out);
-        }
-        if placed.hole > 0 {
-            let hole = piece.hole_before(placed.hole);
-            self.feed(direction, hole, out);
-        }
-        self.feed(direction, piece, out);
-    }
-
-    /// Bytes of a direction were lost and how they lie is unknown.
-    ///
-    /// Offsets still count: if they show a hole at the direction's next piece, that is another loss, for
-    /// nobody can tell whether it is the same.
-    pub fn on_gap(&mut self, direction: Direction, out: &mut impl FnMut(Event<M>)) {
-        if self.stream(direction).has_ended() {
-            return;
-        }
-        match direction {
-            Direction::Requests => self.lose_requests(out),
-            Direction::Responses => self.lose_responses(out),
-        }
-        self.release(out);
-    }
-
-    /// A direction ended, orderly (`None`) or not. Ends what can't be answered any more; once both
-    /// directions have ended every exchange is over.
-    pub fn on_end(
-        &mut self,
-        direction: Direction,
-        error: Option<EndError>,
-        mark: &M,
-        out: &mut impl FnMut(Event<M>),
-    ) {
-        let stream = self.stream_mut(direction);
-        if stream.has_ended() {
-            return;
-        }
-        stream.ending = Some((error, mark.clone()));
-        if direction == Direction::Requests {
-            self.finish_cut(out);
-        }
-        self.release(out);
-        if self.requests.has_ended() {
-            // Nothing will come that they could wait for.
-            let held = self.responses.held.clear();
-            self.skip(Direction::Responses, held, Skip::UnpairedResponse, out);
-        }
-        self.settle(out);
-    }
-
-    /// The connection has been quiet for a while, longer than any but a blocking command takes: replies
-    /// whose end can only be inferred end now, held bytes are dropped, and pairing may begin anew.
-    pub fn on_idle(&mut self, out: &mut impl FnMut(Event<M>)) {
-        self.end_inferred(out);
-        if !self.responses.held.is_empty() {
-            return self.give_up(Tracking::Lost, Abandon::Gap, Skip::HeldTooLong, out);
-        }
-        let between = self.request.is_none() && self.reply.is_none() && self.only_blocked();
-        match (self.tracking, &self.parked) {
-            (Tracking::Lost, Parked::None | Parked::Blocking(_)) => {
-                self.tracking = Tracking::Trial { quiet: true, paired: false };
-                if let Parked::Blocking(entry) = std::mem::replace(&mut self.parked, Parked::None) {
-                    self.open.push_back(entry);
-                }
-            }
-            (Tracking::Trial { quiet: true, paired: true }, _) if between => {
-                self.tracking = Tracking::Certain;
-                self.tell_facts(out);
-            }
-            (Tracking::Trial { quiet: false, .. }, _)
-                if between && (self.answered || !self.open.is_empty()) =>
-            {
-                self.tracking = Tracking::Trial { quiet: true, paired: false };
-            }
-            _ => {}
-        }
-    }
-
-    /// How many commands wait for their reply, as far as was counted since a trial began; `None` where
-    /// none is on.
-    #[must_use]
-    pub fn on_trial(&self) -> Option<usize> {
-        matches!(self.tracking, Tracking::Trial { .. }).then_some(self.open.len())
-    }
-
-    /// The caller has seen that nothing can have been owed when the trial began ([`Self::on_trial`]): times
-    /// show it. Has no effect unless everything that was counted since is answered.
-    pub fn nothing_owed(&mut self, out: &mut impl FnMut(Event<M>)) {
-        if self.on_trial() == Some(0) && self.request.is_none() && self.reply.is_none() {
-            self.tracking = Tracking::Certain;
-            self.tell_facts(out);
-        }
-    }
-
-    /// What became of a direction's bytes so far.
-    #[must_use]
-    pub fn counters(&self, direction: Direction) -> Counters {
-        let unfinished = match direction {
-            Direction::Requests => self.request.as_ref().map_or(0, |request| request.bytes),
-            Direction::Responses => self.reply.as_ref().map_or(0, |reply| reply.bytes),
-        };
-        self.stream(direction).counters(unfinished, 0)
-    }
-
-    /// How many exchanges are neither over nor abandoned.
-    #[must_use]
-    pub fn open_exchanges(&self) -> usize {
-        self.open_told + usize::from(self.lost_reply.is_some())
-    }
-
-    pub(super) fn stream(&self, direction: Direction) -> &Stream<M, ()> {
-        match direction {
-            Direction::Requests => &self.requests,
-            Direction::Responses => &self.responses,
-        }
-    }
-
-    pub(super) fn stream_mut(&mut self, direction: Direction) -> &mut Stream<M, ()> {
-        match direction {
-            Direction::Requests => &mut self.requests,
-            Direction::Responses => &mut self.responses,
-        }
-    }
-
-    fn feed(&mut self, direction: Direction, mut piece: Piece<'_, M>, out: &mut Out<'_, M>) {
-        if piece.is_empty() {
-            return;
-        }
-        if direction == Direction::Requests {
-            self.advance_requests(&mut piece, out);
-        } else {
-            // Now, whenever it is taken: what was held came before the commands that release it.
-            self.answered = true;
-            self.reply_ended = piece.missing == 0 && piece.bytes.ends_with(b"\r\n");
-            let behind = !self.responses.held.is_empty();
-            if (behind || self.advance_responses(&mut piece, out) == Flow::Hold)
-                && !self.responses.held.push(
-                    &piece,
-                    limits::REDIS_HELD_BYTES,
-                    limits::REDIS_HELD_PIECES,
-                )
-            {
-                self.skip(direction, piece.len(), Skip::HeldTooLong, out);
-                self.give_up(Tracking::Lost, Abandon::Gap, Skip::HeldTooLong, out);
-            }
-        }
-        self.release(out);
-        self.settle(out);
-    }
-
-    /// Hands on what was held and needn't be any more.
-    fn release(&mut self, out: &mut Out<'_, M>) {
-        while let Some(held) = self.responses.held.pop() {
-            let mut piece = held.piece();
-            let before = piece.len();
-            if self.advance_responses(&mut piece, out) == Flow::Hold {
-                let taken = before - piece.len();
-                self.responses.held.put_back(held, taken);
-                return;
-            }
-        }
-    }
-
-    /// Ends a direction that has ended, once nothing of it is held.
-    fn settle(&mut self, out: &mut Out<'_, M>) {
-        if let Some((error, _)) = self.requests.ending.take() {
-            self.requests.ended = Some(error);
-        }
-        if self.responses.held.is_empty()
-            && let Some((error, mark)) = self.responses.ending.take()
-        {
-            self.responses.ended = Some(error);
-            self.end_responses(error, &mark, out);
-        }
-    }
-
-    pub(super) fn skip(
-        &mut self,
-        direction: Direction,
-        bytes: u64,
-        reason: Skip,
-        out: &mut Out<'_, M>,
-    ) {
-        if bytes > 0 {
-            self.stream_mut(direction).count_skipped(bytes);
-            out(Event::Skipped { direction, bytes, reason });
-        }
     }
 
     /// Whether what is open can be so through any silence.
@@ -430,8 +201,7 @@ impl<M: Clone> Connection<M> {
         if let Some(reply) = self.reply.take() {
             self.skip(Direction::Responses, reply.bytes, Skip::Resync, out);
         }
-        let held_bytes = self.responses.held.clear();
-        self.skip(Direction::Responses, held_bytes, held, out);
+        self.skip_held(Direction::Responses, held, out);
         self.parked = Parked::Unknown;
         self.tracking = to;
         self.session = Session::new(false);
@@ -463,6 +233,143 @@ impl<M: Clone> Connection<M> {
         }
         if told.1 != facts.1 {
             out(Event::Session(Fact::Protocol(facts.1)));
+        }
+    }
+}
+
+impl<M> Tells for Connection<M> {
+    type Event<'e> = Event<M>;
+}
+
+impl<M: Clone + 'static> Follow<M> for Connection<M> {
+    type State = ();
+    const HELD_BYTES: usize = limits::REDIS_HELD_BYTES;
+    const HELD_PIECES: usize = limits::REDIS_HELD_PIECES;
+
+    fn stream(&self, direction: Direction) -> &Stream<M, ()> {
+        match direction {
+            Direction::Requests => &self.requests,
+            Direction::Responses => &self.responses,
+        }
+    }
+
+    fn stream_mut(&mut self, direction: Direction) -> &mut Stream<M, ()> {
+        match direction {
+            Direction::Requests => &mut self.requests,
+            Direction::Responses => &mut self.responses,
+        }
+    }
+
+    fn skipped(direction: Direction, bytes: u64, reason: Skip) -> Event<M> {
+        Event::Skipped { direction, bytes, reason }
+    }
+
+    fn arrives(&mut self, direction: Direction, piece: &Piece<'_, M>) {
+        if direction == Direction::Responses {
+            // Now, whenever it is taken: what was held came before the commands that release it.
+            self.answered = true;
+            self.reply_ended = piece.missing == 0 && piece.bytes.ends_with(b"\r\n");
+        }
+    }
+
+    fn advance(
+        &mut self,
+        direction: Direction,
+        piece: &mut Piece<'_, M>,
+        out: &mut Out<'_, M>,
+    ) -> Flow {
+        match direction {
+            Direction::Requests => {
+                self.advance_requests(piece, out);
+                Flow::Taken
+            }
+            Direction::Responses => self.advance_responses(piece, out),
+        }
+    }
+
+    fn lose(&mut self, direction: Direction, out: &mut Out<'_, M>) {
+        if self.stream(direction).has_ended() {
+            return;
+        }
+        match direction {
+            Direction::Requests => self.lose_requests(out),
+            Direction::Responses => self.lose_responses(out),
+        }
+        self.release(out);
+    }
+
+    fn give_up_held(&mut self, out: &mut Out<'_, M>) {
+        self.give_up(Tracking::Lost, Abandon::Gap, Skip::HeldTooLong, out);
+    }
+
+    fn ending(&mut self, direction: Direction, out: &mut Out<'_, M>) {
+        if direction == Direction::Requests {
+            self.finish_cut(out);
+        }
+        self.release(out);
+        if self.requests.has_ended() {
+            // Nothing will come that they could wait for.
+            self.skip_held(Direction::Responses, Skip::UnpairedResponse, out);
+        }
+    }
+
+    fn end(
+        &mut self,
+        direction: Direction,
+        error: Option<EndError>,
+        mark: &M,
+        out: &mut Out<'_, M>,
+    ) {
+        if direction == Direction::Responses {
+            self.end_responses(error, mark, out);
+        }
+    }
+
+    fn idle(&mut self, out: &mut Out<'_, M>) {
+        self.end_inferred(out);
+        if !self.responses.held.is_empty() {
+            return self.give_up_held(out);
+        }
+        let between = self.request.is_none() && self.reply.is_none() && self.only_blocked();
+        match (self.tracking, &self.parked) {
+            (Tracking::Lost, Parked::None | Parked::Blocking(_)) => {
+                self.tracking = Tracking::Trial { quiet: true, paired: false };
+                if let Parked::Blocking(entry) = std::mem::replace(&mut self.parked, Parked::None) {
+                    self.open.push_back(entry);
+                }
+            }
+            (Tracking::Trial { quiet: true, paired: true }, _) if between => {
+                self.tracking = Tracking::Certain;
+                self.tell_facts(out);
+            }
+            (Tracking::Trial { quiet: false, .. }, _)
+                if between && (self.answered || !self.open.is_empty()) =>
+            {
+                self.tracking = Tracking::Trial { quiet: true, paired: false };
+            }
+            _ => {}
+        }
+    }
+
+    fn unfinished_bytes(&self, direction: Direction) -> u64 {
+        match direction {
+            Direction::Requests => self.request.as_ref().map_or(0, |request| request.bytes),
+            Direction::Responses => self.reply.as_ref().map_or(0, |reply| reply.bytes),
+        }
+    }
+
+    fn open_count(&self) -> usize {
+        self.open_told + usize::from(self.lost_reply.is_some())
+    }
+
+    fn trial(&self) -> Option<usize> {
+        matches!(self.tracking, Tracking::Trial { .. }).then_some(self.open.len())
+    }
+
+    fn end_trial(&mut self, out: &mut Out<'_, M>) {
+        if self.trial() == Some(0) && self.request.is_none() && self.reply.is_none() {
+            self.tracking = Tracking::Certain;
+            self.tell_facts(out);
         }
     }
 }

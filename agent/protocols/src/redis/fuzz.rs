@@ -3,10 +3,9 @@
 //! An ordinary test runs it over the captures and all their prefixes; `fuzz/` runs it under libFuzzer.
 //! It holds what every caller relies on, and panics where that fails; it is not for use in the agent.
 
-use std::collections::BTreeMap;
-
-use super::{Connection, Direction, EndError, Event, Fact, detect};
+use super::{Connection, Event, Fact, detect};
 use crate::limits;
+use crate::script::{self, Books, Protocol};
 
 /// Runs `data` as a script and checks the promises of [`Event`] and [`super::Counters`].
 ///
@@ -14,161 +13,39 @@ use crate::limits;
 /// When a promise is broken.
 pub fn fuzz_redis(data: &[u8]) {
     std::hint::black_box(detect(data));
-    let Some((&flags, mut script)) = data.split_first() else { return };
+    let Some((&flags, script)) = data.split_first() else { return };
     let mut connection = Connection::new(flags & 1 == 0);
     if flags & 2 != 0 {
         connection.takes_turns();
     }
-    let mut books = Books::default();
-    let mut offsets = [0u64; 2];
-    let mut mark = 0u32;
-    while let Some((&op, rest)) = script.split_first() {
-        mark += 1;
-        let (direction, offset) = match (op & 1, &mut offsets) {
-            (0, [requests, _]) => (Direction::Requests, requests),
-            (_, [_, responses]) => (Direction::Responses, responses),
-        };
-        let mut out = |event| books.take(event);
-        script = match op >> 1 {
-            // Most ops are bytes: some lines, with their end, or half of them.
-            0..112 => {
-                let lines = 1 + usize::from(op >> 6) * 2;
-                let mut ends = rest.iter().enumerate().filter(|&(_, &byte)| byte == b'\n');
-                let take = ends.nth(lines - 1).map_or(rest.len(), |(at, _)| at + 1);
-                let take = if op & 0b10 == 0 { take } else { take.div_ceil(2) };
-                let (bytes, after) = rest.split_at_checked(take).unwrap_or((rest, &[]));
-                let missing = if op & 0b1_1100 == 0 { u64::from(op) } else { 0 };
-                connection.on_bytes(direction, *offset, bytes, missing, &mark, &mut out);
-                *offset += bytes.len() as u64 + missing;
-                after
-            }
-            112..116 => {
-                // A hole.
-                let (size, after) =
-                    rest.split_first().map_or((0, rest), |(&size, rest)| (size, rest));
-                *offset += u64::from(size);
-                after
-            }
-            116..118 => {
-                // Bytes that come again.
-                let (size, after) =
-                    rest.split_first().map_or((0, rest), |(&size, rest)| (size, rest));
-                *offset = offset.saturating_sub(u64::from(size));
-                after
-            }
-            118..120 => {
-                connection.on_gap(direction, &mut out);
-                rest
-            }
-            120..124 => {
-                connection.on_idle(&mut out);
-                if op & 1 != 0 {
-                    connection.nothing_owed(&mut out);
-                }
-                rest
-            }
-            124..126 => {
-                connection.on_end(direction, None, &mark, &mut out);
-                rest
-            }
-            _ => {
-                connection.on_end(direction, Some(EndError::Reset), &mark, &mut out);
-                rest
-            }
-        };
-        books.check(&connection);
-    }
-    for direction in [Direction::Requests, Direction::Responses] {
-        connection.on_end(direction, None, &mark, &mut |event| books.take(event));
-    }
-    books.check(&connection);
-    books.check_over(&connection);
+    script::run(connection, script, &Protocol { cut, book });
 }
 
-/// What the events said so far, held against the promises.
-#[derive(Debug, Default)]
-pub struct Books {
-    open: BTreeMap<u64, Seen>,
-    next: u64,
-    skipped: [u64; 2],
+/// Some lines, with their end, or half of them.
+fn cut(op: u8, rest: &[u8]) -> usize {
+    let lines = 1 + usize::from(op >> 6) * 2;
+    let mut ends = rest.iter().enumerate().filter(|&(_, &byte)| byte == b'\n');
+    let take = ends.nth(lines - 1).map_or(rest.len(), |(at, _)| at + 1);
+    if op & 0b10 == 0 { take } else { take.div_ceil(2) }
 }
 
-#[derive(Debug, Default)]
-struct Seen {
-    request_ended: bool,
-    answered: bool,
-}
-
-impl Books {
-    /// Takes an event.
-    ///
-    /// # Panics
-    /// When it can't follow those before it.
-    pub fn take<M>(&mut self, event: Event<M>) {
-        match event {
-            Event::Request { exchange, request, .. } => {
-                assert_eq!(exchange, self.next, "ordinals count the commands");
-                self.next += 1;
-                self.open.insert(exchange, Seen::default());
-                // " ..." may follow the cap.
-                assert!(request.text.len() <= limits::REDIS_TEXT_BYTES + 4);
-                assert!(request.text.starts_with('?') || !request.name.starts_with('?'));
-            }
-            Event::RequestEnd { exchange, .. } => {
-                let seen = self.open.get_mut(&exchange).expect("of an open exchange");
-                assert!(!std::mem::replace(&mut seen.request_ended, true), "one end of a command");
-            }
-            Event::Response { exchange, .. } => {
-                let first = self.open.iter_mut().next();
-                let (&first, seen) = first.expect("a reply answers an open command");
-                assert_eq!(first, exchange, "replies come in the order of commands");
-                assert!(!std::mem::replace(&mut seen.answered, true), "one reply");
-            }
-            Event::End { exchange, .. } | Event::Abandoned { exchange, .. } => {
-                assert!(self.open.remove(&exchange).is_some(), "ended once, after its command");
-            }
-            Event::Push { bytes, .. } => assert!(bytes > 0),
-            Event::Session(Fact::Database(_) | Fact::Protocol(_)) => {}
-            Event::Skipped { direction, bytes, .. } => {
-                assert!(bytes > 0, "nothing is not skipped");
-                let [requests, responses] = &mut self.skipped;
-                *match direction {
-                    Direction::Requests => requests,
-                    Direction::Responses => responses,
-                } += bytes;
-            }
+/// Holds an event against those before it.
+///
+/// # Panics
+/// When it can't follow them.
+pub(super) fn book<M>(books: &mut Books, event: Event<M>) {
+    match event {
+        Event::Request { exchange, request, .. } => {
+            books.request(exchange);
+            // " ..." may follow the cap.
+            assert!(request.text.len() <= limits::REDIS_TEXT_BYTES + 4);
+            assert!(request.text.starts_with('?') || !request.name.starts_with('?'));
         }
-    }
-
-    /// Holds the counters against each other and against the events.
-    ///
-    /// # Panics
-    /// When they don't agree.
-    pub fn check<M: Clone>(&self, connection: &Connection<M>) {
-        assert_eq!(self.open.len(), connection.open_exchanges());
-        assert!(self.open.len() <= limits::REDIS_OPEN_EXCHANGES + 1);
-        let [requests, responses] = self.skipped;
-        for (direction, skipped) in
-            [(Direction::Requests, requests), (Direction::Responses, responses)]
-        {
-            let counters = connection.counters(direction);
-            assert_eq!(
-                counters.fed_bytes,
-                counters.message_bytes + counters.skipped_bytes + counters.pending_bytes,
-                "{direction:?} {counters:?}"
-            );
-            assert_eq!(counters.skipped_bytes, skipped, "{direction:?}");
-        }
-    }
-
-    /// Holds that nothing is open or pending once both directions have ended.
-    ///
-    /// # Panics
-    /// When something is.
-    pub fn check_over<M: Clone>(&self, connection: &Connection<M>) {
-        assert!(self.open.is_empty(), "every exchange is over: {:?}", self.open);
-        for direction in [Direction::Requests, Direction::Responses] {
-            assert_eq!(connection.counters(direction).pending_bytes, 0, "{direction:?}");
-        }
+        Event::RequestEnd { exchange, .. } => books.request_end(exchange),
+        Event::Response { exchange, .. } => books.response_in_order(exchange),
+        Event::End { exchange, .. } | Event::Abandoned { exchange, .. } => books.over(exchange),
+        Event::Push { bytes, .. } => assert!(bytes > 0),
+        Event::Session(Fact::Database(_) | Fact::Protocol(_)) => {}
+        Event::Skipped { direction, bytes, .. } => books.skip(direction, bytes),
     }
 }

@@ -10,10 +10,11 @@ use super::{
     session::{Answers, Kind},
 };
 use crate::exchange::{Abandon, Direction, Skip};
+use crate::follow::Follow;
 use crate::limits;
 use crate::stream::Piece;
 
-impl<M: Clone> Connection<M> {
+impl<M: Clone + 'static> Connection<M> {
     pub(super) fn advance_requests(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {
         while !piece.is_empty() {
             let start = piece.start;

@@ -10,6 +10,7 @@ use super::{
     table::Shape,
 };
 use crate::exchange::{Abandon, Direction, EndError, Skip};
+use crate::follow::Follow;
 use crate::stream::{Flow, Piece};
 
 /// What an array or push is, by its first element.
@@ -27,7 +28,7 @@ enum Sort {
     Unclear,
 }
 
-impl<M: Clone> Connection<M> {
+impl<M: Clone + 'static> Connection<M> {
     pub(super) fn advance_responses(
         &mut self,
         piece: &mut Piece<'_, M>,

@@ -125,10 +125,10 @@ fn a_trial_begins_behind_any_answer_and_the_callers_word_ends_it() {
     // One was owed.
     run.responses([tell::rows(2), tell::ready('I'), tell::rows(3), tell::ready('I')].concat());
     assert_eq!(run.connection.on_trial(), None);
-    run.connection.nothing_owed();
+    run.step(|connection, _, out| connection.nothing_owed(out));
     run.simple("SELECT 4", 4);
     assert_eq!(run.connection.on_trial(), Some(0));
-    run.connection.nothing_owed();
+    run.step(|connection, _, out| connection.nothing_owed(out));
     run.simple("SELECT 5", 5).close();
     assert_eq!(run.told(), ["Simple SELECT 5 > SELECT 5 =5 Idle"]);
 }

@@ -12,9 +12,9 @@ use super::{captures::CAPTURES, *};
 #[test]
 fn of_the_captures_the_same_is_told() {
     for (name, capture) in CAPTURES {
-        let whole = Run::whole(&captures::records(capture));
+        let whole = Run::whole(&testing::records(capture));
         let mut bytes = BytesMut::new();
-        for (direction, record) in captures::records(capture) {
+        for (direction, record) in testing::records(capture) {
             if direction == Responses {
                 bytes.extend_from_slice(record.unwrap_or_default());
             }

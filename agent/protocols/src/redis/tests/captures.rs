@@ -4,37 +4,9 @@
 use rstest::rstest;
 
 use super::*;
-
-/// One record of a capture: who sent, and what; `None`: a FIN.
-type Record<'a> = (Direction, Option<&'a [u8]>);
-
-fn records(capture: &[u8]) -> Vec<Record<'_>> {
-    let mut rest = capture;
-    let mut records = Vec::new();
-    while let Some(line) = rest.iter().position(|&byte| byte == b'\n') {
-        let (head, after) = (str::from_utf8(&rest[..line]).unwrap(), &rest[line + 1..]);
-        let (sign, length) = head.split_once(' ').unwrap();
-        let direction = if sign == ">" { Requests } else { Responses };
-        rest = if length == "end" {
-            records.push((direction, None));
-            after
-        } else {
-            let length: usize = length.parse().unwrap();
-            records.push((direction, Some(&after[..length])));
-            &after[length + 1..]
-        };
-    }
-    records
-}
+use crate::testing::{Record, records};
 
 impl Run {
-    fn record(&mut self, (direction, bytes): Record<'_>) {
-        match bytes {
-            Some(bytes) => self.piece(direction, bytes, 0),
-            None => self.end(direction, None),
-        };
-    }
-
     fn whole(records: &[Record<'_>]) -> Self {
         let mut run = Self::new(true);
         records.iter().for_each(|&record| run.record(record));

@@ -198,10 +198,10 @@ fn a_trial_begins_behind_any_reply_and_the_callers_word_ends_it() {
     // One too many: it was.
     run.responses("$1\r\nx\r\n$2\r\nxx\r\n");
     assert_eq!(run.connection.on_trial(), None);
-    run.step(|connection, _, mut out| connection.nothing_owed(&mut out));
+    run.step(|connection, _, out| connection.nothing_owed(out));
     get(&mut run, 3);
     assert_eq!(run.connection.on_trial(), Some(0));
-    run.step(|connection, _, mut out| connection.nothing_owed(&mut out));
+    run.step(|connection, _, out| connection.nothing_owed(out));
     get(&mut run, 4);
     run.close();
     assert_eq!(run.told(), ["GET s:4 > $4"]);
