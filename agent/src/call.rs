@@ -63,6 +63,26 @@ pub struct CallStarted {
     /// work): whoever is in flight need not have asked for it, and made in no request it proves nothing of
     /// other calls.
     pub incidental: bool,
+    /// The process is given messages that others sent: what they are decides the parent, and neither who was
+    /// running nor where in the stream it began.
+    pub receives: bool,
+}
+
+/// What a message is known by at both of its ends: equal keys are the same message, or can't be told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MessageKey(pub u64);
+
+/// A message was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Which.
+    pub message: MessageKey,
+    /// Where: a queue or a consumers' group. Each is given one sender's message once.
+    pub receiver: u64,
+    /// When, CLOCK_MONOTONIC.
+    pub at_ns: u64,
+    /// It may have been received there before (redelivered).
+    pub again: bool,
 }
 
 /// A parent that came over the wire.
@@ -107,8 +127,19 @@ pub struct Placement {
     pub trace_state: Option<Box<str>>,
     /// How sure the parent is.
     pub status: ParentStatus,
-    /// The request whose work this call is, where that was answered too long ago to be the parent.
-    pub origin: Option<Origin>,
+    /// Spans that are no parent.
+    pub links: Vec<(Origin, LinkReason)>,
+    /// When the one message was sent that the call received, CLOCK_MONOTONIC.
+    pub sent_at_ns: Option<u64>,
+}
+
+/// Why another span is linked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LinkReason {
+    /// The call is work of that request, which was answered too long before to be the parent.
+    LateWork,
+    /// The call received several messages, and that span sent one of them.
+    Message,
 }
 
 /// A span that another has to do with.

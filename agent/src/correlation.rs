@@ -49,11 +49,18 @@
 //! 6. A process that never served is a **Root**'s. A call with nothing in flight in one that serves is in
 //!    no request: `Withheld(Ambient)`.
 //!
+//! 7. **Messages.** A call that receives messages (a delivery, a fetch) is not placed by the rules above: the
+//!    sender of one message is its parent, however long ago, and the senders of several are linked to. Who sent
+//!    it is found by a key that both ends compute. Where several messages of one key, told apart by nothing, are
+//!    on their way to one receiver, none is the one. Assumes that what has the key is what was sent with it: a
+//!    message older than the agent that has the very content of a newer one is taken for that.
+//!
 //! # What a caller must tell
 //! - A process found running, and any loss of an inbound connection's records: [`Engine::inbound_lost`].
 //! - Inbound connections that can't be read: [`Engine::opaque_inbound`].
 //! - A server call that broke off while its handler may go on: [`Engine::broken_off`].
 //! - A context that is known only after the call began: [`Engine::context`].
+//! - The messages that calls send and receive: [`Engine::sent`], [`Engine::received`].
 //!
 //! # Ids
 //! A span's id is chosen when its call starts, a trace's when it is first needed, by a root. Once given
@@ -67,6 +74,7 @@ mod decide;
 mod finished;
 mod join;
 mod lifetime;
+mod messages;
 mod process;
 mod schedule;
 mod state;
@@ -85,6 +93,7 @@ use rustc_hash::FxHashMap;
 
 pub use self::books::{Books, WithheldBooks};
 pub use self::config::{Config, IdSource, RandomIds};
+use self::messages::{Mail, Messages};
 use self::process::{Process, Question};
 use self::schedule::{Due, Schedule};
 use self::state::{Call, Far, Parent, Socket};
@@ -105,6 +114,8 @@ pub struct Engine {
     process_order: VecDeque<ProcessId>,
     schedule: Schedule,
     books: Books,
+    /// Messages on their way.
+    messages: Messages,
     /// Calls that this engine gave up by itself and did not tell of yet.
     dropped: Vec<CallId>,
 }
@@ -136,6 +147,7 @@ impl Engine {
             process_order: VecDeque::new(),
             schedule: Schedule::default(),
             books: Books::default(),
+            messages: Messages::default(),
             dropped: Vec::new(),
         }
     }
@@ -209,8 +221,8 @@ impl Engine {
 
     /// A call began. Calls may be told in any order, and late.
     pub fn started(&mut self, call: CallStarted) {
-        let CallStarted { id, process, socket, role, task, at_ns: at, offset, remote, incidental } =
-            call;
+        let CallStarted { id, process, socket, role, task, at_ns: at, offset, remote, .. } = call;
+        let CallStarted { incidental, receives, .. } = call;
         if self.calls.contains_key(&id) {
             self.books.unmatched += 1;
             return;
@@ -243,6 +255,7 @@ impl Engine {
             strand: 0,
             dependents: 0,
             named: 0,
+            mail: receives.then(|| Box::new(Mail::received())),
         };
         self.calls.insert(id, state);
         match role {
@@ -253,18 +266,27 @@ impl Engine {
                 if !incidental {
                     process.client_started(id, at);
                 }
-                self.schedule.push(due, Due::Early(id));
+                if !receives {
+                    self.schedule.push(due, Due::Early(id));
+                }
             }
         }
-        self.find_match(id, socket, role, offset);
+        if !receives {
+            self.find_match(id, socket, role, offset);
+        }
         self.bound_process(process);
     }
 
     fn server_started(&mut self, id: CallId, due: u64) {
-        let Some(&Call { process, socket, task, start, .. }) = self.calls.get(&id) else { return };
-        // Before the next request on a connection the one before it is over.
-        self.exorcise(socket, start);
-        let untraced = self.socket_mut(socket).far == Far::Untraced;
+        let Some(call) = self.calls.get(&id) else { return };
+        let receives = call.receives();
+        let &Call { process, socket, task, start, .. } = call;
+        if !receives {
+            // Before the next request on a connection the one before it is over. Of messages several are handled
+            // at once.
+            self.exorcise(socket, start);
+        }
+        let untraced = !receives && self.socket_mut(socket).far == Far::Untraced;
         if let Some(call) = self.calls.get_mut(&id) {
             call.due = if untraced { start } else { due };
         }
@@ -312,6 +334,10 @@ impl Engine {
         };
         let end = at_ns.max(call.start);
         call.end = Some(end);
+        if call.role == Role::Client && call.receives() {
+            // What it received may be known from now on only, and who sent it a little later.
+            call.due = end.saturating_add(self.config.join_wait_ns);
+        }
         self.books.ended += 1;
         let &mut Call { role, task, start, process, due, parent, .. } = call;
         let ready = if parent == Parent::Undecided { due.max(end) } else { end };

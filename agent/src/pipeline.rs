@@ -539,6 +539,7 @@ impl Stages {
             offset,
             remote,
             incidental,
+            receives: false,
         });
         if role == Role::Client {
             self.engine.made_by(id, first.strand);

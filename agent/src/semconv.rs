@@ -47,7 +47,7 @@ pub const ON_CPU_TIME_NS: &str = "wirespan.kernel.on_cpu_time_ns";
 pub const END_INFERRED: &str = "wirespan.end_inferred";
 
 /// On a link: why. `late_work`: the span is work of the linked request, which was answered too long before to be
-/// the parent.
+/// the parent. `message`: the linked span sent one of several messages that this one received.
 pub const LINK_REASON: &str = "wirespan.link.reason";
 
 /// `true`: a Redis command was answered with nothing (a key that isn't there, a wait that was in vain).

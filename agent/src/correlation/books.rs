@@ -31,6 +31,9 @@ pub struct Books {
     pub dangling: u64,
     /// Server calls whose client was told only after the server's trace id had been given out.
     pub late_joins: u64,
+    /// Messages that were sent and forgotten before they were received, because a cap was reached. Not part of
+    /// the balance.
+    pub messages_forgotten: u64,
     /// Events that fit no call held: unknown, twice, or after eviction. Not part of the balance.
     pub unmatched: u64,
 }

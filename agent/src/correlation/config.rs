@@ -38,6 +38,8 @@ pub struct Config {
     pub max_sockets: usize,
     /// Processes held.
     pub max_processes: usize,
+    /// Messages remembered until they are received.
+    pub max_messages: usize,
 }
 
 impl Default for Config {
@@ -56,6 +58,7 @@ impl Default for Config {
             max_calls_per_socket: 64,
             max_sockets: 65_536,
             max_processes: 8_192,
+            max_messages: 65_536,
         }
     }
 }

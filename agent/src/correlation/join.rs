@@ -13,7 +13,7 @@ use crate::call::{CallId, ProcessId, Role, SocketId};
 const MAX_GHOSTS: usize = 8;
 
 /// How late the stamp of a send can be: it is taken when the call returns (5 ms with stolen CPU time).
-const STAMP_NS: u64 = 5_000_000;
+pub(super) const STAMP_NS: u64 = 5_000_000;
 
 impl Engine {
     pub(super) fn socket_mut(&mut self, id: SocketId) -> &mut Socket {

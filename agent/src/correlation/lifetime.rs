@@ -39,6 +39,8 @@ impl Engine {
 
     /// No span will come of this call.
     pub(super) fn give_up(&mut self, id: CallId, at: u64) {
+        self.settle_message(id, false);
+        self.release_senders(id);
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.abandoned = true;
         let ended = call.end.is_some();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use wirespan_protocols::w3c::{SpanId, TraceId};
 
+use super::messages::Mail;
 use crate::call::{CallId, Origin, ProcessId, RemoteParent, Role, SocketId, Task, Withheld};
 
 /// What follows the parent down a chain.
@@ -23,6 +24,8 @@ pub(super) enum Parent {
     Withheld(Withheld),
     /// None, but this request asked for it.
     After(Origin),
+    /// The sender of what it received. Its span is out.
+    Sender(CallId, Origin),
     /// The call's own headers say.
     Remote,
     Local(CallId),
@@ -62,12 +65,19 @@ pub(super) struct Call {
     pub(super) dependents: u32,
     /// Calls with this parent that are placed.
     pub(super) named: u64,
+    /// The messages that it sends or receives.
+    pub(super) mail: Option<Box<Mail>>,
 }
 
 impl Call {
     /// Not placed yet, and it will be.
     pub(super) fn is_live(&self) -> bool {
         !self.placed && !self.abandoned
+    }
+
+    /// See [`crate::call::CallStarted::receives`].
+    pub(super) fn receives(&self) -> bool {
+        self.mail.as_ref().is_some_and(|mail| mail.receives())
     }
 
     pub(super) fn in_flight_at(&self, at: u64) -> bool {

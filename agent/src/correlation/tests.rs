@@ -4,6 +4,7 @@ mod bounds;
 mod headers;
 mod ids;
 mod join;
+mod messages;
 mod single_in_flight;
 mod task;
 
@@ -48,6 +49,7 @@ fn call(id: u64, process: u64, role: Role, at_us: u64) -> Told {
         offset: id << 8,
         remote: None,
         incidental: false,
+        receives: false,
     })
 }
 

@@ -9,7 +9,9 @@ use super::finished::Request;
 use super::process::Verdict;
 use super::schedule::Due;
 use super::state::{Call, Far, Parent, Trace};
-use crate::call::{CallId, Origin, ParentStatus, Placement, RemoteParent, Role, Withheld};
+use crate::call::{
+    CallId, LinkReason, Origin, ParentStatus, Placement, RemoteParent, Role, Withheld,
+};
 
 /// A root's flags: sampled (W3C Trace Context level 1) and random (level 2, the ids are random).
 pub(super) const ROOT_FLAGS: u8 = 0x03;
@@ -65,7 +67,7 @@ impl Engine {
         }
     }
 
-    fn release_parent(&mut self, parent: CallId) {
+    pub(super) fn release_parent(&mut self, parent: CallId) {
         if let Some(parent) = self.calls.get_mut(&parent) {
             parent.dependents = parent.dependents.saturating_sub(1);
         }
@@ -129,6 +131,13 @@ impl Engine {
                 break trace.clone();
             }
             let trace = match call.parent {
+                Parent::Undecided if call.receives() => {
+                    if force || at >= call.due {
+                        self.decide_receiver(top);
+                        continue;
+                    }
+                    return Err(call.due.max(at.saturating_add(TICK_NS)));
+                }
                 Parent::Undecided if call.role == Role::Server => {
                     let far = self.sockets.get(&call.socket).map(|socket| socket.far);
                     if force || at >= call.due || far == Some(Far::Untraced) {
@@ -152,7 +161,11 @@ impl Engine {
                     continue;
                 }
                 Parent::Remote => call.remote.as_ref().map(continued),
-                Parent::Undecided | Parent::Root | Parent::Withheld(_) | Parent::After(_) => None,
+                Parent::Undecided
+                | Parent::Root
+                | Parent::Withheld(_)
+                | Parent::After(_)
+                | Parent::Sender(..) => None,
             };
             let trace = match trace {
                 Some(trace) => trace,
@@ -187,7 +200,7 @@ impl Engine {
         let deadline = end.saturating_add(self.config.deadline_ns);
         // A client call's own decision has its own time; only what is above it can be late.
         let force = at >= deadline;
-        if call.role == Role::Client && call.parent == Parent::Undecided {
+        if call.role == Role::Client && call.parent == Parent::Undecided && !call.receives() {
             self.schedule.push(call.due.max(at.saturating_add(TICK_NS)), Due::Emit(id));
             return None;
         }
@@ -196,10 +209,21 @@ impl Engine {
             self.schedule.push(again, Due::Emit(id));
             return None;
         }
+        let links = match self.links(id, at, force) {
+            Ok(links) => links,
+            Err(again) => {
+                let again = again.min(deadline).max(at.saturating_add(1));
+                self.schedule.push(again, Due::Emit(id));
+                return None;
+            }
+        };
         self.check_parent(id);
-        let placement = self.placement(id)?;
+        let mut placement = self.placement(id)?;
+        placement.links.extend(links.into_iter().map(|link| (link, LinkReason::Message)));
         self.books.place(placement.status);
         self.remember(&placement);
+        self.settle_message(id, true);
+        self.release_senders(id);
         self.placed(id, at);
         Some(placement)
     }
@@ -240,12 +264,15 @@ impl Engine {
                 (span, Some(parent), ParentStatus::Certain)
             }
             Parent::Remote => (remote, None, ParentStatus::Certain),
+            Parent::Sender(sender, origin) => {
+                (Some(origin.span_id), Some(sender), ParentStatus::Certain)
+            }
             Parent::Withheld(reason) => (None, None, ParentStatus::Withheld(reason)),
             Parent::Root | Parent::Undecided | Parent::After(_) => (None, None, ParentStatus::Root),
         };
-        let origin = match call.parent {
-            Parent::After(origin) => Some(origin),
-            _ => None,
+        let links = match call.parent {
+            Parent::After(origin) => vec![(origin, LinkReason::LateWork)],
+            _ => Vec::new(),
         };
         Some(Placement {
             id,
@@ -258,7 +285,8 @@ impl Engine {
             trace_flags: trace.flags,
             trace_state: trace.state.as_deref().map(Box::from),
             status,
-            origin,
+            links,
+            sent_at_ns: call.mail.as_ref().and_then(|mail| mail.sent_at()),
         })
     }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use opentelemetry_semantic_conventions::attribute as key;
 
-use crate::call::{Origin, ParentStatus, Placement, Role, Withheld};
+use crate::call::{LinkReason, Origin, ParentStatus, Placement, Role, Withheld};
 use crate::connection::{Broken, Mark};
 use crate::exchange::Exchange;
 use crate::semconv;
@@ -31,10 +31,13 @@ pub(super) fn broken(exchange: &Exchange) -> Option<Failure> {
     Some(Failure { kind: Cow::Borrowed(kind), text: Cow::Borrowed(text) })
 }
 
-/// A link to the request whose work goes on.
-fn late_work(Origin { trace_id, span_id }: Origin) -> Link {
-    let why = Attribute::new(semconv::LINK_REASON, "late_work");
-    Link { trace_id, span_id, attributes: vec![why] }
+fn link((Origin { trace_id, span_id }, reason): (Origin, LinkReason)) -> Link {
+    let reason = match reason {
+        LinkReason::LateWork => "late_work",
+        LinkReason::Message => "message",
+    };
+    let attributes = vec![Attribute::new(semconv::LINK_REASON, reason)];
+    Link { trace_id, span_id, attributes }
 }
 
 /// The span, from what its protocol says of it and what all have.
@@ -70,7 +73,7 @@ pub(super) fn span(
         start_unix_ns: start,
         end_unix_ns: start.saturating_add(duration),
         attributes,
-        links: placement.origin.map(late_work).into_iter().collect(),
+        links: placement.links.into_iter().map(link).collect(),
         status: failure.map_or(Status::Unset, |failure| Status::Error(failure.text)),
         resource: std::sync::Arc::clone(&exchange.resource),
     }

@@ -234,6 +234,7 @@ impl Run<'_> {
                 state: None,
             }),
             incidental: false,
+            receives: false,
         };
         let mut at = start + self.between(20 * US, 300 * US);
         let calls = self.between(2, 5) as u32;
@@ -340,6 +341,7 @@ impl Run<'_> {
             offset: connection.offset,
             remote: None,
             incidental: false,
+            receives: false,
         };
         self.tell_call(call, end, parent);
         end
@@ -366,6 +368,7 @@ impl Run<'_> {
             offset: 0,
             remote: None,
             incidental: false,
+            receives: false,
         };
         self.tell_call(call, end, parent);
         end

@@ -1,7 +1,7 @@
 //! The thread and context rules.
 
 use super::*;
-use crate::call::Origin;
+use crate::call::{LinkReason, Origin};
 
 #[test]
 fn a_blocking_thread_serves_one_request() {
@@ -62,8 +62,8 @@ fn contexts_tell_requests_of_one_loop_apart() {
     s.is_alone(7, ParentStatus::Root);
     let request = s.of(1);
     let origin = Origin { trace_id: request.trace_id, span_id: request.span_id };
-    assert_eq!(s.of(7).origin, Some(origin));
-    assert_eq!(s.of(6).origin, None);
+    assert_eq!(s.of(7).links, [(origin, LinkReason::LateWork)]);
+    assert_eq!(s.of(6).links, []);
 }
 
 #[test]
@@ -173,9 +173,9 @@ fn long_after_the_response_only_what_the_answering_strand_calls_is_linked() {
     of_strand(&mut s, 3, 9, 20_000_010);
     s.tick(LATER);
     s.is_alone(2, ParentStatus::Root);
-    assert_eq!(s.of(2).origin.map(|origin| origin.span_id), Some(s.of(1).span_id));
+    assert_eq!(s.of(2).links[0].0.span_id, s.of(1).span_id);
     s.is_withheld(3, Withheld::LateWork);
-    assert_eq!(s.of(3).origin, None);
+    assert_eq!(s.of(3).links, []);
 }
 
 #[test]

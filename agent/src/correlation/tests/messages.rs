@@ -1,0 +1,191 @@
+//! Messages: from who sent them to who received them.
+
+use super::*;
+use crate::call::{LinkReason, MessageKey, Origin, Receipt};
+
+const QUEUE: u64 = 1;
+
+/// A client call that sends a message of this key.
+fn send(s: &mut Scenario, id: u64, process: u64, key: u64, at_us: u64) {
+    s.start(client(id, process, at_us));
+    s.engine.sent(CallId(id), MessageKey(key));
+    s.end(id, at_us + 100);
+}
+
+fn received(s: &mut Scenario, id: u64, key: u64, receiver: u64, at_us: u64) {
+    let (message, at_ns) = (MessageKey(key), at_us * 1_000);
+    s.engine.received(CallId(id), Receipt { message, receiver, at_ns, again: false });
+}
+
+fn receiving(mut told: Told) -> Told {
+    told.0.receives = true;
+    told
+}
+
+/// A delivery of a message of this key.
+fn deliver(s: &mut Scenario, id: u64, key: u64, receiver: u64, at_us: u64) {
+    s.start(receiving(server(id, 9, at_us)));
+    received(s, id, key, receiver, at_us);
+    s.end(id, at_us + 1_000);
+}
+
+fn origin(s: &Scenario, id: u64) -> Origin {
+    Origin { trace_id: s.of(id).trace_id, span_id: s.of(id).span_id }
+}
+
+#[test]
+fn a_message_is_its_senders_child_in_the_senders_trace() {
+    let mut s = Scenario::new();
+    s.start(server(1, 1, 0).context(51)).start(client(2, 1, 10).context(51));
+    s.engine.sent(CallId(2), MessageKey(7));
+    s.end(2, 100).end(1, 200);
+    deliver(&mut s, 3, 7, QUEUE, 500);
+    s.tick(LATER);
+    s.is_child(2, 1);
+    s.is_child(3, 2);
+    assert_eq!(s.of(3).sent_at_ns, Some(10_000));
+}
+
+#[test]
+fn one_that_waited_for_long_is_too() {
+    let mut s = Scenario::new();
+    send(&mut s, 1, 1, 7, 0);
+    s.tick(LATER);
+    let late = LATER + 600_000_000;
+    deliver(&mut s, 2, 7, QUEUE, late);
+    // What it causes is in the same trace.
+    s.start(client(3, 9, late + 10)).end(3, late + 20).tick(late + LATER);
+    let (sender, received) = (s.of(1), s.of(2));
+    assert_eq!(received.status, ParentStatus::Certain);
+    assert_eq!(received.parent_span_id, Some(sender.span_id));
+    assert_eq!((received.trace_id, received.parent_is_remote), (sender.trace_id, false));
+    s.is_child(3, 2);
+}
+
+#[test]
+fn one_whose_key_is_told_after_it_was_received_is_found() {
+    let mut s = Scenario::new();
+    s.start(client(1, 1, 0));
+    deliver(&mut s, 2, 7, QUEUE, 50);
+    s.tick(10_000);
+    s.engine.sent(CallId(1), MessageKey(7));
+    s.end(1, 100).tick(LATER);
+    s.is_child(2, 1);
+}
+
+#[test]
+fn each_receiver_is_given_it_once() {
+    let mut s = Scenario::new();
+    send(&mut s, 1, 1, 7, 0);
+    deliver(&mut s, 2, 7, QUEUE, 200);
+    deliver(&mut s, 3, 7, QUEUE + 1, 200);
+    // The next one like it.
+    s.tick(LATER);
+    send(&mut s, 4, 1, 7, LATER);
+    deliver(&mut s, 5, 7, QUEUE, LATER + 200);
+    s.tick(2 * LATER);
+    s.is_child(2, 1);
+    s.is_child(3, 1);
+    s.is_child(5, 4);
+    // Nobody on this node sent this.
+    deliver(&mut s, 6, 7, QUEUE, 2 * LATER);
+    s.tick(3 * LATER);
+    s.is_alone(6, ParentStatus::Root);
+}
+
+#[test]
+fn one_that_comes_again_is_the_same() {
+    let mut s = Scenario::new();
+    send(&mut s, 1, 1, 7, 0);
+    deliver(&mut s, 2, 7, QUEUE, 200);
+    s.tick(LATER);
+    s.start(receiving(server(3, 9, LATER)));
+    let (message, at_ns) = (MessageKey(7), LATER * 1_000);
+    let again = Receipt { message, receiver: QUEUE, at_ns, again: true };
+    s.engine.received(CallId(3), again);
+    s.end(3, LATER + 10).tick(2 * LATER);
+    assert_eq!(s.of(3).parent_span_id, Some(s.of(1).span_id));
+}
+
+#[test]
+fn of_several_alike_none_is_the_one() {
+    let mut s = Scenario::new();
+    send(&mut s, 1, 1, 7, 0);
+    send(&mut s, 2, 2, 7, 10);
+    deliver(&mut s, 3, 7, QUEUE, 10_000);
+    s.tick(LATER);
+    s.is_withheld(3, Withheld::Concurrent);
+}
+
+#[test]
+fn what_is_sent_on_is_not_what_was_received() {
+    let mut s = Scenario::new();
+    send(&mut s, 1, 1, 7, 0);
+    // Handed on, as it is, while it is not decided yet whose it was.
+    s.start(receiving(server(2, 9, 10_000)));
+    received(&mut s, 2, 7, QUEUE, 10_000);
+    send(&mut s, 3, 9, 7, 20_000);
+    s.end(2, 30_000);
+    deliver(&mut s, 4, 7, QUEUE, 40_000);
+    s.tick(LATER);
+    s.is_child(2, 1);
+    s.is_child(3, 2);
+    s.is_child(4, 3);
+}
+
+#[test]
+fn several_received_at_once_are_linked() {
+    let mut s = Scenario::new();
+    send(&mut s, 1, 1, 7, 0);
+    s.tick(LATER);
+    let at = LATER + 100;
+    s.start(server(2, 1, at).context(51)).start(client(3, 1, at + 10).context(51));
+    s.engine.sent(CallId(3), MessageKey(8));
+    s.end(3, at + 50).end(2, at + 60);
+    // A fetch that was asked for long before.
+    s.start(receiving(client(4, 9, LATER - 100)));
+    for key in [7, 8, 9] {
+        received(&mut s, 4, key, QUEUE, at + 500);
+    }
+    s.end(4, at + 500).tick(2 * LATER);
+    s.is_alone(4, ParentStatus::Root);
+    let links = [1, 3].map(|sender| (origin(&s, sender), LinkReason::Message));
+    assert_eq!(s.of(4).links, links);
+    s.is_child(3, 2);
+}
+
+#[test]
+fn a_fetch_is_never_a_requests_call() {
+    let mut s = Scenario::new();
+    s.start(server(1, 9, 0)).run(receiving(client(2, 9, 10)), 20).end(1, 100);
+    send(&mut s, 3, 1, 7, 0);
+    s.start(receiving(client(4, 9, 30)));
+    received(&mut s, 4, 7, QUEUE, 200);
+    s.end(4, 200).tick(LATER);
+    s.is_alone(2, ParentStatus::Root);
+    s.is_child(4, 3);
+}
+
+#[test]
+fn a_sender_that_is_given_up_is_nobodys_parent() {
+    let mut s = Scenario::new();
+    s.start(client(1, 1, 0));
+    s.engine.sent(CallId(1), MessageKey(7));
+    s.abandon(1, 100);
+    deliver(&mut s, 2, 7, QUEUE, 200);
+    s.tick(LATER);
+    s.is_alone(2, ParentStatus::Root);
+}
+
+#[test]
+fn what_is_forgotten_is_counted() {
+    let mut s = Scenario::with(Config { max_messages: 4, ..Config::default() });
+    (0..6).for_each(|i| send(&mut s, i, 1, i, i * 1_000));
+    s.tick(LATER);
+    assert_eq!(s.engine.books().messages_forgotten, 2);
+    deliver(&mut s, 10, 1, QUEUE, LATER);
+    deliver(&mut s, 11, 2, QUEUE, LATER);
+    s.tick(2 * LATER);
+    s.is_alone(10, ParentStatus::Root);
+    assert_eq!(s.of(11).parent_span_id, Some(s.of(2).span_id));
+}
