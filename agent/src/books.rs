@@ -91,6 +91,11 @@ pub struct AgentBooks {
     /// Calls that make no span by their nature: an idle worker's polls, statements that the server passed
     /// over.
     pub calls_silent: u64,
+    /// Calls that were placed and make no span because a rule says so: ignored, or of a protocol that is off, or
+    /// beneath such a one.
+    pub calls_ignored: u64,
+    /// Calls that were placed in a trace that is not sampled.
+    pub calls_unsampled: u64,
     /// Calls given up: lost bytes, a desynchronised stream, too many.
     pub calls_abandoned: u64,
     /// Calls under way, or over and waiting for what decides their parent: what the agent holds now.
@@ -99,11 +104,11 @@ pub struct AgentBooks {
     pub telemetry_exchanges: u64,
     /// Connections whose protocol isn't known.
     pub connections_not_understood: u64,
-    /// Spans with a certain parent.
+    /// Calls that were placed, with a span or without, under a certain parent.
     pub parents_certain: u64,
     /// Roots by nature.
     pub parents_none: u64,
-    /// Spans whose parent was withheld.
+    /// Calls that were placed and whose parent was withheld.
     pub parents_withheld: u64,
 }
 
@@ -123,6 +128,8 @@ impl AgentBooks {
         grow(&mut self.calls, other.calls);
         grow(&mut self.calls_spans, other.calls_spans);
         grow(&mut self.calls_silent, other.calls_silent);
+        grow(&mut self.calls_ignored, other.calls_ignored);
+        grow(&mut self.calls_unsampled, other.calls_unsampled);
         grow(&mut self.calls_abandoned, other.calls_abandoned);
         grow(&mut self.calls_open, other.calls_open);
         grow(&mut self.telemetry_exchanges, other.telemetry_exchanges);
@@ -292,6 +299,21 @@ impl From<node::Counts> for NodeStatus {
     }
 }
 
+/// The configuration file in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigStatus {
+    /// The file; none: only flags count.
+    pub file: Option<String>,
+    /// How often it was read again and put in force.
+    pub reloads: u64,
+    /// How often a new one was refused.
+    pub refused: u64,
+    /// Why, if the last one was: the one before it is in force.
+    pub last_error: Option<String>,
+    /// Keys that differ from what is in force, because they are read at the start only.
+    pub needs_restart: Vec<String>,
+}
+
 /// What `wirespan status` shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -299,6 +321,8 @@ pub struct Status {
     pub version: String,
     /// Its process.
     pub pid: u32,
+    /// Its configuration file.
+    pub config: ConfigStatus,
     /// How long it has been ready.
     pub uptime_seconds: u64,
     /// Processes traced now.
@@ -384,9 +408,16 @@ impl Status {
                 agent.bytes_parsed + agent.bytes_not_understood + agent.bytes_waiting,
             );
             equal(
-                &format!("pid {pid}: calls = spans + silent + abandoned + open"),
+                &format!(
+                    "pid {pid}: calls = spans + ignored + unsampled + silent + abandoned + open"
+                ),
                 agent.calls,
-                agent.calls_spans + agent.calls_silent + agent.calls_abandoned + agent.calls_open,
+                agent.calls_spans
+                    + agent.calls_ignored
+                    + agent.calls_unsampled
+                    + agent.calls_silent
+                    + agent.calls_abandoned
+                    + agent.calls_open,
             );
         }
         let (agent, calls) = (&self.total.agent, &self.calls);
@@ -398,7 +429,11 @@ impl Status {
             agent.calls_abandoned,
             calls.abandoned + calls.evicted,
         );
-        equal("spans = placed by correlation", self.spans, calls.certain + calls.root + withheld);
+        equal(
+            "spans + ignored + unsampled = placed by correlation",
+            self.spans + agent.calls_ignored + agent.calls_unsampled,
+            calls.certain + calls.root + withheld,
+        );
         equal("certain parents = correlation's", agent.parents_certain, calls.certain);
         equal("roots = correlation's", agent.parents_none, calls.root);
         equal("withheld parents = correlation's", agent.parents_withheld, withheld);

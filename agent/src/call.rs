@@ -123,6 +123,8 @@ pub struct Placement {
     pub peer_call: Option<CallId>,
     /// W3C trace flags.
     pub trace_flags: u8,
+    /// Its trace, or one above it, came over the wire.
+    pub continued: bool,
     /// W3C `tracestate`.
     pub trace_state: Option<Box<str>>,
     /// How sure the parent is.
@@ -131,6 +133,8 @@ pub struct Placement {
     pub links: Vec<(Origin, LinkReason)>,
     /// When the one message was sent that the call received, CLOCK_MONOTONIC.
     pub sent_at_ns: Option<u64>,
+    /// No span is wanted: of this call, or of one above it.
+    pub unwanted: bool,
 }
 
 /// Why another span is linked to.

@@ -3,12 +3,12 @@
 mod run;
 mod status;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::capture::DEFAULT_BURST_BUDGET;
+use crate::config::{self, Config};
 use crate::control;
 use crate::process::Rule;
 use crate::runtime::node::{self, inject};
@@ -37,11 +37,16 @@ enum Command {
 /// Arguments of `wirespan run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
+    /// The configuration file. Default: /etc/wirespan/wirespan.yaml, if it is there. It is read again when it
+    /// changes, and on SIGHUP. Flags and OTEL_* variables go before it.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Trace every Node.js and Python process.
     #[arg(long)]
     pub all: bool,
     /// Trace processes for which this rule holds: exe=GLOB, cmd=GLOB, runtime=node|python, port=N[-M],
-    /// user=NAME; several joined with commas must all hold, `!` before one negates it. Repeatable.
+    /// user=NAME, cgroup=GLOB, container=GLOB, env=NAME[=GLOB], parent=GLOB, parent_cmd=GLOB; several joined with
+    /// commas must all hold, `!` before one negates it. Repeatable. Rules of the file don't count then.
     #[arg(long, value_name = "RULE")]
     pub allow: Vec<Rule>,
     /// Where spans go: console, file:PATH, otlp (OTEL_EXPORTER_OTLP_*), otlp=http://HOST:4317. Repeatable.
@@ -65,12 +70,12 @@ pub struct RunArgs {
     #[arg(long)]
     pub silent_pool_pings: bool,
     /// Payload bytes copied of each burst, enough for heads; bodies are left out. Of what looks like Redis or
-    /// PostgreSQL 64 times as many.
-    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_BURST_BUDGET)]
-    pub payload_budget: u32,
-    /// Bytes of each ring buffer between kernel and agent.
-    #[arg(long, value_name = "BYTES", default_value_t = 8 << 20)]
-    pub ring_bytes: u32,
+    /// PostgreSQL 64 times as many. Default: 4096.
+    #[arg(long, value_name = "BYTES")]
+    pub payload_budget: Option<u32>,
+    /// Bytes of each ring buffer between kernel and agent. Default: 8388608.
+    #[arg(long, value_name = "BYTES")]
+    pub ring_bytes: Option<u32>,
     /// Log what the kernel programs do; with WIRESPAN_LOG=debug. For developers.
     #[arg(long)]
     pub kernel_log: bool,
@@ -119,6 +124,22 @@ impl Cli {
             ExitCode::FAILURE
         })
     }
+}
+
+/// The configuration file that was named, or the one at its usual place if it is there, with what it says.
+fn configured(named: Option<&Path>) -> anyhow::Result<Option<(PathBuf, Config)>> {
+    let usual = Path::new(config::DEFAULT_PATH);
+    let path = match named {
+        Some(path) => path,
+        None if usual.exists() => usual,
+        None => return Ok(None),
+    };
+    Ok(Some((path.to_owned(), Config::read(path)?)))
+}
+
+/// A variable of the agent's own environment.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// Tells the person at the terminal. A closed terminal is no reason to fail.

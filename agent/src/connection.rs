@@ -227,6 +227,11 @@ impl Connection {
         Self { options, ..self }
     }
 
+    /// What the operator asks for from now on. What a parser was told before stays.
+    pub fn ask(&mut self, options: Options) {
+        self.options = options;
+    }
+
     /// A process uses it (now).
     pub fn announced(&mut self, process: ProcessId, socket: Socket) {
         self.process = process;

@@ -17,7 +17,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, unix::SocketAddr};
 
 use crate::books::Status;
-use crate::pipeline::StatusRequest;
+use crate::pipeline::Request;
 
 /// Where the socket is unless told otherwise.
 pub const DEFAULT_PATH: &str = "/run/wirespan.sock";
@@ -59,7 +59,7 @@ impl Control {
     }
 
     /// Answers until dropped.
-    pub async fn serve(self, pipeline: Sender<StatusRequest>) {
+    pub async fn serve(self, pipeline: Sender<Request>) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
@@ -93,7 +93,7 @@ fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     Ok(socket.into())
 }
 
-async fn answer(stream: tokio::net::UnixStream, _: SocketAddr, pipeline: Sender<StatusRequest>) {
+async fn answer(stream: tokio::net::UnixStream, _: SocketAddr, pipeline: Sender<Request>) {
     let (read, mut write) = stream.into_split();
     let mut question = String::new();
     let mut read = tokio::io::BufReader::new(read.take(MAX_QUESTION_BYTES));
@@ -101,7 +101,7 @@ async fn answer(stream: tokio::net::UnixStream, _: SocketAddr, pipeline: Sender<
         return;
     }
     let (sender, receiver) = tokio::sync::oneshot::channel();
-    if pipeline.send(sender).is_err() {
+    if pipeline.send(Request::Status(sender)).is_err() {
         return;
     }
     let Ok(Ok(status)) = tokio::time::timeout(PATIENCE, receiver).await else { return };
@@ -186,11 +186,14 @@ mod tests {
     async fn who_asks_is_answered() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("agent.sock");
-        let (sender, questions) = std::sync::mpsc::channel::<StatusRequest>();
+        let (sender, questions) = std::sync::mpsc::channel::<Request>();
         let server = tokio::spawn(Control::listen(&path).unwrap().serve(sender));
         let asker = tokio::task::spawn_blocking(move || ask(&path));
         let answer = Status { spans: 7, ..Status::default() };
-        let pipeline = std::thread::spawn(move || questions.recv().unwrap().send(answer).unwrap());
+        let pipeline = std::thread::spawn(move || match questions.recv().unwrap() {
+            Request::Status(asker) => asker.send(answer).unwrap(),
+            other => panic!("{other:?}"),
+        });
         assert_eq!(asker.await.unwrap().unwrap().spans, 7);
         pipeline.join().unwrap();
         server.abort();

@@ -253,6 +253,7 @@ impl Engine {
             suspect: false,
             incidental,
             strand: 0,
+            unwanted: false,
             dependents: 0,
             named: 0,
             mail: receives.then(|| Box::new(Mail::received())),
@@ -321,6 +322,13 @@ impl Engine {
     pub fn answered(&mut self, id: CallId, strand: u32) {
         if let Some(call) = self.calls.get_mut(&id).filter(|call| call.role == Role::Server) {
             call.strand = strand;
+        }
+    }
+
+    /// No span is wanted of a call, nor of what is below it: their placements say so. Told at once after its start.
+    pub fn unwanted(&mut self, id: CallId) {
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.unwanted = true;
         }
     }
 

@@ -11,6 +11,7 @@ use crate::call::{CallId, ProcessId, Role};
 use crate::capture::Socket;
 use crate::clock::WallClock;
 use crate::connection::{Content, Mark, Outcome};
+use crate::settings::Settings;
 use crate::span::Resource;
 
 /// Calls held at most. Beyond, a new one makes no span, and is counted.
@@ -25,6 +26,8 @@ pub struct Exchange {
     pub role: Role,
     /// Its service.
     pub resource: Arc<Resource>,
+    /// What is done with its span.
+    pub settings: Arc<Settings>,
     /// The ends of the connection.
     pub socket: Option<Socket>,
     /// What was asked, and what an HTTP response's head says.
@@ -171,6 +174,7 @@ mod tests {
             process: ProcessId(1),
             role,
             resource: Arc::new(Resource { attributes: Vec::new() }),
+            settings: Arc::default(),
             socket: None,
             content: Content::Http { request: heads.remove(0), response: None },
             first: Mark::default(),

@@ -25,7 +25,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 pub use self::books::{ExporterBooks, Refusal, Refused};
-pub use self::options::{Compression, Endpoint, OptionsError, OtlpOptions, RetryPolicy};
+pub use self::options::{Compression, Endpoint, OptionsError, OtlpOptions, RetryPolicy, is_header};
 use self::queue::Queue;
 pub use self::target::{Color, ConsoleOptions, Target, TargetError};
 use crate::span::Span;

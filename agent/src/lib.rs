@@ -25,6 +25,8 @@ pub mod export;
 pub mod books;
 pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod control;
 pub mod pipeline;
+pub mod settings;
 pub mod sys;

@@ -4,6 +4,8 @@
 //! run elsewhere; handing them a batch never blocks.
 
 mod begun;
+mod reload;
+mod request;
 mod status;
 mod telemetry;
 
@@ -18,7 +20,7 @@ use opentelemetry_semantic_conventions::attribute::SERVICE_NAME;
 use rustc_hash::{FxHashMap, FxHashSet};
 use wirespan_protocols::sql;
 
-use crate::books::{AgentBooks, Status};
+use crate::books::{AgentBooks, ConfigStatus};
 use crate::call::{
     CallEnded, CallId, CallStarted, ParentStatus, Placement, ProcessId, RemoteParent, Role,
     SocketId, Task,
@@ -34,8 +36,10 @@ use crate::export::ExportHandle;
 use crate::route::Services;
 use crate::runtime::Runtimes;
 use crate::selection::{Change, Selection};
+use crate::settings::Settings;
 use crate::span::{self, Span};
 use begun::Begun;
+pub use request::Request;
 
 /// How often the reader comes round while there is traffic. Operations wake nobody.
 const BUSY_WAIT: Duration = Duration::from_millis(5);
@@ -57,9 +61,6 @@ const LATE_NS: u64 = 20_000_000;
 /// How long after its process a connection is kept for records that are still to be read.
 const AFTERLIFE_NS: u64 = 1_000_000_000;
 
-/// A question to the running pipeline: its answer goes back through the sender.
-pub type StatusRequest = tokio::sync::oneshot::Sender<Status>;
-
 /// The stages and what connects them.
 pub struct Pipeline {
     capture: Capture,
@@ -75,6 +76,8 @@ struct Stages {
     ending: VecDeque<Gone>,
     engine: Engine,
     exchanges: Exchanges,
+    /// Processes that the rules don't allow any more, and since when they wait for the assist to be undone.
+    dismissed: FxHashMap<ProcessId, u64>,
     /// The last request on each connection that carries telemetry in and is not over.
     telemetry: FxHashMap<u64, u64>,
     routes: Services,
@@ -91,6 +94,7 @@ struct Stages {
     operations_unknown: u64,
     begun: Begun,
     spans: u64,
+    config: ConfigStatus,
 }
 
 impl Pipeline {
@@ -100,19 +104,18 @@ impl Pipeline {
         selection: Selection,
         engine: Engine,
         export: ExportHandle,
-        routes: Services,
-        options: Options,
-        runtimes: Runtimes,
+        config: ConfigStatus,
     ) -> Self {
         let stages = Stages {
             selection,
-            runtimes,
-            connections: Connections::new(MAX_CONNECTIONS, options),
+            runtimes: Runtimes::default(),
+            connections: Connections::new(MAX_CONNECTIONS),
             ending: VecDeque::new(),
             engine,
             exchanges: Exchanges::default(),
+            dismissed: FxHashMap::default(),
             telemetry: FxHashMap::default(),
-            routes,
+            routes: Services::default(),
             export,
             batch: Vec::new(),
             wall: WallClock::sample(),
@@ -125,6 +128,7 @@ impl Pipeline {
             operations_unknown: 0,
             begun: Begun::default(),
             spans: 0,
+            config,
         };
         Self { capture, stages }
     }
@@ -137,7 +141,7 @@ impl Pipeline {
     pub fn run(
         mut self,
         stop: &AtomicBool,
-        requests: &Receiver<StatusRequest>,
+        requests: &Receiver<Request>,
         ready: impl FnOnce(),
     ) -> anyhow::Result<()> {
         let mut changes = Vec::new();
@@ -151,8 +155,7 @@ impl Pipeline {
             self.capture.wait(wait)?;
             wait = if self.round()? > 0 { BUSY_WAIT } else { IDLE_WAIT };
             while let Ok(request) = requests.try_recv() {
-                // The asker may have gone: then nobody misses the answer.
-                drop(request.send(self.stages.status(&self.capture)));
+                self.answer(request)?;
             }
         }
         self.round()?;
@@ -177,6 +180,7 @@ impl Pipeline {
             stages.housekeep(now, capture);
         }
         self.select(now, drained)?;
+        self.dismiss(now)?;
         // What was committed before the round began has been read: time may go on.
         if drained {
             let Self { capture, stages } = self;
@@ -245,6 +249,8 @@ impl Pipeline {
                 }
                 Change::Executed { id } => self.stages.process_began(id, &mut self.capture),
                 Change::Gone { id, at_ns } => self.stages.process_gone(id, at_ns),
+                Change::Reset { id } => self.stages.process_reset(id),
+                Change::Dismissed { id } => self.stages.process_dismissed(id),
             }
         }
         if found_running {
@@ -259,7 +265,8 @@ impl Stages {
     /// The process's runtime has just begun, or is another one.
     fn process_began(&mut self, id: ProcessId, capture: &mut Capture) {
         if let Some(traced) = self.selection.get(id) {
-            self.runtimes.began(id, traced.slot, &traced.process, capture);
+            let assist = traced.settings.node_assist;
+            self.runtimes.began(id, traced.slot, &traced.process, assist, capture);
         }
     }
 
@@ -285,7 +292,7 @@ impl Stages {
                 // It may be inbound, and a request what came.
                 self.engine.inbound_lost(process, operation.at_ns);
             }
-            if !self.connections.meet(operation.cookie, process) {
+            if !self.connections.meet(operation.cookie, process, options(&traced.settings)) {
                 books.bytes_not_understood += u64::from(operation.length);
                 return;
             }
@@ -312,7 +319,7 @@ impl Stages {
         let (cookie, at_ns) = (socket.cookie, socket.at_ns);
         let counted = socket.unix_ends.is_some();
         let Announced { other_end, turned_away } =
-            self.connections.announce(process, socket, from_start);
+            self.connections.announce(process, socket, from_start, options(&traced.settings));
         if inbound && (turned_away || !from_start) {
             // A request may be in flight on it that nobody saw begin.
             self.engine.inbound_lost(process, at_ns);
@@ -367,6 +374,7 @@ impl Stages {
 
     fn process_gone(&mut self, id: ProcessId, at_ns: u64) {
         self.runtimes.ended(id);
+        self.dismissed.remove(&id);
         // Its TCP sockets tell their own end; those of other kinds end here, after their last records.
         self.engine.process_gone(id, at_ns);
     }
@@ -474,6 +482,10 @@ impl Stages {
         let Some(connection) = self.connections.get_mut(cookie) else { return };
         let (process, Some(role)) = (connection.process, connection.role) else { return };
         let Some(traced) = self.selection.get(process) else { return };
+        // It is let go as soon as nothing of the agent's is in it.
+        if self.dismissed.contains_key(&process) {
+            return;
+        }
         // What an inspector is asked is nobody's request, and makes no calls.
         if role == Role::Server
             && self.runtimes.node.is_inspector(process, connection.socket.as_ref())
@@ -509,10 +521,12 @@ impl Stages {
             }
             _ => None,
         };
+        let wanted = is_wanted(&traced.settings, role, &content);
         let call = Exchange {
             process,
             role,
             resource: Arc::clone(&traced.resource),
+            settings: Arc::clone(&traced.settings),
             socket: connection.socket.clone(),
             content,
             first,
@@ -544,6 +558,9 @@ impl Stages {
         if role == Role::Client {
             self.engine.made_by(id, first.strand);
         }
+        if !wanted {
+            self.engine.unwanted(id);
+        }
     }
 
     fn ended(&mut self, cookie: u64, exchange: u64, last: Mark, outcome: Outcome) {
@@ -554,7 +571,7 @@ impl Stages {
         self.runtimes.node.over(cookie, id);
         let broken = outcome.broken().is_some();
         let upgrade = outcome.is_upgrade();
-        if role == Role::Client && outcome.is_silent(&exchange.content, self.connections.options())
+        if role == Role::Client && outcome.is_silent(&exchange.content, options(&exchange.settings))
         {
             self.engine.silent(id, exchange.first.at_ns);
             self.exchanges.remove(id);
@@ -657,16 +674,35 @@ impl Stages {
         let Some(exchange) = self.exchanges.finish(placement.id, placement.peer_call) else {
             return;
         };
-        let route = self.route(&exchange);
         let books = self.books.entry(exchange.process).or_default();
-        books.calls_spans += 1;
         match placement.status {
             ParentStatus::Certain => books.parents_certain += 1,
             ParentStatus::Root => books.parents_none += 1,
             ParentStatus::Withheld(_) => books.parents_withheld += 1,
         }
+        let settings = &exchange.settings;
+        if placement.unwanted {
+            books.calls_ignored += 1;
+            return;
+        }
+        let flags = placement.continued.then_some(placement.trace_flags);
+        let sampled = settings.sampling.keeps(&placement.trace_id, flags);
+        // Names are learned of what is not sampled, too: which is does not depend on the path.
+        let route = self.route(&exchange);
+        let books = self.books.entry(exchange.process).or_default();
+        if !sampled {
+            books.calls_unsampled += 1;
+            return;
+        }
+        let mut span = span::of(&exchange, &route, placement);
+        if settings.ignores_statement_of(&span) {
+            books.calls_ignored += 1;
+            return;
+        }
+        settings.shorten(&mut span.attributes);
+        books.calls_spans += 1;
         self.spans += 1;
-        self.batch.push(span::of(&exchange, &route, placement));
+        self.batch.push(span);
     }
 
     /// The low-cardinality form of the path; empty where there is none.
@@ -677,7 +713,9 @@ impl Stages {
             return Arc::from("");
         }
         let service = exchange.resource.text(SERVICE_NAME).unwrap_or_default();
-        let Some(routes) = self.routes.of(service) else { return Arc::from("") };
+        let Some(routes) = self.routes.of(service, &exchange.settings.routes) else {
+            return Arc::from("");
+        };
         match response.as_ref().map(|response| response.status) {
             // What scanners ask for is no route of the service's.
             Some(404 | 405) => routes.known(path),
@@ -702,6 +740,26 @@ impl Stages {
         }
         self.hand_over();
         self.runtimes
+    }
+}
+
+/// Whether a span of a call is wanted, as far as its beginning tells.
+fn is_wanted(settings: &Settings, role: Role, content: &Content) -> bool {
+    match content {
+        Content::Http { request, .. } => {
+            let ignored = role == Role::Server && settings.ignored_routes.is_match(&request.target);
+            settings.protocols.http && !ignored
+        }
+        Content::Redis(_) => settings.protocols.redis,
+        Content::Postgres { .. } => settings.protocols.postgresql,
+    }
+}
+
+/// What the connection stage has to know of a process's settings.
+fn options(settings: &Settings) -> Options {
+    Options {
+        query_parameters: settings.query_parameters,
+        silent_pool_pings: settings.silent_pool_pings,
     }
 }
 

@@ -12,7 +12,7 @@ mod rule;
 mod runtime;
 mod service;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -22,9 +22,9 @@ use std::path::{Path, PathBuf};
 pub use candidates::table;
 pub use databases::Databases;
 pub use environment::Environment;
-pub use rule::{Allowed, Decision, Reason, Rule, RuleError, Rules};
+pub use rule::{Allow, Allowed, Decision, Reason, Rule, RuleError, Rules, Term};
 pub use runtime::{Runtime, Version};
-pub use service::{AgentInfo, resource, resource_of_child};
+pub use service::{AgentInfo, NameSource, name_source, resource, resource_of_child};
 
 use runtime::{Image, Versions};
 
@@ -97,6 +97,26 @@ pub struct Process {
     pub runtime: Runtime,
     /// TCP ports it listens on, ascending; looked up for traceable runtimes only.
     pub listening: Vec<u16>,
+    /// Its parent, where a rule asks for it ([`Wanted::parent`]) and it can be read.
+    pub parent: Option<Parent>,
+}
+
+/// What rules can ask of a process's parent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parent {
+    /// Its executable, as its own root names it.
+    pub exe: PathBuf,
+    /// Its arguments, joined with spaces.
+    pub command_line: String,
+}
+
+/// What is read of processes beyond what always is, because rules ask for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Variables of their environments, by name.
+    pub variables: BTreeSet<String>,
+    /// Their parents.
+    pub parent: bool,
 }
 
 /// A `/proc`, with what was learned about the runtimes' images.
@@ -104,6 +124,7 @@ pub struct Process {
 pub struct ProcFs {
     root: PathBuf,
     versions: Versions,
+    wanted: Wanted,
 }
 
 /// What tells whether more of a process is to be read.
@@ -177,7 +198,12 @@ impl Process {
 impl ProcFs {
     /// A `/proc` mounted at `root`.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), versions: Versions::default() }
+        Self { root: root.into(), versions: Versions::default(), wanted: Wanted::default() }
+    }
+
+    /// From now on reads this, too.
+    pub fn want(&mut self, wanted: Wanted) {
+        self.wanted = wanted;
     }
 
     /// The processes that there are, ascending.
@@ -279,8 +305,10 @@ impl ProcFs {
             &self.required(pid, "cmdline", limits::COMMAND_BYTES)?,
             limits::ARGUMENTS,
         );
-        let environment =
-            Environment::parse(&self.optional(pid, "environ", limits::ENVIRONMENT_BYTES));
+        let environment = Environment::parse(
+            &self.optional(pid, "environ", limits::ENVIRONMENT_BYTES),
+            &self.wanted.variables,
+        );
         let listening = if runtime.is_traceable() { self.listening(pid) } else { Vec::new() };
         let process = Process {
             pid,
@@ -303,6 +331,7 @@ impl ProcFs {
             user_namespace: self.namespace(pid, "user"),
             runtime,
             listening,
+            parent: self.wanted.parent.then(|| self.parent(stat.ppid)).flatten(),
         };
         // Pieces of two processes must not become one: the number may have been given again, and an
         // exec may have replaced the program.
@@ -363,6 +392,13 @@ impl ProcFs {
             Some(path) => Ok((PathBuf::from(OsStr::from_bytes(path)), true)),
             None => Ok((link, false)),
         }
+    }
+
+    fn parent(&self, ppid: i32) -> Option<Parent> {
+        let (exe, _deleted) = self.exe(ppid).ok()?;
+        let command = self.optional(ppid, "cmdline", limits::COMMAND_BYTES);
+        let command_line = parse::command(&command, limits::ARGUMENTS).join(" ");
+        Some(Parent { exe, command_line })
     }
 
     fn user(&self, pid: i32, uid: u32) -> Option<String> {

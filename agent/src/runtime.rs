@@ -45,6 +45,7 @@ impl fmt::Display for Method {
 }
 
 /// All runtimes that are followed: each process by the one that it runs.
+#[derive(Default)]
 pub struct Runtimes {
     /// Node.js, which is also told of bytes and calls.
     pub node: Assist,
@@ -53,17 +54,19 @@ pub struct Runtimes {
 }
 
 impl Runtimes {
-    /// Follows nobody yet.
-    pub fn new(node: Assist) -> Self {
-        Self { node, python: Pythons::default() }
-    }
-
     /// A process is traced from now on, or executed something else: the same process to the rules, and another
-    /// to who follows its runtime.
-    pub fn began(&mut self, id: ProcessId, slot: Slot, process: &Process, capture: &mut Capture) {
+    /// to who follows its runtime. `assist`: a Node.js process may be assisted.
+    pub fn began(
+        &mut self,
+        id: ProcessId,
+        slot: Slot,
+        process: &Process,
+        assist: bool,
+        capture: &mut Capture,
+    ) {
         self.ended(id);
         match process.runtime {
-            Runtime::Node(version) => self.node.process_began(id, slot, process, version),
+            Runtime::Node(version) => self.node.process_began(id, slot, process, version, assist),
             Runtime::Python(version) => {
                 self.python.began(id, process.pid, slot, version, capture);
             }

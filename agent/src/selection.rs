@@ -6,6 +6,7 @@
 mod decide;
 mod looks;
 mod recovery;
+mod reload;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use wirespan_ebpf::ProcessSlot;
 
 use crate::call::ProcessId;
 use crate::capture::{Capture, ProcessEvent, ProcessEventKind, Slot};
-use crate::process::{AgentInfo, ProcFs, Process, Rules, resource, resource_of_child};
+use crate::process::{AgentInfo, Allowed, ProcFs, Process, Rules, resource, resource_of_child};
+use crate::settings::Settings;
 use crate::span::Resource;
 
 use looks::{Look, Looks};
@@ -36,10 +38,24 @@ pub struct Traced {
     pub process: Process,
     /// The resource of its spans.
     pub resource: Arc<Resource>,
+    /// What allowed it, or the process that it is a part of.
+    pub by: Allowed,
+    /// The process that was allowed, as it was then: itself, or the one that it is a part of.
+    pub origin: Arc<Process>,
+    /// What is done with its spans.
+    pub settings: Arc<Settings>,
     /// Sockets that are told from this moment on are new: those it had were listed before.
     pub known_from_ns: u64,
     /// When it exited.
     pub gone_ns: Option<u64>,
+}
+
+/// That a process is allowed.
+#[derive(Clone, Debug)]
+struct Grant {
+    by: Allowed,
+    /// The process that it is a part of; none: it was allowed itself.
+    origin: Option<Arc<Process>>,
 }
 
 /// What changed.
@@ -63,6 +79,17 @@ pub enum Change {
         id: ProcessId,
         /// CLOCK_MONOTONIC.
         at_ns: u64,
+    },
+    /// New rules allow it still, with other settings.
+    Reset {
+        /// Which.
+        id: ProcessId,
+    },
+    /// New rules don't allow it: it is to be let go by [`Selection::dismiss`], once nothing of the agent's is
+    /// in it any more.
+    Dismissed {
+        /// Which.
+        id: ProcessId,
     },
 }
 
@@ -105,7 +132,8 @@ impl Selection {
     const LOOKS: usize = 64;
 
     /// Nothing traced yet.
-    pub fn new(procfs: ProcFs, rules: Rules, agent: AgentInfo) -> Self {
+    pub fn new(mut procfs: ProcFs, rules: Rules, agent: AgentInfo) -> Self {
+        procfs.want(rules.wants());
         Self {
             procfs,
             rules,
@@ -270,8 +298,12 @@ impl Selection {
             Err(_) => return self.enter_child(pid, slot, event, changed),
         };
         // It may have executed something else by now.
-        match process.filter(|process| self.is_wanted(process, parent)) {
-            Some(process) => self.enter(process, slot, false, changed),
+        let granted = process.and_then(|process| {
+            let grant = self.is_wanted(&process, parent)?;
+            Some((process, grant))
+        });
+        match granted {
+            Some((process, grant)) => self.enter(process, grant, slot, false, changed),
             None => {
                 capture.untrace(pid, slot);
                 self.leave(event.at_ns, slot, None);
@@ -337,12 +369,14 @@ impl Selection {
     fn enter(
         &mut self,
         process: Process,
+        grant: Grant,
         slot: Slot,
         found_running: bool,
         changed: &mut impl FnMut(Change),
     ) {
-        let resource = resource(&self.procfs, &process, &self.agent);
-        self.enter_as(process, resource, slot, changed, found_running);
+        let settings = self.rules.settings(grant.by);
+        let resource = resource(&self.procfs, &process, &self.agent, settings);
+        self.enter_as(process, resource, grant, slot, changed, found_running);
     }
 
     /// A child that lived for less time than it takes to look, or than there is now: it is what its parent is.
@@ -359,13 +393,15 @@ impl Selection {
             child.start_time = id.start_time;
         }
         let resource = resource_of_child(&parent.resource, &parent.process, &child, &self.agent);
-        self.enter_as(child, resource, slot, changed, false);
+        let grant = Grant { by: parent.by, origin: Some(Arc::clone(&parent.origin)) };
+        self.enter_as(child, resource, grant, slot, changed, false);
     }
 
     fn enter_as(
         &mut self,
         process: Process,
         resource: Resource,
+        grant: Grant,
         slot: Slot,
         changed: &mut impl FnMut(Change),
         found_running: bool,
@@ -382,7 +418,17 @@ impl Selection {
         self.by_slot.insert(slot, id);
         self.by_pid.insert(process.pid, id);
         let known_from_ns = if found_running { u64::MAX } else { 0 };
-        let traced = Traced { id, slot, process, resource, known_from_ns, gone_ns: None };
+        let traced = Traced {
+            id,
+            slot,
+            origin: grant.origin.unwrap_or_else(|| Arc::new(process.clone())),
+            process,
+            resource,
+            by: grant.by,
+            settings: Arc::clone(self.rules.settings(grant.by)),
+            known_from_ns,
+            gone_ns: None,
+        };
         self.by_id.insert(id, traced);
         changed(Change::Traced { id, found_running });
     }

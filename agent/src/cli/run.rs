@@ -1,5 +1,7 @@
 //! `wirespan run`.
 
+mod reload;
+
 use std::io::IsTerminal;
 use std::num::NonZero;
 use std::path::Path;
@@ -16,18 +18,18 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
+use crate::books::ConfigStatus;
 use crate::capture::{Capture, CaptureSettings};
 use crate::cli::{RunArgs, complain, print};
-use crate::connection::Options;
+use crate::config::plan::{Flags, Plan};
 use crate::control::Control;
 use crate::correlation::{Config, Engine, RandomIds};
-use crate::export::{ConsoleOptions, Exporters, Limits, Target};
+use crate::export::Exporters;
 use crate::pipeline::Pipeline;
 use crate::process::{AgentInfo, ProcFs, Rules, table};
-use crate::route::{Routes, Services};
-use crate::runtime::Runtimes;
-use crate::runtime::node::Assist;
+use crate::route::Routes;
 use crate::selection::Selection;
+use reload::Reload;
 
 /// How long exporters may take to send what is left when the agent is told to stop.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -39,16 +41,17 @@ const NOTHING_ALLOWED: u8 = 2;
 const CPUS_PER_RING: usize = 4;
 
 pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
-    if !args.all && args.allow.is_empty() {
+    let flags = flags(&args)?;
+    let source = super::configured(args.config.as_deref())?;
+    let (file, config) = source.unzip();
+    let plan = Plan::new(&config.unwrap_or_default(), &flags, super::variable)?;
+    if !plan.allows_something() {
         return list();
     }
     log_to_stderr();
-    let targets = targets(&args)?;
-    let routes = args.routes.as_deref().map_or_else(|| Ok(Vec::new()), templates)?;
-    let routes = Services::new(routes)?;
     let procfs = ProcFs::new("/proc");
     let own = procfs.ancestry(std::process::id().cast_signed());
-    let rules = Rules { all: args.all, allow: args.allow, own };
+    let rules = Rules { own, ..plan.rules.clone() };
     let agent = AgentInfo::read(Path::new("/"), env!("CARGO_PKG_VERSION"));
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -59,36 +62,38 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         .context("can't start the exporters' threads")?;
     let (control, stop) = {
         let _context = runtime.enter();
-        (Control::listen(&args.control_socket)?, stop_on_signal()?)
+        (Control::listen(&args.control_socket)?, stop_on_signal(file.is_none())?)
     };
     let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
     let capture = Capture::load(&CaptureSettings {
-        burst_budget: args.payload_budget,
-        ring_bytes: args.ring_bytes,
+        burst_budget: plan.payload_budget,
+        ring_bytes: plan.ring_bytes,
         rings: cpus / CPUS_PER_RING,
-        measure: args.measure_hooks,
+        measure: plan.measure_hooks,
         log: args.kernel_log,
     })?;
-    let exporters = Exporters::start(targets, runtime.handle(), Limits::default())?;
+    let exporters = Exporters::start(plan.targets.clone(), runtime.handle(), plan.limits)?;
     let engine = Engine::new(Config::default(), Box::new(RandomIds(SmallRng::from_os_rng())));
+    let assists =
+        rules.settings.node_assist || rules.allow.iter().any(|allow| allow.settings.node_assist);
     let selection = Selection::new(procfs, rules, agent);
-    let runtimes = Runtimes::new(Assist::new(!args.no_node_assist));
-    if !args.no_node_assist {
+    if assists {
         tracing::info!(
             "in traced Node.js processes a script is evaluated that tells their requests apart, through \
              their inspector, which is open for a moment; --no-node-assist leaves them as they are"
         );
     }
-    let options = Options {
-        query_parameters: args.query_parameters,
-        silent_pool_pings: args.silent_pool_pings,
-    };
-    let pipeline =
-        Pipeline::new(capture, selection, engine, exporters.handle(), routes, options, runtimes);
+    let shown = file.as_ref().map(|file| file.display().to_string());
+    let status = ConfigStatus { file: shown, ..ConfigStatus::default() };
+    let pipeline = Pipeline::new(capture, selection, engine, exporters.handle(), status.clone());
 
     let (requests, inbox) = mpsc::channel();
     let mut server = None;
     let result = pipeline.run(&stop, &inbox, || {
+        if let Some(file) = file {
+            let reload = Reload::new(&file, flags, plan, status);
+            runtime.spawn(reload.follow(requests.clone()));
+        }
         // Whoever is answered from here on is answered by a ready agent.
         server = Some(runtime.spawn(control.serve(requests)));
         tracing::info!("ready");
@@ -96,6 +101,22 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     finish(&runtime, exporters, server);
     runtime.shutdown_timeout(Duration::from_secs(1));
     result.map(|()| ExitCode::SUCCESS)
+}
+
+fn flags(args: &RunArgs) -> anyhow::Result<Flags> {
+    Ok(Flags {
+        all: args.all,
+        allow: args.allow.clone(),
+        export: args.export.clone(),
+        traceparent: args.traceparent,
+        no_node_assist: args.no_node_assist,
+        routes: args.routes.as_deref().map(templates).transpose()?,
+        query_parameters: args.query_parameters,
+        silent_pool_pings: args.silent_pool_pings,
+        payload_budget: args.payload_budget,
+        ring_bytes: args.ring_bytes,
+        measure_hooks: args.measure_hooks,
+    })
 }
 
 /// The programs and maps are gone with the pipeline. Now the spans that are left, then the socket's file.
@@ -111,18 +132,6 @@ fn finish(runtime: &Runtime, exporters: Exporters, server: Option<JoinHandle<()>
         // It ends by being aborted; the file is removed by then.
         drop(runtime.block_on(server));
     }
-}
-
-fn targets(args: &RunArgs) -> anyhow::Result<Vec<Target>> {
-    let console = || ConsoleOptions { traceparent: args.traceparent, ..ConsoleOptions::default() };
-    if args.export.is_empty() {
-        return Ok(vec![Target::Console(console())]);
-    }
-    let parse = |text: &String| -> anyhow::Result<Target> {
-        let target: Target = text.parse().with_context(|| format!("--export {text}"))?;
-        Ok(if matches!(target, Target::Console(_)) { Target::Console(console()) } else { target })
-    };
-    args.export.iter().map(parse).collect()
 }
 
 /// Route templates, one a line. Each is tried here, so that an error names its line.
@@ -157,10 +166,11 @@ fn list() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(NOTHING_ALLOWED))
 }
 
-/// The flag that SIGTERM and SIGINT set.
-fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
+/// The flag that SIGTERM and SIGINT set; with `hangup`, where that does not mean to read a file again, SIGHUP too.
+fn stop_on_signal(hangup: bool) -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
-    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+    let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+    for kind in kinds.into_iter().take(if hangup { 3 } else { 2 }) {
         let mut signals = signal(kind).context("can't follow signals")?;
         let stop = Arc::clone(&stop);
         tokio::spawn(async move {

@@ -29,32 +29,33 @@ pub struct Connections {
     by_cookie: FxHashMap<u64, Connection>,
     ends: Ends,
     most: usize,
-    options: Options,
 }
 
 impl Connections {
     /// None, with room for `most`.
-    pub fn new(most: usize, options: Options) -> Self {
-        Self { by_cookie: FxHashMap::default(), ends: Ends::default(), most, options }
-    }
-
-    /// What the operator asks for.
-    pub fn options(&self) -> Options {
-        self.options
+    pub fn new(most: usize) -> Self {
+        Self { by_cookie: FxHashMap::default(), ends: Ends::default(), most }
     }
 
     /// A process uses a socket (now). `from_start`: nothing passed on it before.
-    pub fn announce(&mut self, process: ProcessId, socket: Socket, from_start: bool) -> Announced {
+    pub fn announce(
+        &mut self,
+        process: ProcessId,
+        socket: Socket,
+        from_start: bool,
+        options: Options,
+    ) -> Announced {
         let has_room = self.by_cookie.len() < self.most;
         let cookie = socket.cookie;
         let connection = match self.by_cookie.entry(socket.cookie) {
             Entry::Occupied(known) => {
                 let known = known.into_mut();
                 known.announced(process, socket);
+                known.ask(options);
                 known
             }
             Entry::Vacant(place) if has_room => {
-                place.insert(Connection::new(process, Some(socket), from_start).with(self.options))
+                place.insert(Connection::new(process, Some(socket), from_start).with(options))
             }
             Entry::Vacant(_) => return Announced { other_end: None, turned_away: true },
         };
@@ -74,10 +75,10 @@ impl Connections {
     }
 
     /// A connection whose socket was not announced. `false`: there is no room.
-    pub fn meet(&mut self, cookie: u64, process: ProcessId) -> bool {
+    pub fn meet(&mut self, cookie: u64, process: ProcessId, options: Options) -> bool {
         let has_room = self.by_cookie.len() < self.most;
         if has_room {
-            let connection = Connection::new(process, None, false).with(self.options);
+            let connection = Connection::new(process, None, false).with(options);
             self.by_cookie.insert(cookie, connection);
         }
         has_room
@@ -153,6 +154,7 @@ mod tests {
     use crate::connection::tests::socket;
 
     const PROCESS: ProcessId = ProcessId(1);
+    const OPTIONS: Options = Options { query_parameters: false, silent_pool_pings: false };
 
     fn tcp(cookie: u64) -> Socket {
         let address = |port: u64| format!("10.0.0.1:{}", 1_000 + port).parse().unwrap();
@@ -165,21 +167,21 @@ mod tests {
 
     #[test]
     fn one_without_room_is_turned_away_and_leaves_nothing_behind() {
-        let mut connections = Connections::new(10, Options::default());
+        let mut connections = Connections::new(10);
         let turned_away = (0..1_000)
-            .filter(|cookie| connections.announce(PROCESS, tcp(*cookie), true).turned_away)
+            .filter(|cookie| connections.announce(PROCESS, tcp(*cookie), true, OPTIONS).turned_away)
             .count();
         assert_eq!((turned_away, connections.ends.len()), (990, 10));
-        assert!(!connections.meet(2_000, PROCESS) && connections.are_crowded());
+        assert!(!connections.meet(2_000, PROCESS, OPTIONS) && connections.are_crowded());
         connections.cookies().into_iter().for_each(|cookie| drop(connections.remove(cookie)));
         assert_eq!(connections.ends.len(), 0);
-        assert!(connections.meet(2_000, PROCESS) && connections.contains(2_000));
+        assert!(connections.meet(2_000, PROCESS, OPTIONS) && connections.contains(2_000));
     }
 
     #[test]
     fn ends_are_told_from_either_and_again_to_another_process() {
-        let mut connections = Connections::new(10, Options::default());
-        let mut other_end = |socket| connections.announce(PROCESS, socket, true).other_end;
+        let mut connections = Connections::new(10);
+        let mut other_end = |socket| connections.announce(PROCESS, socket, true, OPTIONS).other_end;
         assert_eq!(other_end(tcp(4)), None);
         assert_eq!(other_end(tcp(5)), Some(4));
         assert_eq!(other_end(tcp(4)), Some(5));
@@ -188,29 +190,33 @@ mod tests {
     #[test]
     fn unix_sockets_are_ends_of_one_only_when_both_were_followed_from_the_start() {
         for (first, second) in [(true, true), (true, false), (false, true), (false, false)] {
-            let mut connections = Connections::new(10, Options::default());
-            connections.announce(PROCESS, unix(1, 0), first);
+            let mut connections = Connections::new(10);
+            connections.announce(PROCESS, unix(1, 0), first, OPTIONS);
             let expected = (first && second).then_some(1);
-            let announced = connections.announce(PROCESS, unix(2, 1), second);
+            let announced = connections.announce(PROCESS, unix(2, 1), second, OPTIONS);
             assert_eq!(announced.other_end, expected, "{first} {second}");
             // To a child of the process it is new, the connection is not.
-            let announced = connections.announce(ProcessId(2), unix(2, 1), true);
+            let announced = connections.announce(ProcessId(2), unix(2, 1), true, OPTIONS);
             assert_eq!(announced.other_end, expected, "{first} {second}");
         }
     }
 
     #[test]
     fn what_connects_to_where_nobody_traced_listens_has_no_other_end() {
-        let mut connections = Connections::new(10, Options::default());
+        let mut connections = Connections::new(10);
         let active = |cookie| Socket { active: true, passive: false, ..tcp(cookie) };
         // To a server that is followed, to one that is busy, to a database, and one that was accepted.
         for socket in [active(4), tcp(5), active(6), active(8), tcp(10)] {
-            connections.announce(PROCESS, socket, true);
+            connections.announce(PROCESS, socket, true, OPTIONS);
         }
         let listens = |port| port == 1_005 || port == 1_007;
         assert!(connections.unpaired(PEER_WAIT_NS, listens).is_empty());
         assert_eq!(connections.unpaired(PEER_WAIT_NS + 1, listens), [8]);
         assert!(connections.unpaired(PEER_WAIT_NS + 1, listens).is_empty(), "once");
-        assert_eq!(connections.announce(PROCESS, tcp(9), true).other_end, Some(8), "after all");
+        assert_eq!(
+            connections.announce(PROCESS, tcp(9), true, OPTIONS).other_end,
+            Some(8),
+            "after all"
+        );
     }
 }

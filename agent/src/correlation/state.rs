@@ -14,6 +14,8 @@ pub(super) struct Trace {
     pub(super) id: TraceId,
     pub(super) flags: u8,
     pub(super) state: Option<Arc<str>>,
+    /// It came over the wire.
+    pub(super) continued: bool,
 }
 
 /// Where a call's parent is, as far as it is decided.
@@ -61,6 +63,8 @@ pub(super) struct Call {
     pub(super) incidental: bool,
     /// The strand of its task that made it, or answered it; 0: not known.
     pub(super) strand: u32,
+    /// No span is wanted of it, nor of what is below it.
+    pub(super) unwanted: bool,
     /// Calls with this parent that are not placed yet.
     pub(super) dependents: u32,
     /// Calls with this parent that are placed.

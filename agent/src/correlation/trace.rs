@@ -27,12 +27,13 @@ fn continued(remote: &RemoteParent) -> Trace {
         id: remote.parent.trace_id,
         flags: remote.parent.flags & KNOWN_FLAGS,
         state: remote.state.as_deref().map(Arc::from),
+        continued: true,
     }
 }
 
 impl Engine {
     fn fresh_trace(&mut self) -> Trace {
-        Trace { id: self.ids.trace_id(), flags: ROOT_FLAGS, state: None }
+        Trace { id: self.ids.trace_id(), flags: ROOT_FLAGS, state: None, continued: false }
     }
 
     /// Whether `from` is `to` or below it.
@@ -218,6 +219,10 @@ impl Engine {
             }
         };
         self.check_parent(id);
+        let unwanted = self.is_unwanted(id);
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.unwanted = unwanted;
+        }
         let mut placement = self.placement(id)?;
         placement.links.extend(links.into_iter().map(|link| (link, LinkReason::Message)));
         self.books.place(placement.status);
@@ -254,6 +259,20 @@ impl Engine {
         }
     }
 
+    /// Whether a call or one above it is unwanted. Of those above it that were placed, their own mark says so.
+    fn is_unwanted(&self, id: CallId) -> bool {
+        let mut at = id;
+        for _ in 0..MAX_DEPTH {
+            let Some(call) = self.calls.get(&at) else { return false };
+            match call.parent {
+                _ if call.unwanted => return true,
+                Parent::Local(parent) if !call.placed => at = parent,
+                _ => return false,
+            }
+        }
+        false
+    }
+
     fn placement(&self, id: CallId) -> Option<Placement> {
         let call: &Call = self.calls.get(&id)?;
         let trace = call.trace.as_ref()?;
@@ -283,10 +302,12 @@ impl Engine {
             parent_call,
             peer_call: call.peer,
             trace_flags: trace.flags,
+            continued: trace.continued,
             trace_state: trace.state.as_deref().map(Box::from),
             status,
             links,
             sent_at_ns: call.mail.as_ref().and_then(|mail| mail.sent_at()),
+            unwanted: call.unwanted,
         })
     }
 

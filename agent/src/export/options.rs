@@ -101,9 +101,20 @@ impl Default for RetryPolicy {
 
 impl OtlpOptions {
     /// Reads the variables that `lookup` gives.
+    ///
+    /// # Errors
+    /// The variable that is not understood.
     pub fn from_env(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, OptionsError> {
+        Self::default().with_env(lookup)
+    }
+
+    /// The same, where variables replace what is known already.
+    ///
+    /// # Errors
+    /// The variable that is not understood.
+    pub fn with_env(self, lookup: impl Fn(&str) -> Option<String>) -> Result<Self, OptionsError> {
         let variables = Variables { lookup };
-        let mut options = Self::default();
+        let mut options = self;
 
         variables.read("PROTOCOL", |value| match value {
             "grpc" => Ok(()),
@@ -130,9 +141,11 @@ impl OtlpOptions {
         if let Some(timeout) = variables.read("TIMEOUT", milliseconds)? {
             options.timeout = timeout;
         }
-        options.certificate = variables.read("CERTIFICATE", path)?;
-        options.client_certificate = variables.read("CLIENT_CERTIFICATE", path)?;
-        options.client_key = variables.read("CLIENT_KEY", path)?;
+        let certificate = variables.read("CERTIFICATE", path)?;
+        options.certificate = certificate.or(options.certificate);
+        let certificate = variables.read("CLIENT_CERTIFICATE", path)?;
+        options.client_certificate = certificate.or(options.client_certificate);
+        options.client_key = variables.read("CLIENT_KEY", path)?.or(options.client_key);
         Ok(options)
     }
 }
@@ -205,15 +218,21 @@ fn headers(value: &str) -> Result<Vec<(String, String)>, String> {
         };
         let name = decode(name)?.to_ascii_lowercase();
         let value = decode(value)?;
-        if name.parse::<AsciiMetadataKey>().is_err() {
+        if !is_header(&name, "") {
             return Err(format!("header {position} has a name that gRPC metadata cannot have"));
         }
-        if AsciiMetadataValue::try_from(value.as_str()).is_err() {
+        if !is_header(&name, &value) {
             return Err(format!("header `{name}` has a value that gRPC metadata cannot have"));
         }
         headers.push((name, value));
     }
     Ok(headers)
+}
+
+/// Whether this can be sent as a header.
+pub fn is_header(name: &str, value: &str) -> bool {
+    name.to_ascii_lowercase().parse::<AsciiMetadataKey>().is_ok()
+        && AsciiMetadataValue::try_from(value).is_ok()
 }
 
 impl Endpoint {

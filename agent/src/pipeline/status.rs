@@ -60,6 +60,7 @@ impl Stages {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
+            config: self.config.clone(),
             uptime_seconds: clock::monotonic_ns().saturating_sub(self.ready_ns) / 1_000_000_000,
             departed: ProcessStatus {
                 kernel: KernelBooks::from(self.selection.departed()),

@@ -2,7 +2,7 @@
 //!
 //! An environment is full of credentials: what is not on the list is dropped before anything sees it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::databases::Databases;
@@ -52,7 +52,8 @@ impl Environment {
         NAMES.binary_search(&name).is_ok()
     }
 
-    pub(super) fn parse(bytes: &[u8]) -> Self {
+    /// `more`: variables that the operator's rules name.
+    pub(super) fn parse(bytes: &[u8], more: &BTreeSet<String>) -> Self {
         let all = bytes.split(|byte| *byte == 0).filter_map(|variable| {
             let split = memchr::memchr(b'=', variable)?;
             let name = std::str::from_utf8(variable.get(..split)?).ok()?;
@@ -61,7 +62,9 @@ impl Environment {
         });
         // getenv(3) finds the first of two.
         let mut kept = BTreeMap::new();
-        for (name, value) in all.clone().filter(|(name, _)| Self::keeps(name)) {
+        for (name, value) in
+            all.clone().filter(|(name, _)| Self::keeps(name) || more.contains(*name))
+        {
             kept.entry(name.to_owned())
                 .or_insert_with(|| String::from_utf8_lossy(value).into_owned());
         }

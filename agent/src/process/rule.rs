@@ -1,17 +1,21 @@
 //! Allow rules: which processes the operator lets the agent trace.
 //!
-//! A rule is a text, `port=3000,user=app,!cmd=*migrate*`: terms that must all hold. Nothing is traced
-//! that no rule allows; the rules know nothing about traffic.
+//! A rule is a text, `port=3000,user=app,!cmd=*migrate*`, or a map of the configuration file: terms that must
+//! all hold. Nothing is traced that no rule allows; the rules know nothing about traffic.
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use super::{Process, ProcessId, Runtime};
+use super::{Process, ProcessId, Runtime, Wanted};
+use crate::settings::Settings;
 
-/// One allow rule. `Display` gives the text that it was parsed from, without blanks around terms.
+/// One allow rule. `Display` gives the text that it was parsed from, without blanks around terms; of a term that
+/// a configuration file gave several values, these with ` or ` between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     terms: Vec<Term>,
@@ -32,7 +36,9 @@ pub enum RuleError {
         term: String,
     },
     /// A key that rules do not know.
-    #[error("unknown key {key:?}: expected exe, cmd, runtime, port or user")]
+    #[error(
+        "unknown key {key:?}: expected exe, cmd, runtime, port, user, cgroup, container, env, parent or parent_cmd"
+    )]
     UnknownKey {
         /// The key.
         key: String,
@@ -70,14 +76,25 @@ pub enum RuleError {
 }
 
 /// What the operator allowed, and what is never traced.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rules {
     /// Trace every Node.js and Python process.
     pub all: bool,
     /// Trace what one of these allows.
-    pub allow: Vec<Rule>,
+    pub allow: Vec<Allow>,
+    /// For what [`Rules::all`] allows.
+    pub settings: Arc<Settings>,
     /// The agent and its ancestors ([`super::ProcFs::ancestry`]): never traced.
     pub own: Vec<ProcessId>,
+}
+
+/// A rule with what is to be done with the processes that it allows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Allow {
+    /// Which processes.
+    pub rule: Rule,
+    /// What is done with their spans.
+    pub settings: Arc<Settings>,
 }
 
 /// Whether a process is traced, and why.
@@ -117,14 +134,16 @@ pub enum Reason {
     #[error("OTEL_SDK_DISABLED=true in its environment")]
     SdkDisabled,
     /// No rule allows it.
-    #[error("no --allow rule holds for it")]
+    #[error("no rule holds for it")]
     NoRule,
 }
 
+/// One condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Term {
+pub struct Term {
     negated: bool,
-    test: Test,
+    /// One of these must hold.
+    tests: Vec<Test>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,6 +154,11 @@ enum Test {
     Port(RangeInclusive<u16>),
     UserName(String),
     Uid(u32),
+    Cgroup(Pattern),
+    Container(Pattern),
+    Variable(String, Option<Pattern>),
+    Parent(Pattern),
+    ParentCommand(Pattern),
 }
 
 /// A glob with the text it came from. `*` matches `/` as well: these are command lines, not trees.
@@ -150,16 +174,127 @@ const PATTERN_LIMIT_BYTES: usize = 4_096;
 impl Rule {
     /// Whether every term holds.
     pub fn allows(&self, process: &Process) -> bool {
-        self.terms.iter().all(|term| term.test.holds(process) != term.negated)
+        self.terms.iter().all(|term| term.holds(process))
+    }
+
+    /// The rule of which all these terms must hold. With none it holds for every process.
+    pub fn of(terms: Vec<Term>) -> Self {
+        Self { terms }
+    }
+
+    /// The terms that don't hold for a process, each with what was found instead.
+    pub fn unmet(&self, process: &Process) -> Vec<String> {
+        let unmet = self.terms.iter().filter(|term| !term.holds(process));
+        unmet.map(|term| format!("{term}, but {}", term.found(process))).collect()
     }
 
     /// The rule `user=UID`.
     pub(super) fn of_uid(uid: u32) -> Self {
-        Self { terms: vec![Term { negated: false, test: Test::Uid(uid) }] }
+        Self { terms: vec![Term { negated: false, tests: vec![Test::Uid(uid)] }] }
     }
 }
 
+impl Term {
+    /// The term that holds if one of the values does; with `negated`, if none does. Keys and values are those of
+    /// a rule's text.
+    ///
+    /// # Errors
+    /// [`RuleError`] of the first value that is none.
+    pub fn any(
+        negated: bool,
+        key: &str,
+        values: impl IntoIterator<Item: AsRef<str>>,
+    ) -> Result<Self, RuleError> {
+        let tests = values.into_iter().map(|value| Test::parse(key, value.as_ref()));
+        Ok(Self { negated, tests: tests.collect::<Result<_, _>>()? })
+    }
+
+    fn holds(&self, process: &Process) -> bool {
+        self.tests.iter().any(|test| test.holds(process)) != self.negated
+    }
+
+    /// What a process has instead, for a person. Values of variables stay in the process.
+    fn found(&self, process: &Process) -> String {
+        let Some(test) = self.tests.first() else { return "there is nothing to match".to_owned() };
+        let or = |value: Option<&str>, none: &str| match value {
+            Some(value) if !value.is_empty() => value.escape_debug().to_string(),
+            _ => none.to_owned(),
+        };
+        let cut = |text: String| text.chars().take(FOUND_LIMIT_CHARS).collect::<String>();
+        cut(match test {
+            Test::Exe(_) => format!("its executable is {}", process.exe.display()),
+            Test::Command(_) => {
+                format!("its command line is {}", or(Some(&process.command_line()), "empty"))
+            }
+            Test::Runtime { .. } => format!("its runtime is {}", process.runtime.word()),
+            Test::Port(_) if process.listening.is_empty() => "it listens on no TCP port".to_owned(),
+            Test::Port(_) => {
+                let ports: Vec<String> = process.listening.iter().map(u16::to_string).collect();
+                format!("it listens on {}", ports.join(", "))
+            }
+            Test::UserName(_) | Test::Uid(_) => {
+                format!(
+                    "its user is {} ({})",
+                    or(process.user.as_deref(), "without a name"),
+                    process.uid
+                )
+            }
+            Test::Cgroup(_) => format!("its cgroup is {}", or(Some(&process.cgroup), "unknown")),
+            Test::Container(_) => match &process.container_id {
+                Some(id) => format!("its container is {id}"),
+                None => "it is in no container".to_owned(),
+            },
+            Test::Variable(name, _) => match process.environment.get(name) {
+                Some(_) => format!("{name} has another value"),
+                None => format!("{name} is not set"),
+            },
+            Test::Parent(_) | Test::ParentCommand(_) => match &process.parent {
+                Some(parent) => format!(
+                    "its parent {} is {} ({})",
+                    process.ppid,
+                    parent.exe.display(),
+                    or(Some(&parent.command_line), "no command line")
+                ),
+                None => "its parent can't be read".to_owned(),
+            },
+        })
+    }
+}
+
+/// A longer description tells no more.
+const FOUND_LIMIT_CHARS: usize = 240;
+
 impl Rules {
+    /// What the rules need to know of processes beyond what is always read.
+    pub fn wants(&self) -> Wanted {
+        let mut wanted = Wanted::default();
+        let settings = self.allow.iter().map(|allow| &allow.settings).chain([&self.settings]);
+        for settings in settings {
+            wanted.variables.extend(settings.variables().map(str::to_owned));
+        }
+        let terms = self.allow.iter().flat_map(|allow| &allow.rule.terms);
+        for test in terms.flat_map(|term| &term.tests) {
+            match test {
+                Test::Variable(name, _) => {
+                    wanted.variables.insert(name.clone());
+                }
+                Test::Parent(_) | Test::ParentCommand(_) => wanted.parent = true,
+                _ => {}
+            }
+        }
+        wanted
+    }
+
+    /// What is done with what was allowed by this.
+    pub fn settings(&self, by: Allowed) -> &Arc<Settings> {
+        match by {
+            Allowed::All => &self.settings,
+            Allowed::Rule(index) => {
+                self.allow.get(index).map_or(&self.settings, |allow| &allow.settings)
+            }
+        }
+    }
+
     /// Whether a process is traced. Reads nothing but its arguments.
     pub fn decide(&self, process: &Process) -> Decision {
         let not = |reason| Decision::NotTraced { reason };
@@ -173,7 +308,7 @@ impl Rules {
         if disabled.is_some_and(|value| value.trim().eq_ignore_ascii_case("true")) {
             return not(Reason::SdkDisabled);
         }
-        match self.allow.iter().position(|rule| rule.allows(process)) {
+        match self.allow.iter().position(|allow| allow.rule.allows(process)) {
             Some(index) => Decision::Traced { by: Allowed::Rule(index) },
             None if self.all => Decision::Traced { by: Allowed::All },
             None => not(Reason::NoRule),
@@ -184,20 +319,85 @@ impl Rules {
 impl Test {
     fn holds(&self, process: &Process) -> bool {
         match self {
-            Self::Exe(pattern) if pattern.text.contains('/') => {
-                pattern.matcher.is_match(&process.exe)
-            }
-            // Without a slash it is the file's name that is meant.
-            Self::Exe(pattern) => {
-                process.exe.file_name().is_some_and(|name| pattern.matcher.is_match(name))
-            }
+            Self::Exe(pattern) => pattern.matches_executable(&process.exe),
             Self::Command(pattern) => pattern.matcher.is_match(process.command_line()),
             Self::Runtime { node: true } => matches!(process.runtime, Runtime::Node(_)),
             Self::Runtime { node: false } => matches!(process.runtime, Runtime::Python(_)),
             Self::Port(ports) => process.listening.iter().any(|port| ports.contains(port)),
             Self::UserName(name) => process.user.as_ref() == Some(name),
             Self::Uid(uid) => process.uid == *uid,
+            Self::Cgroup(pattern) => pattern.matcher.is_match(&process.cgroup),
+            Self::Container(pattern) => {
+                process.container_id.as_ref().is_some_and(|id| pattern.matcher.is_match(id))
+            }
+            Self::Variable(name, pattern) => process.environment.get(name).is_some_and(|value| {
+                pattern.as_ref().is_none_or(|pattern| pattern.matcher.is_match(value))
+            }),
+            Self::Parent(pattern) => process
+                .parent
+                .as_ref()
+                .is_some_and(|parent| pattern.matches_executable(&parent.exe)),
+            Self::ParentCommand(pattern) => process
+                .parent
+                .as_ref()
+                .is_some_and(|parent| pattern.matcher.is_match(&parent.command_line)),
         }
+    }
+}
+
+impl Test {
+    /// The test that `key=value` spells.
+    fn parse(key: &str, value: &str) -> Result<Self, RuleError> {
+        let value = value.trim();
+        let filled = |key, expected| match value {
+            "" => Err(RuleError::EmptyValue { key, expected }),
+            _ => Ok(value),
+        };
+        Ok(match key {
+            "exe" => Self::Exe(Pattern::new("exe", filled("exe", "a pattern, as in */node")?)?),
+            "cmd" => {
+                Self::Command(Pattern::new("cmd", filled("cmd", "a pattern, as in *app.js*")?)?)
+            }
+            "runtime" => match filled("runtime", "node or python")? {
+                "node" => Self::Runtime { node: true },
+                "python" => Self::Runtime { node: false },
+                other => return Err(RuleError::Runtime { value: other.to_owned() }),
+            },
+            "port" => Self::Port(ports(filled("port", "a port, as in 3000, or a range")?)?),
+            "user" => {
+                let user = filled("user", "a name or a uid")?;
+                match user.parse() {
+                    Ok(uid) => Self::Uid(uid),
+                    Err(_) => Self::UserName(user.to_owned()),
+                }
+            }
+            "cgroup" => Self::Cgroup(Pattern::new(
+                "cgroup",
+                filled("cgroup", "a pattern, as in */orders.service")?,
+            )?),
+            "container" => Self::Container(Pattern::new(
+                "container",
+                filled("container", "a pattern of ids, as in 4f2a*")?,
+            )?),
+            "env" => {
+                let variable = filled("env", "NAME or NAME=PATTERN, as in TEAM=payments")?;
+                match variable.split_once('=') {
+                    Some((name, pattern)) => {
+                        Self::Variable(name.trim().to_owned(), Some(Pattern::new("env", pattern)?))
+                    }
+                    None => Self::Variable(variable.to_owned(), None),
+                }
+            }
+            "parent" => Self::Parent(Pattern::new(
+                "parent",
+                filled("parent", "a pattern, as in gunicorn")?,
+            )?),
+            "parent_cmd" => Self::ParentCommand(Pattern::new(
+                "parent_cmd",
+                filled("parent_cmd", "a pattern, as in *celery*")?,
+            )?),
+            other => return Err(RuleError::UnknownKey { key: other.to_owned() }),
+        })
     }
 }
 
@@ -223,32 +423,7 @@ impl FromStr for Term {
         };
         let (key, value) =
             term.split_once('=').ok_or_else(|| RuleError::NoValue { term: text.to_owned() })?;
-        let value = value.trim();
-        let filled = |key, expected| match value {
-            "" => Err(RuleError::EmptyValue { key, expected }),
-            _ => Ok(value),
-        };
-        let test = match key.trim() {
-            "exe" => Test::Exe(Pattern::new("exe", filled("exe", "a pattern, as in */node")?)?),
-            "cmd" => {
-                Test::Command(Pattern::new("cmd", filled("cmd", "a pattern, as in *app.js*")?)?)
-            }
-            "runtime" => match filled("runtime", "node or python")? {
-                "node" => Test::Runtime { node: true },
-                "python" => Test::Runtime { node: false },
-                other => return Err(RuleError::Runtime { value: other.to_owned() }),
-            },
-            "port" => Test::Port(ports(filled("port", "a port, as in 3000, or a range")?)?),
-            "user" => {
-                let user = filled("user", "a name or a uid")?;
-                match user.parse() {
-                    Ok(uid) => Test::Uid(uid),
-                    Err(_) => Test::UserName(user.to_owned()),
-                }
-            }
-            other => return Err(RuleError::UnknownKey { key: other.to_owned() }),
-        };
-        Ok(Self { negated, test })
+        Ok(Self { negated, tests: vec![Test::parse(key.trim(), value)?] })
     }
 }
 
@@ -294,6 +469,16 @@ impl Pattern {
     }
 }
 
+impl Pattern {
+    fn matches_executable(&self, exe: &Path) -> bool {
+        if self.text.contains('/') {
+            return self.matcher.is_match(exe);
+        }
+        // Without a slash it is the file's name that is meant.
+        exe.file_name().is_some_and(|name| self.matcher.is_match(name))
+    }
+}
+
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
@@ -316,20 +501,34 @@ impl fmt::Display for Rule {
 
 impl fmt::Display for Term {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.negated {
-            f.write_str("!")?;
+        for (index, test) in self.tests.iter().enumerate() {
+            f.write_str(if index > 0 { " or " } else { "" })?;
+            f.write_str(if self.negated { "!" } else { "" })?;
+            write!(f, "{test}")?;
         }
-        match &self.test {
-            Test::Exe(pattern) => write!(f, "exe={}", pattern.text),
-            Test::Command(pattern) => write!(f, "cmd={}", pattern.text),
-            Test::Runtime { node: true } => f.write_str("runtime=node"),
-            Test::Runtime { node: false } => f.write_str("runtime=python"),
-            Test::Port(ports) if ports.start() == ports.end() => {
+        Ok(())
+    }
+}
+
+impl fmt::Display for Test {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exe(pattern) => write!(f, "exe={}", pattern.text),
+            Self::Command(pattern) => write!(f, "cmd={}", pattern.text),
+            Self::Runtime { node: true } => f.write_str("runtime=node"),
+            Self::Runtime { node: false } => f.write_str("runtime=python"),
+            Self::Port(ports) if ports.start() == ports.end() => {
                 write!(f, "port={}", ports.start())
             }
-            Test::Port(ports) => write!(f, "port={}-{}", ports.start(), ports.end()),
-            Test::UserName(name) => write!(f, "user={name}"),
-            Test::Uid(uid) => write!(f, "user={uid}"),
+            Self::Port(ports) => write!(f, "port={}-{}", ports.start(), ports.end()),
+            Self::UserName(name) => write!(f, "user={name}"),
+            Self::Uid(uid) => write!(f, "user={uid}"),
+            Self::Cgroup(pattern) => write!(f, "cgroup={}", pattern.text),
+            Self::Container(pattern) => write!(f, "container={}", pattern.text),
+            Self::Variable(name, None) => write!(f, "env={name}"),
+            Self::Variable(name, Some(pattern)) => write!(f, "env={name}={}", pattern.text),
+            Self::Parent(pattern) => write!(f, "parent={}", pattern.text),
+            Self::ParentCommand(pattern) => write!(f, "parent_cmd={}", pattern.text),
         }
     }
 }

@@ -16,6 +16,7 @@ use opentelemetry_semantic_conventions::attribute as key;
 use uuid::Uuid;
 
 use super::{ProcFs, Process, Runtime, read};
+use crate::settings::Settings;
 use crate::span::{Attribute, Resource, Value};
 
 /// The agent and the host it is on, as every resource says.
@@ -60,23 +61,26 @@ impl AgentInfo {
 
 /// The resource of a process. Reads its package.json and, for workers, its parents' command lines;
 /// what cannot be read leaves the next best name.
-pub fn resource(procfs: &ProcFs, process: &Process, agent: &AgentInfo) -> Resource {
+pub fn resource(
+    procfs: &ProcFs,
+    process: &Process,
+    agent: &AgentInfo,
+    settings: &Settings,
+) -> Resource {
     let given = given_attributes(process);
-    let stated = |key: &str| given.iter().find(|(name, _)| name == key).map(|(_, v)| v.clone());
     let package = match process.runtime {
         Runtime::Node(_) => node::package(procfs, process),
         Runtime::Python(_) | Runtime::Other => None,
     };
-    let name = process
-        .environment
-        .get("OTEL_SERVICE_NAME")
-        .and_then(place::clean)
-        .or_else(|| stated(key::SERVICE_NAME).filter(|name| !name.is_empty()))
-        .or_else(|| found_name(procfs, process, package.as_ref()))
-        .unwrap_or_else(|| format!("unknown_service:{}", process.runtime.word()));
+    let (name, _source) = service_name(procfs, process, settings, package.as_ref(), &given);
 
     let mut attributes = Attributes::default();
     attributes.put(key::SERVICE_NAME, name);
+    for (key, source) in &settings.attributes {
+        if let Some(value) = source.of(process) {
+            attributes.put(key.clone(), value);
+        }
+    }
     for (key, value) in given.into_iter().filter(|(key, _)| !key.starts_with(AGENT_KEYS)) {
         attributes.put(key, value);
     }
@@ -102,6 +106,73 @@ pub fn resource(procfs: &ProcFs, process: &Process, agent: &AgentInfo) -> Resour
     attributes.put(key::TELEMETRY_DISTRO_NAME, "wirespan");
     attributes.put(key::TELEMETRY_DISTRO_VERSION, agent.version.clone());
     Resource { attributes: attributes.0 }
+}
+
+/// Where a process's `service.name` comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameSource {
+    /// The rule that allows it.
+    Rule,
+    /// `OTEL_SERVICE_NAME` in its environment.
+    ServiceName,
+    /// `OTEL_RESOURCE_ATTRIBUTES` in its environment.
+    ResourceAttributes,
+    /// What the process and what runs it say: a manifest, a command line, a unit, a container.
+    Found,
+    /// Nothing says it.
+    Nothing,
+}
+
+impl NameSource {
+    /// In words, after "from".
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Rule => "the rule that allows it",
+            Self::ServiceName => "OTEL_SERVICE_NAME in its environment",
+            Self::ResourceAttributes => "OTEL_RESOURCE_ATTRIBUTES in its environment",
+            Self::Found => "its package, script, module, unit or container",
+            Self::Nothing => {
+                "nothing that says more than the runtime; name it by a rule's `service`"
+            }
+        }
+    }
+}
+
+/// Where the `service.name` of a process comes from.
+pub fn name_source(procfs: &ProcFs, process: &Process, settings: &Settings) -> NameSource {
+    let package = match process.runtime {
+        Runtime::Node(_) => node::package(procfs, process),
+        Runtime::Python(_) | Runtime::Other => None,
+    };
+    let given = given_attributes(process);
+    service_name(procfs, process, settings, package.as_ref(), &given).1
+}
+
+fn service_name(
+    procfs: &ProcFs,
+    process: &Process,
+    settings: &Settings,
+    package: Option<&node::Package>,
+    given: &[(String, String)],
+) -> (String, NameSource) {
+    let by_rule = settings.service.as_ref().and_then(|source| match source.of(process)? {
+        Value::Str(name) => place::clean(&name),
+        _ => None,
+    });
+    if let Some(name) = by_rule {
+        return (name, NameSource::Rule);
+    }
+    if let Some(name) = process.environment.get("OTEL_SERVICE_NAME").and_then(place::clean) {
+        return (name, NameSource::ServiceName);
+    }
+    let stated = given.iter().find(|(key, _)| key == key::SERVICE_NAME).map(|(_, name)| name);
+    if let Some(name) = stated.filter(|name| !name.is_empty()) {
+        return (name.clone(), NameSource::ResourceAttributes);
+    }
+    match found_name(procfs, process, package) {
+        Some(name) => (name, NameSource::Found),
+        None => (format!("unknown_service:{}", process.runtime.word()), NameSource::Nothing),
+    }
 }
 
 /// The resource of a child that is gone before its files could be read: its parent's, with its own number.

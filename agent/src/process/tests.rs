@@ -39,6 +39,7 @@ fn process(exe: &str, runtime: Runtime, command: &[&str], listening: &[u16]) -> 
         user_namespace: Some(4_026_531_837),
         runtime,
         listening: listening.to_vec(),
+        parent: None,
     }
 }
 

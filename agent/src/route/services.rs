@@ -5,15 +5,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Routes, TemplateError};
+use super::Routes;
 
 /// Services without a process whose routes are kept: at most half a megabyte each, most far less.
 const DEPARTED_LIMIT: usize = 64;
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Services {
-    templates: Vec<String>,
     by_name: HashMap<String, Known>,
     /// Counts uses.
     clock: u64,
@@ -22,26 +21,21 @@ pub struct Services {
 #[derive(Debug)]
 struct Known {
     routes: Routes,
+    /// The operator's, as they were when this was made.
+    templates: Vec<String>,
     used: u64,
 }
 
 impl Services {
-    /// No service yet. The operator's templates go for each.
-    ///
-    /// # Errors
-    /// A template that is none.
-    pub fn new(templates: Vec<String>) -> Result<Self, TemplateError> {
-        Routes::new(&templates)?;
-        Ok(Self { templates, by_name: HashMap::new(), clock: 0 })
-    }
-
-    /// The routes of the service of this name.
-    pub fn of(&mut self, name: &str) -> Option<&mut Routes> {
+    /// The routes of the service of this name. With other templates than before it begins anew; without routes where
+    /// a template is none.
+    pub fn of(&mut self, name: &str, templates: &[String]) -> Option<&mut Routes> {
         self.clock += 1;
-        if !self.by_name.contains_key(name) {
-            // They were tried.
-            let routes = Routes::new(&self.templates).ok()?;
-            self.by_name.insert(name.to_owned(), Known { routes, used: 0 });
+        if self.by_name.get(name).is_none_or(|known| known.templates != templates) {
+            // They were tried when they were read.
+            let routes = Routes::new(templates).ok()?;
+            let known = Known { routes, templates: templates.to_vec(), used: 0 };
+            self.by_name.insert(name.to_owned(), known);
         }
         let known = self.by_name.get_mut(name)?;
         known.used = self.clock;
@@ -72,11 +66,11 @@ mod tests {
 
     #[test]
     fn services_without_a_process_make_room() {
-        let mut services = Services::new(Vec::new()).unwrap();
+        let mut services = Services::default();
         let job = |number: usize| format!("job-{number}");
-        assert_eq!(&*services.of("old").unwrap().route("/a/1"), "/a/{id}");
+        assert_eq!(&*services.of("old", &[]).unwrap().route("/a/1"), "/a/{id}");
         for number in 0..1_000 {
-            services.of(&job(number)).unwrap();
+            services.of(&job(number), &[]).unwrap();
             services.prune(&HashSet::from(["old"]));
             assert!(services.by_name.len() <= DEPARTED_LIMIT + 1);
         }
@@ -89,8 +83,14 @@ mod tests {
     }
 
     #[test]
-    fn a_template_that_is_none_is_told_at_once() {
-        assert!(Services::new(vec!["/orders/{id}".to_owned()]).is_ok());
-        assert!(Services::new(vec!["orders".to_owned()]).is_err());
+    fn new_templates_are_taken_on() {
+        let mut services = Services::default();
+        let mut route = |templates: &[&str]| {
+            let templates: Vec<String> = templates.iter().map(|&text| text.to_owned()).collect();
+            services.of("orders", &templates).unwrap().route("/a/b")
+        };
+        assert_eq!(&*route(&[]), "/a/b");
+        assert_eq!(&*route(&["/a/{name}"]), "/a/{name}");
+        assert_eq!(&*route(&["/{any}/b"]), "/{any}/b");
     }
 }

@@ -68,7 +68,14 @@ enum State {
     },
     Assisted,
     Unassisted,
+    /// The worker is to undo it; `again`: and to assist it once more then.
+    Undoing {
+        again: bool,
+    },
 }
+
+/// Why a process is not assisted that a rule says should not be.
+const SWITCHED_OFF: &str = "the assist is switched off";
 
 #[derive(Debug)]
 struct Followed {
@@ -99,8 +106,8 @@ pub struct Counts {
 }
 
 /// The assist of all Node.js processes.
+#[derive(Default)]
 pub struct Assist {
-    enabled: bool,
     followed: FxHashMap<ProcessId, Followed>,
     owners: Owners,
     counts: Counts,
@@ -113,34 +120,21 @@ pub struct Assist {
 }
 
 impl Assist {
-    /// `enabled`: processes may be assisted.
-    pub fn new(enabled: bool) -> Self {
-        Self {
-            enabled,
-            followed: FxHashMap::default(),
-            owners: Owners::default(),
-            counts: Counts::default(),
-            jobs: None,
-            reports: None,
-            fresh: Vec::new(),
-            notes: Vec::new(),
-        }
-    }
-
-    /// A Node.js process is traced from now on, or executed Node.js anew.
+    /// A Node.js process is traced from now on, or executed Node.js anew. `allowed`: it may be assisted.
     pub fn process_began(
         &mut self,
         id: ProcessId,
         slot: Slot,
         process: &Process,
         version: Option<Version>,
+        allowed: bool,
     ) {
         let now_ns = clock::monotonic_ns();
         let namespace_pid = u32::try_from(process.namespace_pid).unwrap_or_default();
         let (pid, start_time) = (process.pid, process.start_time);
         let target = Target { id, slot, pid, start_time, namespace_pid };
         let reason = match version {
-            _ if !self.enabled => "the assist is switched off",
+            _ if !allowed => SWITCHED_OFF,
             Some(version) if version.major < OLDEST => "this version of Node.js is too old",
             Some(version) if version.major > NEWEST => "this version of Node.js is not known yet",
             Some(_) => "it was not assisted yet",
@@ -164,6 +158,45 @@ impl Assist {
         self.followed.insert(id, followed);
     }
 
+    /// Whether a process may be assisted from now on. One that is assisted and may not be is to have it undone,
+    /// which takes its time: [`Self::is_undoing`].
+    pub fn allow(&mut self, id: ProcessId, allowed: bool, now_ns: u64) {
+        let Some(followed) = self.followed.get_mut(&id) else { return };
+        match (&mut followed.state, allowed) {
+            (State::Undoing { again }, _) => *again = allowed,
+            (State::Unassisted, true) if followed.reason == SWITCHED_OFF => {
+                followed.reason = "it was not assisted yet";
+                followed.state = State::Waiting { due_ns: now_ns, attempts: 0 };
+            }
+            (State::Waiting { .. }, false) => {
+                followed.reason = SWITCHED_OFF;
+                followed.state = State::Unassisted;
+            }
+            (State::Asked { .. } | State::Assisted, false) => {
+                // Behind the one that it was asked for, where that is under way.
+                let job = Job { target: followed.target, action: Action::Undo };
+                followed.areas.clear();
+                followed.reason = SWITCHED_OFF;
+                followed.detail = None;
+                followed.state = match &self.jobs {
+                    Some(jobs) if jobs.send(job).is_ok() => State::Undoing { again: false },
+                    _ => State::Unassisted,
+                };
+                self.owners.end(id);
+            }
+            (
+                State::Unassisted | State::Waiting { .. } | State::Asked { .. } | State::Assisted,
+                _,
+            ) => {}
+        }
+    }
+
+    /// Whether the assist of a process is being undone.
+    pub fn is_undoing(&self, id: ProcessId) -> bool {
+        let undoing = |followed: &Followed| matches!(followed.state, State::Undoing { .. });
+        self.followed.get(&id).is_some_and(undoing)
+    }
+
     /// A process ended, or is not traced any more.
     pub fn process_ended(&mut self, id: ProcessId) {
         self.followed.remove(&id);
@@ -184,7 +217,7 @@ impl Assist {
     pub fn is_inspector(&self, process: ProcessId, socket: Option<&Socket>) -> bool {
         let port = socket.and_then(|socket| socket.addresses).map(|(local, _)| local.port());
         let assisted =
-            |known: &Followed| matches!(known.state, State::Asked { .. } | State::Assisted);
+            |known: &Followed| !matches!(known.state, State::Waiting { .. } | State::Unassisted);
         port == Some(INSPECTOR_PORT) && self.followed.get(&process).is_some_and(assisted)
     }
 
@@ -299,8 +332,9 @@ impl Assist {
             .filter(|followed| matches!(followed.state, State::Assisted | State::Asked { .. }))
             .map(|followed| followed.target)
             .collect();
+        let undoing = |known: &&Followed| matches!(known.state, State::Undoing { .. });
+        let mut waiting = self.followed.values().filter(undoing).count();
         let (Some(jobs), Some(reports)) = (self.jobs.take(), self.reports.take()) else { return };
-        let mut waiting = 0;
         for target in assisted {
             waiting += usize::from(jobs.send(Job { target, action: Action::Undo }).is_ok());
         }
@@ -335,8 +369,24 @@ impl Assist {
             };
             match report {
                 Report::Ready { target, answer } => worker::signal(target, &answer, capture),
-                Report::Over { target, verdict, .. } => self.settled(target, verdict, now_ns),
+                Report::Over { target, action: Action::Install, verdict } => {
+                    self.settled(target, verdict, now_ns);
+                }
+                Report::Over { target, action: Action::Undo, verdict } => {
+                    self.undone(target, &verdict, now_ns);
+                }
             }
+        }
+    }
+
+    fn undone(&mut self, target: Target, verdict: &Verdict, now_ns: u64) {
+        if !matches!(verdict, Verdict::Done(_)) {
+            tracing::warn!(pid = target.pid, ?verdict, "the assist was not undone");
+        }
+        let Some(followed) = self.followed.get_mut(&target.id) else { return };
+        if let State::Undoing { again } = followed.state {
+            followed.state = State::Unassisted;
+            self.allow(target.id, again, now_ns);
         }
     }
 

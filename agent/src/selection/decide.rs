@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Change, Look, Selection};
+use super::{Change, Grant, Look, Selection};
 use crate::call::ProcessId;
 use crate::capture::{Capture, TraceError};
 use crate::process::{Decision, InspectError, Process, Reason, resource};
@@ -58,11 +58,13 @@ impl Selection {
             let ppid = process.as_ref().map(|process| process.ppid);
             parent = ppid.and_then(|ppid| self.by_pid.get(&ppid)).copied();
         }
-        let Some(process) = process.filter(|process| self.is_wanted(process, parent)) else {
-            return;
-        };
+        let granted = process.and_then(|process| {
+            let grant = self.is_wanted(&process, parent)?;
+            Some((process, grant))
+        });
+        let Some((process, grant)) = granted else { return };
         match capture.trace(pid) {
-            Ok(slot) => self.enter(process, slot, look.running, changed),
+            Ok(slot) => self.enter(process, grant, slot, look.running, changed),
             Err(error) => {
                 self.failed += 1;
                 match error {
@@ -75,19 +77,24 @@ impl Selection {
 
     /// Whether a process is to be traced. `parent`: the traced process that forked it; a child that has not
     /// executed anything else is a part of it.
-    pub(super) fn is_wanted(&self, process: &Process, parent: Option<ProcessId>) -> bool {
-        let parent = parent.and_then(|id| self.by_id.get(&id));
-        parent.is_some_and(|parent| parent.process.exe == process.exe)
-            || self.allows(process, parent.is_some())
+    pub(super) fn is_wanted(&self, process: &Process, parent: Option<ProcessId>) -> Option<Grant> {
+        let parent = parent.and_then(|id| self.by_id.get(&id)).map(|parent| {
+            let grant = Grant { by: parent.by, origin: Some(Arc::clone(&parent.origin)) };
+            (grant, parent.process.exe == process.exe)
+        });
+        let own = self.allows(process, parent.as_ref().map(|(grant, _)| grant));
+        own.or_else(|| parent.filter(|(_, same_program)| *same_program).map(|(grant, _)| grant))
     }
 
     /// Whether the rules allow a process, or it is a worker of one that they allow: a rule that names a port
     /// or a command line means the service, of which the worker is a part.
-    fn allows(&self, process: &Process, of_a_traced_one: bool) -> bool {
+    fn allows(&self, process: &Process, parent: Option<&Grant>) -> Option<Grant> {
         match self.rules.decide(process) {
-            Decision::Traced { .. } => true,
-            Decision::NotTraced { reason: Reason::NoRule } => of_a_traced_one && is_worker(process),
-            Decision::NotTraced { .. } => false,
+            Decision::Traced { by } => Some(Grant { by, origin: None }),
+            Decision::NotTraced { reason: Reason::NoRule } => {
+                parent.filter(|_| is_worker(process)).cloned()
+            }
+            Decision::NotTraced { .. } => None,
         }
     }
 
@@ -110,7 +117,12 @@ impl Selection {
                 && known.command == process.command
                 && (!look.executed || known.environment == process.environment)
         });
-        let Some(process) = process.filter(|process| self.allows(process, true)) else {
+        let before = Grant { by: traced.by, origin: Some(Arc::clone(&traced.origin)) };
+        let granted = process.and_then(|process| {
+            let grant = self.allows(&process, Some(&before))?;
+            Some((process, grant))
+        });
+        let Some((process, grant)) = granted else {
             // What it was allowed for is over: it executed something else.
             if !same_program {
                 capture.untrace(pid, traced.slot);
@@ -118,10 +130,17 @@ impl Selection {
             }
             return;
         };
-        let resource = (!same_program || known.namespace_pid != process.namespace_pid)
-            .then(|| Arc::new(resource(&self.procfs, &process, &self.agent)));
+        let settings = Arc::clone(self.rules.settings(grant.by));
+        let same = same_program
+            && known.namespace_pid == process.namespace_pid
+            && traced.settings == settings;
+        let resource =
+            (!same).then(|| Arc::new(resource(&self.procfs, &process, &self.agent, &settings)));
         if let Some(traced) = self.by_id.get_mut(&id) {
             traced.resource = resource.unwrap_or_else(|| Arc::clone(&traced.resource));
+            traced.by = grant.by;
+            traced.settings = settings;
+            traced.origin = grant.origin.unwrap_or_else(|| Arc::new(process.clone()));
             traced.process = process;
         }
         if look.executed {

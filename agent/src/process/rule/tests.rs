@@ -3,11 +3,79 @@
 use proptest::prelude::*;
 use rstest::rstest;
 
+use super::super::Parent;
 use super::super::tests::{node, python};
 use super::*;
 
 fn allows(rule: &str, process: &Process) -> bool {
     rule.parse::<Rule>().unwrap().allows(process)
+}
+
+fn allow(rule: &str) -> Allow {
+    Allow { rule: rule.parse().unwrap(), settings: Arc::default() }
+}
+
+#[rstest]
+#[case("cgroup=*/orders.service", true)]
+#[case("cgroup=*/users.service", false)]
+#[case("container=4f2a*", true)]
+#[case("!container=*", false)]
+#[case("env=TEAM", true)]
+#[case("env=TEAM=pay*", true)]
+#[case("env=TEAM=search", false)]
+#[case("env=NONE", false)]
+#[case("!env=NONE", true)]
+#[case("parent=tini", true)]
+#[case("parent=/sbin/*", true)]
+#[case("parent=bash", false)]
+#[case("parent_cmd=tini --*", true)]
+#[case("parent_cmd=*celery*", false)]
+fn surroundings_are_terms(#[case] rule: &str, #[case] expected: bool) {
+    let mut process = node(&["node", "server.js"], &[]);
+    process.cgroup = "/system.slice/orders.service".to_owned();
+    process.container_id = Some("4f2a".repeat(16));
+    process.environment = [("TEAM", "payments")].into_iter().collect();
+    process.parent = Some(Parent {
+        exe: "/sbin/tini".into(),
+        command_line: "tini -- node server.js".to_owned(),
+    });
+    assert_eq!(allows(rule, &process), expected, "{rule}");
+}
+
+#[test]
+fn of_several_values_one_must_hold_and_negated_none() {
+    let process = node(&["node", "server.js"], &[3000]);
+    let term =
+        |negated, values: [&str; 2]| Rule::of(vec![Term::any(negated, "port", values).unwrap()]);
+    assert!(term(false, ["80", "3000"]).allows(&process));
+    assert!(!term(false, ["80", "81"]).allows(&process));
+    assert!(!term(true, ["80", "3000"]).allows(&process));
+    assert!(term(true, ["80", "81"]).allows(&process));
+    assert!(Rule::of(Vec::new()).allows(&process));
+}
+
+#[test]
+fn what_does_not_hold_is_said_with_what_is_there() {
+    let mut process = node(&["node", "server.js"], &[3000]);
+    process.environment = [("TEAM", "secret")].into_iter().collect();
+    let unmet = |rule: &str| rule.parse::<Rule>().unwrap().unmet(&process).join("; ");
+    assert_eq!(unmet("port=3000"), "");
+    assert_eq!(unmet("port=80,runtime=node"), "port=80, but it listens on 3000");
+    assert_eq!(
+        unmet("!cmd=*server.js*"),
+        "!cmd=*server.js*, but its command line is node server.js"
+    );
+    assert_eq!(unmet("env=TEAM=x"), "env=TEAM=x, but TEAM has another value");
+    assert_eq!(unmet("container=*"), "container=*, but it is in no container");
+    assert_eq!(unmet("parent=x"), "parent=x, but its parent can't be read");
+}
+
+#[test]
+fn rules_say_what_has_to_be_read_for_them() {
+    let rules = |rule: &str| Rules { allow: vec![allow(rule)], ..Rules::default() };
+    assert_eq!(rules("port=1").wants(), Wanted::default());
+    let wanted = rules("env=TEAM=x,!parent=bash").wants();
+    assert!(wanted.parent && wanted.variables.contains("TEAM"));
 }
 
 #[rstest]
@@ -59,7 +127,7 @@ fn a_star_matches_a_new_line() {
 #[case("port=9-1", "expected 1 to 65535")]
 #[case("port=", "expected a port")]
 #[case("runtime=java", "expected node or python")]
-#[case("name=x", "expected exe, cmd, runtime, port or user")]
+#[case("name=x", "expected exe, cmd, runtime, port, user, cgroup")]
 #[case("exe=[a", "exe=[a is no pattern")]
 #[case("cmd=a,b", "written as \\,")]
 fn errors_say_what_was_expected(#[case] rule: &str, #[case] part: &str) {
@@ -70,8 +138,8 @@ fn errors_say_what_was_expected(#[case] rule: &str, #[case] part: &str) {
 #[test]
 fn the_first_rule_that_holds_is_named() {
     let process = node(&["node", "x.js"], &[80]);
-    let allow = vec!["port=1".parse().unwrap(), "port=80".parse().unwrap()];
-    let rules = Rules { all: true, allow, own: Vec::new() };
+    let allow = vec![allow("port=1"), allow("port=80")];
+    let rules = Rules { all: true, allow, ..Rules::default() };
     assert_eq!(rules.decide(&process), Decision::Traced { by: Allowed::Rule(1) });
     let other = node(&["node", "y.js"], &[]);
     assert_eq!(rules.decide(&other), Decision::Traced { by: Allowed::All });
@@ -82,7 +150,8 @@ fn the_first_rule_that_holds_is_named() {
 #[test]
 fn some_processes_are_never_traced() {
     let mut process = node(&["node", "x.js"], &[80]);
-    let rules = |own| Rules { all: true, allow: vec!["runtime=node".parse().unwrap()], own };
+    let rules =
+        |own| Rules { all: true, allow: vec![allow("runtime=node")], own, ..Rules::default() };
     let refused = |process: &Process, own| match rules(own).decide(process) {
         Decision::NotTraced { reason } => Some(reason),
         Decision::Traced { .. } => None,

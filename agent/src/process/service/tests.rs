@@ -15,7 +15,7 @@ fn agent() -> AgentInfo {
 }
 
 fn of(process: &Process) -> Resource {
-    resource(&Tree::new().procfs(), process, &agent())
+    resource(&Tree::new().procfs(), process, &agent(), &Settings::default())
 }
 
 fn name(process: &Process) -> String {
@@ -42,12 +42,12 @@ fn the_nearest_package_with_a_name_counts() {
     tree.file("/srv/orders/dist/package.json", r#"{"type": "module"}"#);
     tree.file("/srv/orders/package.json", PACKAGE);
     tree.file("/package.json", r#"{"name": "outer"}"#);
-    let found = resource(&tree.procfs(), &process, &agent());
+    let found = resource(&tree.procfs(), &process, &agent(), &Settings::default());
     assert_eq!(found.text(key::SERVICE_NAME), Some("@acme/orders"));
     assert_eq!(found.text(key::SERVICE_VERSION), Some("1.2.3"));
     assert_eq!(found.text(key::PROCESS_RUNTIME_VERSION), Some("20.11.1"));
     let named = with(process, &[("OTEL_SERVICE_NAME", "checkout")]);
-    let found = resource(&tree.procfs(), &named, &agent());
+    let found = resource(&tree.procfs(), &named, &agent(), &Settings::default());
     assert_eq!(found.text(key::SERVICE_NAME), Some("checkout"));
     assert_eq!(found.text(key::SERVICE_VERSION), Some("1.2.3"));
 }
@@ -57,7 +57,7 @@ fn a_dependencys_package_is_not_the_services() {
     let (tree, process) = tree_with_node("/srv/orders/node_modules/next/dist/bin/next");
     tree.file("/srv/orders/node_modules/next/package.json", r#"{"name": "next"}"#);
     tree.file("/srv/orders/package.json", PACKAGE);
-    let found = resource(&tree.procfs(), &process, &agent());
+    let found = resource(&tree.procfs(), &process, &agent(), &Settings::default());
     assert_eq!(found.text(key::SERVICE_NAME), Some("@acme/orders"));
 }
 
@@ -92,7 +92,8 @@ fn a_worker_is_called_as_its_master() {
     for title in [&["[celeryd: celery@h:ForkPoolWorker-1]"][..], &["python", "-c", spawn]] {
         worker.command = title.iter().map(|&word| word.to_owned()).collect();
         let (one, other) = (&master, &worker);
-        let resources = [one, other].map(|process| resource(&tree.procfs(), process, &agent()));
+        let resources = [one, other]
+            .map(|process| resource(&tree.procfs(), process, &agent(), &Settings::default()));
         let [one, other] = &resources;
         assert_eq!(one.text(key::SERVICE_NAME), Some("mailer"));
         assert_eq!(other.text(key::SERVICE_NAME), Some("mailer"));
@@ -186,4 +187,37 @@ fn what_runs_it_names_a_process_that_says_nothing() {
 fn this_host_has_a_boot() {
     let agent = AgentInfo::read(Path::new("/"), "1");
     assert!(agent.boot_id.is_some() && agent.host_name.is_some(), "{agent:?}");
+}
+
+#[test]
+fn a_rule_names_before_anything_else_and_describes() {
+    use crate::settings::Source;
+    let process = with(
+        node(&["node", "app.js", "--tier=gold"], &[]),
+        &[("OTEL_SERVICE_NAME", "own"), ("TEAM", "payments")],
+    );
+    let text = |text: &str| Source::Fixed(Value::from(text.to_owned()));
+    let variable = |name: &str| Source::Variable { name: name.to_owned(), default: None };
+    let argument = Source::Argument { argument: "--tier".to_owned(), default: None };
+    let settings = Settings {
+        service: Some(text("orders")),
+        attributes: vec![
+            ("team".to_owned(), variable("TEAM")),
+            ("none".to_owned(), variable("NONE")),
+            ("tier".to_owned(), argument),
+            (key::HOST_NAME.to_owned(), text("mine")),
+        ],
+        ..Settings::default()
+    };
+    let procfs = Tree::new().procfs();
+    let found = resource(&procfs, &process, &agent(), &settings);
+    assert_eq!(found.text(key::SERVICE_NAME), Some("orders"));
+    assert_eq!((found.text("team"), found.text("tier")), (Some("payments"), Some("gold")));
+    assert_eq!((found.text("none"), found.text(key::HOST_NAME)), (None, Some("mine")));
+    assert_eq!(name_source(&procfs, &process, &settings), NameSource::Rule);
+    // A rule whose variable is not set leaves the name to what else says it.
+    let settings = Settings { service: Some(variable("NONE")), ..Settings::default() };
+    let found = resource(&procfs, &process, &agent(), &settings);
+    assert_eq!(found.text(key::SERVICE_NAME), Some("own"));
+    assert_eq!(name_source(&procfs, &process, &settings), NameSource::ServiceName);
 }

@@ -1,0 +1,236 @@
+//! `settings`: what is done with spans, for all processes or for those of one rule.
+
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, de};
+
+use super::scalar::{Count, Leaf, Ratio, Scalar};
+use crate::route::Routes;
+use crate::settings::{self, Globs, Protocols, Sampling, Source};
+use crate::span::Value;
+
+/// What is done with spans. A rule's own keys go before those of the file's `settings`, each as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Which protocols make spans. Beneath a call that makes none, none is made either.
+    pub protocols: ProtocolSwitches,
+    /// Which traces are kept.
+    pub sampling: SamplingSettings,
+    /// Templates that name routes, such as `/users/{id}/posts/*`; paths that none fits are guessed.
+    pub routes: Option<Vec<Scalar<Template>>>,
+    /// What makes no span.
+    pub ignore: Ignore,
+    /// The longest that an attribute's text may be, in characters; what is longer is cut. Default: no limit.
+    pub attribute_value_length: Option<Scalar<Count>>,
+    /// Evaluate the assist in Node.js processes. Without it, parents are known only where one request is in
+    /// flight. Default: true.
+    pub node_assist: Option<Scalar<bool>>,
+    /// Show the parameters of SQL statements (`db.query.parameter.N`): users' data then leaves the process.
+    /// Default: false.
+    pub query_parameters: Option<Scalar<bool>>,
+    /// Make no spans of the statements by which pools look whether a connection lives, such as `SELECT 1`.
+    /// Default: false.
+    pub silent_pool_pings: Option<Scalar<bool>>,
+}
+
+/// Which protocols make spans.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProtocolSwitches {
+    /// HTTP/1.x. Default: true.
+    pub http: Option<Scalar<bool>>,
+    /// Redis. Default: true.
+    pub redis: Option<Scalar<bool>>,
+    /// PostgreSQL. Default: true.
+    pub postgresql: Option<Scalar<bool>>,
+}
+
+/// Which traces are kept.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SamplingSettings {
+    /// The share of traces that is kept, from 0 to 1, decided by the trace's id: services and nodes with the same
+    /// ratio keep the same traces. Default: 1.
+    pub ratio: Option<Scalar<Ratio>>,
+    /// Of a trace that came with a `traceparent`, its flag "sampled" decides instead of the ratio. Default: false.
+    pub parent_based: Option<Scalar<bool>>,
+}
+
+/// What makes no span.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ignore {
+    /// Globs over the path of requests that are served (`*` matches `/` as well). What is done for such a request
+    /// makes no span either.
+    pub routes: Option<Vec<Scalar<GlobText>>>,
+    /// Globs over `db.query.text`, `db.query.summary` and `db.operation.name` of database calls.
+    pub statements: Option<Vec<Scalar<GlobText>>>,
+}
+
+impl Settings {
+    /// The settings in which what this leaves open is `defaults`'.
+    pub fn over(&self, defaults: &settings::Settings) -> settings::Settings {
+        let flag = |own: &Option<Scalar<bool>>, other| own.as_ref().map_or(other, |flag| flag.0);
+        let globs = |own: &Option<Vec<Scalar<GlobText>>>, other: &Globs| match own {
+            // They were tried when they were read.
+            Some(globs) => Globs::new(globs.iter().map(|glob| glob.0.0.clone()).collect())
+                .unwrap_or_else(|_| other.clone()),
+            None => other.clone(),
+        };
+        let protocols = defaults.protocols;
+        settings::Settings {
+            service: defaults.service.clone(),
+            attributes: defaults.attributes.clone(),
+            protocols: Protocols {
+                http: flag(&self.protocols.http, protocols.http),
+                redis: flag(&self.protocols.redis, protocols.redis),
+                postgresql: flag(&self.protocols.postgresql, protocols.postgresql),
+            },
+            sampling: Sampling {
+                ratio: self.sampling.ratio.as_ref().map_or(defaults.sampling.ratio, |it| it.0.0),
+                parent_based: flag(&self.sampling.parent_based, defaults.sampling.parent_based),
+            },
+            routes: match &self.routes {
+                Some(routes) => routes.iter().map(|route| route.0.0.clone()).collect(),
+                None => defaults.routes.clone(),
+            },
+            ignored_routes: globs(&self.ignore.routes, &defaults.ignored_routes),
+            ignored_statements: globs(&self.ignore.statements, &defaults.ignored_statements),
+            attribute_length: match &self.attribute_value_length {
+                Some(length) => Some(length.0.0),
+                None => defaults.attribute_length,
+            },
+            node_assist: flag(&self.node_assist, defaults.node_assist),
+            query_parameters: flag(&self.query_parameters, defaults.query_parameters),
+            silent_pool_pings: flag(&self.silent_pool_pings, defaults.silent_pool_pings),
+        }
+    }
+}
+
+/// A glob.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GlobText(pub String);
+
+impl Leaf for GlobText {
+    const EXPECTED: &'static str = "a glob, as in /healthz or /internal/*";
+
+    fn read(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("it is empty".to_owned());
+        }
+        Globs::new(vec![text.to_owned()]).map(|_| Self(text.to_owned()))
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "minLength": 1 })
+    }
+}
+
+/// A route's template.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Template(pub String);
+
+impl Leaf for Template {
+    const EXPECTED: &'static str = "a route, as in /users/{id}/posts/*";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let text = text.to_owned();
+        match Routes::new(std::slice::from_ref(&text)) {
+            Ok(_) => Ok(Self(text)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": "^/" })
+    }
+}
+
+/// A value, or where it is taken from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Taken(pub Source);
+
+/// Where a value is taken from.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct From {
+    /// A variable of the process's environment.
+    #[serde(default)]
+    env: Option<Scalar<String>>,
+    /// An argument of the process: an option (`--queue`), whose value it is, or a position, of which 0 is the
+    /// program.
+    #[serde(default)]
+    arg: Option<Scalar<String>>,
+    /// If there is none. Without a default there is no attribute then.
+    #[serde(default)]
+    default: Option<Scalar<String>>,
+}
+
+impl<'de> Deserialize<'de> for Taken {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Source;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value, or {env: NAME} or {arg: OPTION}")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Source, E> {
+                let text = Scalar::<String>::deserialize(de::value::StrDeserializer::new(text))?.0;
+                Ok(Source::Fixed(Value::from(text)))
+            }
+
+            fn visit_bool<E: de::Error>(self, truth: bool) -> Result<Source, E> {
+                Ok(Source::Fixed(Value::from(truth)))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Source, E> {
+                Ok(Source::Fixed(Value::from(number)))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Source, E> {
+                i64::try_from(number)
+                    .map(|number| Source::Fixed(Value::from(number)))
+                    .map_err(E::custom)
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Source, E> {
+                Ok(Source::Fixed(Value::from(number)))
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Source, A::Error> {
+                let from = From::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                let default = from.default.map(|default| default.0);
+                match (from.env, from.arg) {
+                    (Some(name), None) => Ok(Source::Variable { name: name.0, default }),
+                    (None, Some(argument)) => {
+                        Ok(Source::Argument { argument: argument.0, default })
+                    }
+                    _ => Err(de::Error::custom("expected one of `env` and `arg`")),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Visitor).map(Self)
+    }
+}
+
+impl JsonSchema for Taken {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Value".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "a value, or where it is taken from",
+            "anyOf": [
+                { "type": ["string", "number", "boolean"] },
+                From::json_schema(generator),
+            ]
+        })
+    }
+}

@@ -1,0 +1,388 @@
+//! Each key: what it does, and that what is wrong with it is told where it stands.
+
+use std::time::Duration;
+
+use rstest::rstest;
+
+use super::plan::{Flags, Plan};
+use super::*;
+use crate::export::{Color, Compression, Target};
+use crate::settings::{Sampling, Source};
+use crate::span::Value;
+
+struct Fake;
+
+impl Surroundings for Fake {
+    fn variable(&self, name: &str) -> Option<String> {
+        (name == "TOKEN").then(|| "t0ken".to_owned())
+    }
+
+    fn file(&self, path: &Path) -> Result<String, String> {
+        if path == Path::new("/run/token") { Ok("f1le".to_owned()) } else { Err("no".to_owned()) }
+    }
+}
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("wirespan.yaml"), Box::new(Fake))
+}
+
+fn plan(text: &str, flags: &Flags, variables: &[(&str, &str)]) -> anyhow::Result<Plan> {
+    let lookup = |name: &str| {
+        let found = variables.iter().find(|(key, _)| *key == name);
+        found.map(|(_, value)| (*value).to_owned())
+    };
+    Plan::new(&parse(text).unwrap_or_else(|error| panic!("{error}")), flags, lookup)
+}
+
+fn of(text: &str) -> Plan {
+    plan(text, &Flags::default(), &[]).unwrap()
+}
+
+/// The settings of the first rule, which is followed by these lines.
+fn rule(lines: &str) -> Settings {
+    let text = format!("rules:\n- match: {{port: 1}}\n{lines}");
+    Settings::clone(&of(&text).rules.allow[0].settings)
+}
+
+type Settings = crate::settings::Settings;
+
+#[test]
+fn nothing_said_is_the_default() {
+    for text in ["", "# nothing\n\n", "{}"] {
+        let plan = of(text);
+        assert!(!plan.allows_something());
+        assert_eq!(*plan.rules.settings, Settings::default());
+        assert_eq!(plan.targets, [Target::Console(Default::default())]);
+        assert_eq!(
+            (plan.payload_budget, plan.ring_bytes, plan.measure_hooks),
+            (4096, 8 << 20, false)
+        );
+    }
+}
+
+#[rstest]
+#[case("exe: node", "exe=node")]
+#[case("cmd: '*server.js*'", "cmd=*server.js*")]
+#[case("runtime: node", "runtime=node")]
+#[case("user: app", "user=app")]
+#[case("user: 1000", "user=1000")]
+#[case("port: 3000", "port=3000")]
+#[case("port: 3000-3099", "port=3000-3099")]
+#[case("port: [3000, 4000]", "port=3000 or port=4000")]
+#[case("cgroup: '*/orders.service'", "cgroup=*/orders.service")]
+#[case("container: '*'", "container=*")]
+#[case("env: TEAM=pay*", "env=TEAM=pay*")]
+#[case("env: '${env:TOKEN}'", "env=t0ken")]
+#[case("parent: gunicorn", "parent=gunicorn")]
+#[case("parent_cmd: '*celery*'", "parent_cmd=*celery*")]
+#[case("not: {cmd: '*migrate*', port: [1, 2]}", "!port=1 or !port=2,!cmd=*migrate*")]
+#[case("port: 80, runtime: python", "runtime=python,port=80")]
+#[case("", "")]
+fn a_match_is_a_rule(#[case] matching: &str, #[case] expected: &str) {
+    let plan = of(&format!("rules:\n- match: {{{matching}}}\n"));
+    let mut terms: Vec<String> =
+        plan.rules.allow[0].rule.to_string().split(',').map(str::to_owned).collect();
+    let mut expected: Vec<&str> = expected.split(',').collect();
+    terms.sort();
+    expected.sort_unstable();
+    assert_eq!(terms, expected);
+}
+
+#[test]
+fn every_negated_key_is_negated() {
+    for key in ["exe", "cmd", "cgroup", "container", "env", "parent", "parent_cmd", "user"] {
+        let plan = of(&format!("rules:\n- match: {{not: {{{key}: x}}}}\n"));
+        assert_eq!(plan.rules.allow[0].rule.to_string(), format!("!{key}=x"));
+    }
+    let plan = of("rules:\n- match: {not: {runtime: python}}\n");
+    assert_eq!(plan.rules.allow[0].rule.to_string(), "!runtime=python");
+}
+
+#[test]
+fn all_allows_what_no_rule_does() {
+    assert!(of("all: true").rules.all && !of("all: false").rules.all);
+}
+
+#[test]
+fn a_service_is_named_and_described() {
+    let fixed = |value: &str| Some(Source::Fixed(Value::from(value.to_owned())));
+    assert_eq!(rule("  service: orders\n").service, fixed("orders"));
+    assert_eq!(rule("  service: o-${env:TOKEN}\n").service, fixed("o-t0ken"));
+    let variable = Source::Variable { name: "APP".to_owned(), default: Some("x".to_owned()) };
+    assert_eq!(rule("  service: {env: APP, default: x}\n").service, Some(variable.clone()));
+    let argument = Source::Argument { argument: "--queue".to_owned(), default: None };
+    assert_eq!(rule("  service: {arg: --queue}\n").service, Some(argument));
+    let settings =
+        rule("  attributes: {team: {env: APP, default: x}, tier: 1, on: true, r: 0.5}\n");
+    let expected = [
+        ("on", Source::Fixed(Value::from(true))),
+        ("r", Source::Fixed(Value::from(0.5))),
+        ("team", variable),
+        ("tier", Source::Fixed(Value::from(1))),
+    ];
+    assert_eq!(settings.attributes, expected.map(|(name, source)| (name.to_owned(), source)));
+    assert_eq!(settings.variables().collect::<Vec<_>>(), ["APP"]);
+}
+
+/// Each key of `settings`, in a rule and for all.
+#[rstest]
+#[case("protocols: {http: false}", |it: &Settings| !it.protocols.http && it.protocols.redis)]
+#[case("protocols: {redis: false}", |it: &Settings| !it.protocols.redis && it.protocols.http)]
+#[case("protocols: {postgresql: false}", |it: &Settings| !it.protocols.postgresql)]
+#[case("sampling: {ratio: 0.25}", |it: &Settings| it.sampling == Sampling { ratio: 0.25, parent_based: false })]
+#[case("sampling: {parent_based: true}", |it: &Settings| it.sampling == Sampling { ratio: 1.0, parent_based: true })]
+#[case("routes: [/users/{id}]", |it: &Settings| it.routes == ["/users/{id}"])]
+#[case("ignore: {routes: [/healthz]}", |it: &Settings| it.ignored_routes.is_match("/healthz"))]
+#[case("ignore: {statements: ['SELECT 1*']}", |it: &Settings| it.ignored_statements.is_match("SELECT 1;"))]
+#[case("attribute_value_length: 100", |it: &Settings| it.attribute_length == Some(100))]
+#[case("node_assist: false", |it: &Settings| !it.node_assist)]
+#[case("query_parameters: true", |it: &Settings| it.query_parameters)]
+#[case("silent_pool_pings: true", |it: &Settings| it.silent_pool_pings)]
+fn settings_are_taken(#[case] line: &str, #[case] holds: fn(&Settings) -> bool) {
+    assert!(!holds(&Settings::default()));
+    // A flow collection's braces would end at the template's.
+    let line = line.replace("[/users/{id}]", "['/users/{id}']");
+    assert!(holds(&rule(&format!("  settings:\n    {line}\n"))), "in a rule");
+    let plan = of(&format!("settings:\n  {line}\nrules:\n- match: {{port: 1}}\n"));
+    assert!(holds(&plan.rules.settings) && holds(&plan.rules.allow[0].settings), "for all");
+}
+
+#[test]
+fn a_rules_settings_go_before_the_files_key_by_key() {
+    let plan = of("
+settings:
+  sampling: {ratio: 0.5}
+  protocols: {redis: false}
+  ignore: {routes: [/healthz]}
+rules:
+- match: {port: 1}
+  settings:
+    sampling: {ratio: 0.1}
+    protocols: {redis: true, http: false}
+    ignore: {routes: []}
+- match: {port: 2}
+");
+    let [first, second] = [0, 1].map(|index| plan.rules.allow[index].settings.clone());
+    assert_eq!((first.sampling.ratio, second.sampling.ratio), (0.1, 0.5));
+    assert!(first.protocols.redis && !first.protocols.http);
+    assert!(!second.protocols.redis && second.protocols.http);
+    assert!(first.ignored_routes.is_empty() && !second.ignored_routes.is_empty());
+}
+
+#[test]
+fn exporters_are_targets() {
+    let plan = of("
+exporters:
+- console: {traceparent: true, color: never}
+- file: {path: /var/log/spans.jsonl}
+- otlp:
+    endpoint: https://collector:4317
+    headers: {Authorization: 'Bearer ${file:/run/token}'}
+    compression: gzip
+    timeout: 3s
+    give_up_after: 2m
+    tls: {ca_file: /ca.pem, cert_file: /c.pem, key_file: /k.pem}
+queue: {spans: 1000, batch_spans: 100, linger: 50ms}
+");
+    let [Target::Console(console), Target::File(file), Target::OtlpGrpc(otlp)] = &plan.targets[..]
+    else {
+        panic!("{:?}", plan.targets);
+    };
+    assert!(console.traceparent && console.color == Color::Never);
+    assert_eq!(file, Path::new("/var/log/spans.jsonl"));
+    assert_eq!(otlp.endpoint.to_string(), "https://collector:4317");
+    assert_eq!(otlp.headers, [("authorization".to_owned(), "Bearer f1le".to_owned())]);
+    assert_eq!(otlp.compression, Compression::Gzip);
+    assert_eq!(
+        (otlp.timeout, otlp.retry.give_up_after),
+        (Duration::from_secs(3), Duration::from_secs(120))
+    );
+    let paths = [&otlp.certificate, &otlp.client_certificate, &otlp.client_key];
+    assert_eq!(
+        paths.map(|path| path.as_deref().and_then(Path::to_str)),
+        [Some("/ca.pem"), Some("/c.pem"), Some("/k.pem")]
+    );
+    let limits = plan.limits;
+    assert_eq!((limits.queue_spans, limits.batch_spans), (1000, 100));
+    assert_eq!(limits.linger, Duration::from_millis(50));
+}
+
+#[test]
+fn capture_is_taken() {
+    let plan = of("capture: {payload_budget: 8KiB, ring_size: 16MiB, measure_hooks: true}");
+    assert_eq!((plan.payload_budget, plan.ring_bytes, plan.measure_hooks), (8192, 16 << 20, true));
+}
+
+/// What is wrong, where, and under which key.
+#[rstest]
+#[case::unknown("rulez: []", (1, 1), "rulez", "unknown field")]
+#[case::unknown_in_rule("rules:\n- match: {}\n  name: x", (3, 3), "rules[0].name", "unknown field")]
+#[case::unknown_in_match("rules:\n- match:\n    prot: 80", (3, 5), "rules[0].match.prot", "unknown field")]
+#[case::unknown_in_not("rules:\n- match: {not: {prot: 1}}", (2, 17), "rules[0].match.not.prot", "unknown field")]
+#[case::no_match("rules:\n- service: x", (2, 3), "rules[0]", "missing field")]
+#[case::bad_glob("rules:\n- match:\n    exe: '[a'", (3, 10), "rules[0].match.exe", "is no pattern")]
+#[case::bad_port("rules:\n- match:\n    port: 70000", (3, 11), "rules[0].match.port", "expected 1 to 65535")]
+#[case::bad_port_in_list("rules:\n- match:\n    port:\n    - 1\n    - x", (5, 7), "rules[0].match.port[1]", "expected 1 to 65535")]
+#[case::no_port("rules:\n- match:\n    port: []", (3, 11), "rules[0].match.port", "has no value")]
+#[case::bad_runtime("rules:\n- match: {runtime: java}", (2, 20), "rules[0].match.runtime", "expected node or python")]
+#[case::wrong_type("rules: 7", (1, 8), "rules", "expected")]
+#[case::wrong_type_of_match("rules:\n- match: [1]", (2, 10), "rules[0].match", "")]
+#[case::no_boolean("all: perhaps", (1, 6), "all", "expected true or false")]
+#[case::bad_ratio("settings:\n  sampling:\n    ratio: 1.5", (3, 12), "settings.sampling.ratio", "from 0 to 1")]
+#[case::bad_flag("settings:\n  sampling:\n    parent_based: 1", (3, 19), "settings.sampling.parent_based", "true or false")]
+#[case::bad_http("settings: {protocols: {http: on}}", (1, 30), "settings.protocols.http", "true or false")]
+#[case::unknown_protocol("settings: {protocols: {kafka: true}}", (1, 24), "settings.protocols.kafka", "unknown field")]
+#[case::bad_route("settings:\n  routes:\n  - users", (3, 5), "settings.routes[0]", "expected a route")]
+#[case::bad_ignored("settings: {ignore: {routes: ['[a']}}", (1, 30), "settings.ignore.routes[0]", "expected a glob")]
+#[case::bad_statement("settings: {ignore: {statements: ['[a']}}", (1, 34), "settings.ignore.statements[0]", "expected a glob")]
+#[case::bad_length("settings: {attribute_value_length: 0}", (1, 36), "settings.attribute_value_length", "whole number")]
+#[case::bad_assist("settings: {node_assist: 2}", (1, 25), "settings.node_assist", "true or false")]
+#[case::bad_parameters("settings: {query_parameters: 2}", (1, 30), "settings.query_parameters", "true or false")]
+#[case::bad_pings("settings: {silent_pool_pings: 2}", (1, 31), "settings.silent_pool_pings", "true or false")]
+#[case::bad_service("rules:\n- match: {}\n  service: {env: A, arg: B}", (3, 12), "rules[0].service", "one of `env` and `arg`")]
+#[case::bad_attribute("rules:\n- match: {}\n  attributes: {service.name: x}", (3, 15), "rules[0].attributes", "named by `service`")]
+#[case::agents_attribute("rules:\n- match: {}\n  attributes: {telemetry.sdk.name: x}", (3, 15), "rules[0].attributes", "only the agent")]
+#[case::unknown_exporter("exporters:\n- kafka: {}", (2, 3), "exporters[0]", "unknown variant")]
+#[case::no_path("exporters:\n- file: {}", (2, 9), "exporters[0]", "missing field")]
+#[case::bad_endpoint("exporters:\n- otlp:\n    endpoint: collector:4317", (3, 15), "exporters[0]", "no scheme")]
+#[case::bad_compression("exporters:\n- otlp:\n    compression: br", (3, 18), "exporters[0]", "gzip or none")]
+#[case::bad_timeout("exporters:\n- otlp:\n    timeout: 10", (3, 14), "exporters[0]", "expected a time")]
+#[case::bad_patience("exporters:\n- otlp:\n    give_up_after: 0s", (3, 20), "exporters[0]", "expected a time")]
+#[case::half_tls("exporters:\n- otlp: {tls: {cert_file: /c.pem}}", (2, 3), "exporters[0]", "go together")]
+#[case::bad_header("exporters:\n- otlp: {headers: {'a b': x}}", (2, 3), "exporters[0]", "cannot be a header's name")]
+#[case::bad_traceparent("exporters:\n- console: {traceparent: x}", (2, 26), "exporters[0]", "true or false")]
+#[case::bad_color("exporters:\n- console: {color: red}", (2, 20), "exporters[0]", "auto, always or never")]
+#[case::bad_queue("queue: {spans: 0}", (1, 16), "queue.spans", "whole number")]
+#[case::bad_batch("queue: {batch_spans: x}", (1, 22), "queue.batch_spans", "whole number")]
+#[case::bad_linger("queue: {linger: 5}", (1, 17), "queue.linger", "expected a time")]
+#[case::bad_budget("capture: {payload_budget: 1KB}", (1, 27), "capture.payload_budget", "number of bytes")]
+#[case::bad_ring("capture: {ring_size: 5GiB}", (1, 22), "capture.ring_size", "number of bytes")]
+#[case::bad_measure("capture: {measure_hooks: x}", (1, 26), "capture.measure_hooks", "true or false")]
+#[case::twice("all: true\nall: true", (2, 1), "", "duplicate")]
+#[case::no_yaml("rules: [", (1, 8), "", "")]
+#[case::reference("all: ${env:NONE}", (1, 6), "all", "is not set")]
+#[case::file_reference("all: ${file:/none}", (1, 6), "all", "no")]
+fn what_is_wrong_is_told_where_it_stands(
+    #[case] text: &str,
+    #[case] place: (u64, u64),
+    #[case] key: &str,
+    #[case] part: &str,
+) {
+    let error = parse(text).unwrap_err();
+    let shown = error.to_string();
+    assert!(shown.starts_with("wirespan.yaml:"), "{shown}");
+    assert_eq!(error.place.map(|(line, _)| line), Some(place.0), "{shown}");
+    assert!(error.key.starts_with(key), "{shown}");
+    assert!(shown.contains(part), "{shown}");
+    assert!(!shown.contains('\n'), "{shown}");
+    assert_eq!(error.place, Some(place), "{shown}");
+}
+
+#[test]
+fn no_error_quotes_what_may_be_a_secret() {
+    for text in [
+        "exporters:\n- otlp: {headers: {a: \"hunter2\\n\"}}\n- otlp: {headers: {a: \"x\\u0001hunter2\"}}",
+        "exporters:\n- otlp: {endpoint: 'http://user:hunter2@host'}",
+        "queue: {spans: '${env:TOKEN}'}",
+    ] {
+        let shown = parse(text).unwrap_err().to_string();
+        assert!(!shown.contains("hunter2") && !shown.contains("t0ken"), "{shown}");
+    }
+    let config = parse("exporters:\n- otlp: {headers: {a: hunter2}}").unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_flag_goes_before_the_environment_and_that_before_the_file() {
+    let text = "
+exporters: [{otlp: {endpoint: 'http://file:1', compression: gzip, headers: {a: b}}}]
+queue: {spans: 1}
+capture: {payload_budget: 1, ring_size: 1}
+settings: {sampling: {ratio: 0.1}, attribute_value_length: 1, routes: [/file]}
+rules: [{match: {port: 1}, settings: {sampling: {ratio: 0.2}}}]
+";
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://env:2"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "2"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "3"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "4"),
+        ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+        ("OTEL_TRACES_SAMPLER_ARG", "0.5"),
+        ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "9"),
+        ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "2"),
+    ];
+    let by_env = plan(text, &Flags::default(), &variables).unwrap();
+    let Target::OtlpGrpc(otlp) = &by_env.targets[0] else { panic!("{:?}", by_env.targets) };
+    assert_eq!(otlp.endpoint.to_string(), "http://env:2");
+    assert_eq!((otlp.compression, otlp.headers.len()), (Compression::Gzip, 1), "the file's");
+    assert_eq!((by_env.limits.queue_spans, by_env.limits.batch_spans), (2, 3));
+    assert_eq!(by_env.limits.linger, Duration::from_millis(4));
+    let settings = &by_env.rules.allow[0].settings;
+    assert_eq!(settings.sampling, Sampling { ratio: 0.5, parent_based: true });
+    assert_eq!(settings.attribute_length, Some(2));
+    assert_eq!(settings.routes, ["/file"]);
+
+    let flags = Flags {
+        allow: vec!["port=9".parse().unwrap()],
+        export: vec!["otlp=http://flag:3".to_owned()],
+        no_node_assist: true,
+        routes: Some(vec!["/flag".to_owned()]),
+        query_parameters: true,
+        silent_pool_pings: true,
+        payload_budget: Some(5),
+        ring_bytes: Some(6),
+        ..Flags::default()
+    };
+    let by_flag = plan(text, &flags, &variables).unwrap();
+    assert_eq!(by_flag.targets[0].name(), "otlp=http://flag:3");
+    assert_eq!((by_flag.payload_budget, by_flag.ring_bytes), (5, 6));
+    assert_eq!(by_flag.rules.allow.len(), 1);
+    assert_eq!(by_flag.rules.allow[0].rule.to_string(), "port=9");
+    let settings = &by_flag.rules.allow[0].settings;
+    assert!(!settings.node_assist && settings.query_parameters && settings.silent_pool_pings);
+    assert_eq!(settings.routes, ["/flag"]);
+}
+
+#[rstest]
+#[case("OTEL_TRACES_SAMPLER", "jaeger_remote", "is not supported here")]
+#[case("OTEL_TRACES_EXPORTER", "zipkin", "is not supported here")]
+#[case("OTEL_BSP_MAX_QUEUE_SIZE", "many", "whole number")]
+#[case("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "x", "whole number")]
+fn a_variable_that_is_not_understood_is_named(
+    #[case] name: &str,
+    #[case] value: &str,
+    #[case] part: &str,
+) {
+    let error = plan("", &Flags::default(), &[(name, value)]).unwrap_err().to_string();
+    assert!(error.contains(name) && error.contains(part), "{error}");
+}
+
+#[rstest]
+#[case("console", &["console"])]
+#[case("otlp, console", &["otlp=http://localhost:4317", "console"])]
+#[case("none", &[])]
+fn the_environment_names_exporters(#[case] value: &str, #[case] expected: &[&str]) {
+    let variables = [("OTEL_TRACES_EXPORTER", value)];
+    let plan = plan("exporters: [{file: {path: x}}]", &Flags::default(), &variables).unwrap();
+    let names: Vec<String> = plan.targets.iter().map(Target::name).collect();
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn what_can_not_change_while_the_agent_runs_is_named() {
+    let before = of("rules: [{match: {port: 1}}]");
+    assert!(before.fixed_differences(&of("all: true")).is_empty());
+    let after = of("exporters: []\nqueue: {spans: 1}\ncapture: {ring_size: 1}");
+    assert_eq!(before.fixed_differences(&after), ["exporters", "queue", "capture"]);
+}
+
+#[test]
+fn the_schema_knows_every_key_and_takes_what_is_read() {
+    let schema = reference::schema();
+    let table = reference::table();
+    for key in ["rules[].match.not", "settings.sampling.ratio", "exporters[].otlp.tls.ca_file"] {
+        assert!(table.contains(&format!("`{key}`")), "{key} in {table}");
+    }
+    assert_eq!(schema["additionalProperties"], false);
+    assert!(!table.contains("|  |"), "a key without a meaning: {table}");
+}

@@ -1,0 +1,37 @@
+//! What the running pipeline is asked, between two rounds.
+
+use tokio::sync::oneshot;
+
+use super::Pipeline;
+use crate::books::{ConfigStatus, Status};
+use crate::process::Rules;
+
+/// A question or an order. Answers go back through the sender; who does not wait for them misses nothing.
+#[derive(Debug)]
+pub enum Request {
+    /// The books of this moment.
+    Status(oneshot::Sender<Status>),
+    /// The configuration file was read again: its rules, unless they were refused, and what is to be shown of it.
+    /// Answered when they are in force for all that is traced.
+    Configure(Option<Box<Rules>>, ConfigStatus, oneshot::Sender<()>),
+}
+
+impl Pipeline {
+    /// Does what is asked.
+    ///
+    /// # Errors
+    /// The kernel refused to let the sockets of processes that are traced anew be listed.
+    pub(super) fn answer(&mut self, request: Request) -> anyhow::Result<()> {
+        match request {
+            Request::Status(asker) => drop(asker.send(self.stages.status(&self.capture))),
+            Request::Configure(rules, config, asker) => {
+                self.stages.config = config;
+                if let Some(rules) = rules {
+                    self.reload(*rules)?;
+                }
+                let _gone = asker.send(());
+            }
+        }
+        Ok(())
+    }
+}
