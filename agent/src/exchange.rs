@@ -167,7 +167,7 @@ mod tests {
         let bytes = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
         connection.on_bytes(Direction::Requests, 0, bytes, 0, &(), &mut |event| {
             if let Event::Request { head, .. } = event {
-                heads.push(head);
+                heads.push(head.into_owned());
             }
         });
         Exchange {

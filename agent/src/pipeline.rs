@@ -502,7 +502,7 @@ impl Stages {
                     }
                     return;
                 }
-                let state = request.tracestate.clone();
+                let state = request.tracestate.as_deref().map(Box::from);
                 request.traceparent.map(|parent| RemoteParent { parent, state })
             }
             Content::Redis(_) => None,

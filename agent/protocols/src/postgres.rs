@@ -23,6 +23,7 @@ mod responses;
 mod resync;
 mod statements;
 mod stream;
+mod texts;
 
 pub use crate::exchange::{Abandon, Counters, Detected, Direction, EndError, Skip};
 pub use connection::Connection;

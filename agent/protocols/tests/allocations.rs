@@ -1,114 +1,131 @@
-//! In the steady state a parser allocates what it hands out, and nothing for itself.
+//! In the steady state a parser allocates nothing: recorded sessions, over and over on one connection.
 //!
-//! A command's text and key, a statement's text and tags outlive the parser's step: spans are made of them.
+//! What a session begins with (a login) is fed once, and what ends it is left out. Parameters of statements are
+//! not kept here, as they aren't by default: where they are, they are memory of their own.
 
 #![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "helpers of tests")]
 
 use allocation_counter::measure;
+use rstest::rstest;
 use wirespan_protocols::exchange::Direction::{self, Requests, Responses};
-use wirespan_protocols::exchange::Parser as _;
-use wirespan_protocols::{postgres, redis};
+use wirespan_protocols::exchange::Parser;
+use wirespan_protocols::{http1, postgres, redis};
 
-/// Commands or statements of one run, after as many to warm up.
-const ROUNDS: u64 = 1000;
+/// Times that a session is repeated before it is measured: buffers have grown to what is needed.
+const WARM_UP: usize = 3;
+
+/// Times that are measured.
+const ROUNDS: usize = 10;
+
+/// What one side sent, in one piece.
+type Record = (Direction, Vec<u8>);
+
+/// The records of a capture under `testdata`, up to the first FIN.
+fn records(name: &str) -> Vec<Record> {
+    let path = format!("{}/testdata/{name}", env!("CARGO_MANIFEST_DIR"));
+    let capture = std::fs::read(path).unwrap();
+    let mut rest = &capture[..];
+    let mut records = Vec::new();
+    while let Some(line) = rest.iter().position(|byte| *byte == b'\n') {
+        let head = str::from_utf8(&rest[..line]).unwrap();
+        let (sign, length) = head.split_once(' ').unwrap();
+        let Ok(length) = length.parse::<usize>() else { break };
+        rest = &rest[line + 1..];
+        records.push((if sign == ">" { Requests } else { Responses }, rest[..length].to_vec()));
+        rest = &rest[length + 1..];
+    }
+    records
+}
 
 /// A connection that is fed, with its offsets.
-struct Feed<F> {
-    on_bytes: F,
+struct Feed<P, F> {
+    connection: P,
     offsets: [u64; 2],
+    /// Whether an event is the end of an exchange that came whole.
+    is_end: F,
+    ended: usize,
 }
 
-impl<F: FnMut(Direction, u64, &[u8])> Feed<F> {
-    fn new(on_bytes: F) -> Self {
-        Self { on_bytes, offsets: [0; 2] }
-    }
-
-    fn piece(&mut self, direction: Direction, bytes: &[u8]) {
-        let offset = &mut self.offsets[direction as usize];
-        (self.on_bytes)(direction, *offset, bytes);
-        *offset += bytes.len() as u64;
-    }
-
-    /// Allocations of `ROUNDS` requests, each with its answer, both in pieces of this length at most.
-    fn rounds(&mut self, request: &[u8], answer: &[u8], piece_bytes: usize) -> u64 {
-        let mut rounds = || {
-            for _ in 0..ROUNDS {
-                request.chunks(piece_bytes).for_each(|piece| self.piece(Requests, piece));
-                answer.chunks(piece_bytes).for_each(|piece| self.piece(Responses, piece));
-            }
-        };
-        rounds();
-        measure(rounds).count_total
-    }
-}
-
-#[test]
-fn a_redis_command_costs_its_text_and_its_key() {
-    let list = format!("*100\r\n{}", "$5\r\nvalue\r\n".repeat(100));
-    for (request, answer, handed_out) in [
-        (&b"*2\r\n$3\r\nGET\r\n$6\r\nuser:1\r\n"[..], &b"$5\r\nvalue\r\n"[..], 2),
-        (b"*3\r\n$3\r\nSET\r\n$6\r\nuser:1\r\n$5\r\nvalue\r\n", b"+OK\r\n", 2),
-        (b"*4\r\n$6\r\nLRANGE\r\n$3\r\nl:1\r\n$1\r\n0\r\n$2\r\n-1\r\n", list.as_bytes(), 2),
-        (b"*1\r\n$4\r\nINFO\r\n", b"$3\r\na:b\r\n", 1),
-    ] {
-        for piece_bytes in [usize::MAX, 7] {
-            let mut connection = redis::Connection::new(true);
-            let mut over = 0;
-            let mut feed = Feed::new(|direction, offset, bytes: &[u8]| {
-                connection.on_bytes(direction, offset, bytes, 0, &(), &mut |event| {
-                    over += u64::from(matches!(event, redis::Event::End { .. }));
+impl<P: Parser<u64>, F: Fn(P::Event<'_>) -> bool> Feed<P, F> {
+    fn records(&mut self, records: &[Record], piece_bytes: usize) {
+        for (direction, bytes) in records {
+            for piece in bytes.chunks(piece_bytes) {
+                let offset = &mut self.offsets[*direction as usize];
+                let Self { connection, is_end, ended, .. } = self;
+                connection.on_bytes(*direction, *offset, piece, 0, &7, &mut |event| {
+                    *ended += usize::from(is_end(event));
                 });
-            });
-            let allocations = feed.rounds(request, answer, piece_bytes);
-            assert_eq!(over, 2 * ROUNDS);
-            let request = String::from_utf8_lossy(request);
-            assert_eq!(allocations, handed_out * ROUNDS, "{request:?} by {piece_bytes}");
+                *offset += piece.len() as u64;
+            }
         }
     }
 }
 
-/// A message of PostgreSQL's.
-fn message(kind: u8, body: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(body.len() + 4).unwrap();
-    [&[kind], &length.to_be_bytes()[..], body].concat()
+/// Holds that the records from `login` on make no allocation once they were seen, and are understood each time.
+fn allocates_nothing<P: Parser<u64>>(
+    name: &str,
+    connect: impl Fn() -> P,
+    is_end: impl Fn(P::Event<'_>) -> bool,
+    login: usize,
+    records: &[Record],
+) {
+    for piece_bytes in [usize::MAX, 7] {
+        let mut feed = Feed { connection: connect(), offsets: [0; 2], is_end: &is_end, ended: 0 };
+        feed.records(&records[..login], piece_bytes);
+        let before = feed.ended;
+        (0..WARM_UP).for_each(|_| feed.records(&records[login..], piece_bytes));
+        let in_one_round = (feed.ended - before) / WARM_UP;
+        assert!(in_one_round > 0, "{name}: nothing was told");
+        let before = feed.ended;
+        let allocations = measure(|| {
+            (0..ROUNDS).for_each(|_| feed.records(&records[login..], piece_bytes));
+        });
+        assert_eq!(feed.ended - before, in_one_round * ROUNDS, "{name} by {piece_bytes}");
+        assert_eq!(allocations.count_total, 0, "{name} by {piece_bytes}");
+    }
 }
 
-#[test]
-fn a_postgres_statement_costs_its_text_and_its_tags() {
-    let startup = [&[0, 0, 0, 17, 0, 3, 0, 0][..], b"user\0me\0\0"].concat();
-    let startup = [&u32::try_from(startup.len()).unwrap().to_be_bytes(), &startup[4..]].concat();
-    let hello = [message(b'R', &[0; 4]), message(b'Z', b"I")].concat();
-    let row = message(b'D', b"\0\x01\0\0\0\x05value");
-    let columns = message(b'T', b"\0\0");
-    let done = [message(b'C', b"SELECT 50\0"), message(b'Z', b"I")].concat();
-    let simple = message(b'Q', b"SELECT name FROM orders\0");
-    let prepared = [
-        message(b'B', b"\0by-id\0\0\0\0\x01\0\0\0\x011\0\0"),
-        message(b'E', b"\0\0\0\0\0"),
-        message(b'S', b""),
-    ]
-    .concat();
-    let rows = row.repeat(50);
-    for (request, answer, handed_out) in [
-        // Its text, and the list of its tags.
-        (simple, [&*columns, &rows, &done].concat(), 2),
-        // The statement's name, to look it up, and the list of its tags.
-        (prepared, [&*message(b'2', b""), &rows, &done].concat(), 2),
-    ] {
-        let mut connection = postgres::Connection::new(true);
-        let mut over = 0;
-        let mut feed = Feed::new(|direction, offset, bytes: &[u8]| {
-            connection.on_bytes(direction, offset, bytes, 0, &(), &mut |event| {
-                over += u64::from(matches!(event, postgres::Event::End { .. }));
-            });
-        });
-        feed.piece(Requests, &startup);
-        feed.piece(Responses, &hello);
-        feed.piece(Requests, &message(b'P', b"by-id\0SELECT name FROM orders WHERE id = $1\0\0\0"));
-        feed.piece(Requests, &message(b'S', b""));
-        feed.piece(Responses, &[message(b'1', b""), message(b'Z', b"I")].concat());
-        let allocations = feed.rounds(&request, &answer, usize::MAX);
-        assert_eq!(over, 2 * ROUNDS);
-        assert_eq!(allocations, handed_out * ROUNDS, "{}", String::from_utf8_lossy(&request));
-    }
+#[rstest]
+fn of_http(
+    #[values(
+        "node-keep-alive",
+        "python-keep-alive",
+        "curl-absolute",
+        "curl-expect",
+        "refused",
+        "pipelined"
+    )]
+    name: &str,
+) {
+    let is_end = |event: http1::Event<'_, u64>| matches!(event, http1::Event::End { .. });
+    let records = records(&format!("http1/{name}.http"));
+    allocates_nothing(name, || http1::Connection::new(true), is_end, 0, &records);
+}
+
+#[rstest]
+fn of_redis(
+    #[values("ioredis", "redis-py-resp2", "redis-py-resp3", "pubsub-resp2", "pubsub-resp3", "raw")]
+    name: &str,
+) {
+    let is_end = |event: redis::Event<'_, u64>| matches!(event, redis::Event::End { .. });
+    let mut records = records(&format!("redis/{name}.resp"));
+    // What follows it is no longer commands and replies.
+    let monitor = |(_, bytes): &Record| bytes.windows(7).any(|at| at == b"MONITOR");
+    let end = records.iter().position(monitor).unwrap_or(records.len());
+    records.truncate(end);
+    allocates_nothing(name, || redis::Connection::new(true), is_end, 0, &records);
+}
+
+#[rstest]
+fn of_postgres(
+    #[values("psql", "node-pg", "postgres-js", "psycopg2", "psycopg", "asyncpg", "raw")] name: &str,
+) {
+    let is_end = |event: postgres::Event<'_, u64>| matches!(event, postgres::Event::End { .. });
+    let mut records = records(&format!("postgres/{name}.pg"));
+    let ready = |(_, bytes): &Record| bytes.ends_with(b"Z\0\0\0\x05I");
+    let login = 1 + records.iter().position(ready).unwrap();
+    let terminate = |(_, bytes): &Record| **bytes == *b"X\0\0\0\x04";
+    let end = records.iter().position(terminate).unwrap_or(records.len());
+    records.truncate(end);
+    allocates_nothing(name, || postgres::Connection::new(true), is_end, login, &records);
 }

@@ -14,17 +14,17 @@ impl Adapter for Http {
     const QUIET_NS: u64 = 500_000_000;
     const LEAST_PAUSE_NS: Option<u64> = None;
 
-    fn tell(&mut self, event: Event<Mark>, out: &mut Out<'_>) {
+    fn tell(&mut self, event: Event<'_, Mark>, out: &mut Out<'_>) {
         let (exchange, step) = match event {
             Event::Request { exchange, offset, first, head } => {
-                let content = Content::Http { request: head, response: None };
+                let content = Content::Http { request: head.into_owned(), response: None };
                 (exchange, Step::Begun { offset, first, content })
             }
             Event::RequestEnd { exchange, last, body_bytes, exact } => {
                 (exchange, Step::RequestEnd { last, content_bytes: exact.then_some(body_bytes) })
             }
             Event::Response { exchange, first, head } => {
-                (exchange, Step::Response { first, head: Some(head) })
+                (exchange, Step::Response { first, head: Some(head.into_owned()) })
             }
             Event::End { exchange, last, end } => {
                 (exchange, Step::Over { last, outcome: Outcome::Http(end) })

@@ -36,6 +36,7 @@ pub enum Message {
 
 /// A step of a call. The first is `Begun`, the last `Over` or `Abandoned`.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "as a `Message`")]
 pub enum Step {
     /// What it asks for is known.
     Begun {
@@ -58,7 +59,7 @@ pub enum Step {
         /// When its first byte passed.
         first: Mark,
         /// What an HTTP response's head says.
-        head: Option<http1::ResponseHead>,
+        head: Option<http1::ResponseHead<'static>>,
     },
     /// It is over.
     Over {
@@ -78,16 +79,16 @@ pub enum Content {
     /// HTTP/1.x.
     Http {
         /// The request's head.
-        request: http1::RequestHead,
+        request: http1::RequestHead<'static>,
         /// The response's.
-        response: Option<http1::ResponseHead>,
+        response: Option<http1::ResponseHead<'static>>,
     },
     /// Redis.
-    Redis(Box<redis::Command>),
+    Redis(Box<redis::Command<'static>>),
     /// PostgreSQL.
     Postgres {
         /// The statement.
-        query: Box<postgres::Query>,
+        query: Box<postgres::Query<'static>>,
         /// The session that it runs in.
         session: Arc<PostgresSession>,
     },
@@ -110,12 +111,12 @@ pub enum Outcome {
     /// Redis.
     Redis {
         /// How.
-        end: redis::End,
+        end: redis::End<'static>,
         /// The database that it ran in, where that is known.
         database: Option<u32>,
     },
     /// PostgreSQL.
-    Postgres(postgres::End),
+    Postgres(postgres::End<'static>),
 }
 
 /// How a connection's end cut a call short.

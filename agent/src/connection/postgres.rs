@@ -30,11 +30,11 @@ impl Adapter for Postgres {
     /// Longer than most statements take that are asked many times a second.
     const LEAST_PAUSE_NS: Option<u64> = Some(20_000_000);
 
-    fn tell(&mut self, event: Event<Mark>, out: &mut Out<'_>) {
+    fn tell(&mut self, event: Event<'_, Mark>, out: &mut Out<'_>) {
         let (exchange, step) = match event {
             Event::Request { exchange, offset, first, query } => {
                 let session = Arc::clone(&self.session);
-                let content = Content::Postgres { query: Box::new(query), session };
+                let content = Content::Postgres { query: Box::new(query.into_owned()), session };
                 (exchange, Step::Begun { offset, first, content })
             }
             Event::RequestEnd { exchange, last, .. } => {
@@ -42,7 +42,7 @@ impl Adapter for Postgres {
             }
             Event::Response { exchange, first } => (exchange, Step::Response { first, head: None }),
             Event::End { exchange, last, end } => {
-                (exchange, Step::Over { last, outcome: Outcome::Postgres(end) })
+                (exchange, Step::Over { last, outcome: Outcome::Postgres(end.into_owned()) })
             }
             Event::Abandoned { exchange, .. } => (exchange, Step::Abandoned),
             Event::Session { fact: Fact::Startup { user, database, .. }, .. } => {
@@ -62,7 +62,7 @@ impl Adapter for Postgres {
 
 /// What drivers and pools send by themselves: settings, prepared statements' housekeeping, a question
 /// whether the connection is alive.
-pub(super) fn is_incidental(query: &Query) -> bool {
+pub(super) fn is_incidental(query: &Query<'_>) -> bool {
     if query.poll || query.kind == QueryKind::Prepare {
         return true;
     }
@@ -77,20 +77,22 @@ pub(super) fn is_incidental(query: &Query) -> bool {
 }
 
 /// A pool found its connection alive.
-pub(super) fn is_ping(query: &Query, end: &End) -> bool {
+pub(super) fn is_ping(query: &Query<'_>, end: &End<'_>) -> bool {
     let (End::Complete(done) | End::Inferred(done)) = end else { return false };
     query.poll && done.error.is_none()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
     use wirespan_protocols::postgres::Completion;
     use wirespan_protocols::sql;
 
-    fn asked(text: &str) -> Query {
+    fn asked(text: &str) -> Query<'static> {
         Query {
-            text: Some(text.into()),
+            text: Some(text.to_owned().into()),
             cut: false,
             kind: QueryKind::Simple,
             statement: None,
@@ -133,7 +135,10 @@ mod tests {
     fn a_ping_that_went_well_is_silent_where_that_is_asked_for() {
         let ended = |error: bool| {
             let error = error.then(Box::default);
-            Outcome::Postgres(End::Complete(Completion { error, ..Completion::default() }))
+            Outcome::Postgres(End::Complete(Cow::Owned(Completion {
+                error,
+                ..Completion::default()
+            })))
         };
         let session = || Arc::new(PostgresSession::default());
         for (text, failed, silent) in

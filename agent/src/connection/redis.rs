@@ -25,10 +25,10 @@ impl Adapter for Redis {
     /// Longer than most commands take, with the way there and back.
     const LEAST_PAUSE_NS: Option<u64> = Some(1_000_000);
 
-    fn tell(&mut self, event: Event<Mark>, out: &mut Out<'_>) {
+    fn tell(&mut self, event: Event<'_, Mark>, out: &mut Out<'_>) {
         let (exchange, step) = match event {
             Event::Request { exchange, offset, first, request } => {
-                let content = Content::Redis(Box::new(request));
+                let content = Content::Redis(Box::new(request.into_owned()));
                 (exchange, Step::Begun { offset, first, content })
             }
             Event::RequestEnd { exchange, last, .. } => {
@@ -36,7 +36,7 @@ impl Adapter for Redis {
             }
             Event::Response { exchange, first } => (exchange, Step::Response { first, head: None }),
             Event::End { exchange, last, end } => {
-                let outcome = Outcome::Redis { end, database: self.database };
+                let outcome = Outcome::Redis { end: end.into_owned(), database: self.database };
                 (exchange, Step::Over { last, outcome })
             }
             Event::Abandoned { exchange, .. } => (exchange, Step::Abandoned),
@@ -54,7 +54,7 @@ impl Adapter for Redis {
 }
 
 /// What client libraries do by themselves, and what waits for work.
-pub(super) fn is_incidental(command: &Command) -> bool {
+pub(super) fn is_incidental(command: &Command<'_>) -> bool {
     let mut words = command.name.split(' ');
     command.blocking
         || command.poll
@@ -89,7 +89,7 @@ pub(super) fn is_incidental(command: &Command) -> bool {
 
 /// An idle worker's poll, a connection found alive, or a library's setting up of a session that went well:
 /// counted, and no span.
-pub(super) fn is_silent(command: &Command, end: &End) -> bool {
+pub(super) fn is_silent(command: &Command<'_>, end: &End<'_>) -> bool {
     let (End::Complete { reply, .. } | End::Inferred { reply: Some(reply), .. }) = end else {
         return false;
     };
@@ -109,7 +109,7 @@ pub(super) fn is_silent(command: &Command, end: &End) -> bool {
 mod tests {
     use super::*;
 
-    fn command(name: &'static str, poll: bool) -> Command {
+    fn command(name: &'static str, poll: bool) -> Command<'static> {
         Command {
             name: name.into(),
             text: name.into(),
@@ -125,7 +125,7 @@ mod tests {
         }
     }
 
-    fn replied(reply: Reply) -> End {
+    fn replied(reply: Reply<'static>) -> End<'static> {
         End::Complete { reply, bytes: 5 }
     }
 

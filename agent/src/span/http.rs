@@ -18,8 +18,8 @@ use crate::span::{Attribute, Span};
 /// The span of a finished, placed exchange. `route`: the low-cardinality form of its path, or empty.
 pub(super) fn span(
     exchange: &Exchange,
-    request: &RequestHead,
-    response: Option<&ResponseHead>,
+    request: &RequestHead<'_>,
+    response: Option<&ResponseHead<'_>>,
     route: &str,
     placement: Placement,
 ) -> Span {
@@ -44,7 +44,7 @@ pub(super) fn span(
 /// (<https://opentelemetry.io/docs/specs/otlp/#otlphttp-request>). Tracing it would make spans out of
 /// spans. JSON is what any application's own interface may take on a path that ends so: it counts on the
 /// specification's paths alone.
-pub fn is_telemetry(head: &RequestHead) -> bool {
+pub fn is_telemetry(head: &RequestHead<'_>) -> bool {
     const PATHS: [&str; 3] = ["/v1/traces", "/v1/metrics", "/v1/logs"];
     let content = head.content_type.as_deref().unwrap_or_default();
     let content = content.split(';').next().unwrap_or_default().trim();
@@ -59,7 +59,7 @@ pub fn is_telemetry(head: &RequestHead) -> bool {
 
 /// Errors by the convention: for a server 5xx, for a client 4xx too; and every exchange whose response is
 /// not whole.
-fn failure(exchange: &Exchange, response: Option<&ResponseHead>) -> Option<Failure> {
+fn failure(exchange: &Exchange, response: Option<&ResponseHead<'_>>) -> Option<Failure> {
     if let Some(broken) = common::broken(exchange) {
         return Some(broken);
     }
@@ -69,7 +69,12 @@ fn failure(exchange: &Exchange, response: Option<&ResponseHead>) -> Option<Failu
         .then(|| Failure { kind: Cow::Owned(status.to_string()), text: Cow::Borrowed("") })
 }
 
-fn asked(exchange: &Exchange, head: &RequestHead, route: &str, attributes: &mut Vec<Attribute>) {
+fn asked(
+    exchange: &Exchange,
+    head: &RequestHead<'_>,
+    route: &str,
+    attributes: &mut Vec<Attribute>,
+) {
     let mut add = |attribute| attributes.push(attribute);
     if head.method.is_known() {
         add(Attribute::new(key::HTTP_REQUEST_METHOD, head.method.as_str().to_owned()));
@@ -170,12 +175,12 @@ mod tests {
 
     use super::*;
 
-    fn head(text: &str) -> RequestHead {
+    fn head(text: &str) -> RequestHead<'static> {
         let mut head = None;
         let mut connection = Connection::new(true);
         connection.on_bytes(Direction::Requests, 0, text.as_bytes(), 0, &(), &mut |event| {
             if let Event::Request { head: found, .. } = event {
-                head = Some(found);
+                head = Some(found.into_owned());
             }
         });
         head.unwrap()

@@ -20,13 +20,13 @@ use crate::span::{Attribute, Span};
 /// The span of a finished, placed statement.
 pub(super) fn span(
     exchange: &Exchange,
-    query: &Query,
+    query: &Query<'_>,
     session: &PostgresSession,
     placement: Placement,
 ) -> Span {
     let completion = match exchange.end.as_ref().map(|(_, outcome)| outcome) {
         Some(Outcome::Postgres(End::Complete(completion) | End::Inferred(completion))) => {
-            Some(completion)
+            Some(&**completion)
         }
         _ => None,
     };
@@ -80,7 +80,7 @@ fn shown(parameter: &Parameter) -> String {
 }
 
 /// What was done, where it is one thing.
-fn operation(query: &Query, completion: Option<&Completion>) -> Option<Cow<'static, str>> {
+fn operation(query: &Query<'_>, completion: Option<&Completion>) -> Option<Cow<'static, str>> {
     if query.kind == QueryKind::FunctionCall {
         return Some(Cow::Borrowed("CALL"));
     }
@@ -103,13 +103,12 @@ fn answer(completion: &Completion, attributes: &mut Vec<Attribute>) {
         attributes.push(Attribute::new(key, i64::try_from(rows).unwrap_or(i64::MAX)));
     }
     if let Some(error) = &completion.error {
-        attributes.push(Attribute::new(key::DB_RESPONSE_STATUS_CODE, error.sqlstate.to_string()));
+        attributes.push(Attribute::new(key::DB_RESPONSE_STATUS_CODE, error.sqlstate.clone()));
     }
 }
 
 fn failure(error: &PgError) -> Failure {
-    let text = error.message.as_deref().unwrap_or_default();
-    Failure { kind: Cow::Owned(error.sqlstate.to_string()), text: Cow::Owned(text.to_owned()) }
+    Failure { kind: Cow::Owned(error.sqlstate.clone()), text: Cow::Owned(error.message.clone()) }
 }
 
 #[cfg(test)]

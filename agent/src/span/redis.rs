@@ -16,7 +16,7 @@ use crate::span::common::{self, Failure};
 use crate::span::{Attribute, Span};
 
 /// The span of a finished, placed command.
-pub(super) fn span(exchange: &Exchange, command: &Command, placement: Placement) -> Span {
+pub(super) fn span(exchange: &Exchange, command: &Command<'static>, placement: Placement) -> Span {
     let (reply, database) = match exchange.end.as_ref().map(|(_, outcome)| outcome) {
         Some(Outcome::Redis { end, database }) => (reply(end), *database),
         _ => (None, None),
@@ -51,7 +51,7 @@ pub(super) fn span(exchange: &Exchange, command: &Command, placement: Placement)
     common::span(exchange, name, attributes, failure, placement)
 }
 
-fn reply(end: &End) -> Option<&Reply> {
+fn reply<'a>(end: &'a End<'static>) -> Option<&'a Reply<'static>> {
     match end {
         End::Complete { reply, .. } => Some(reply),
         End::Inferred { reply, .. } => reply.as_ref(),

@@ -17,7 +17,7 @@ use crate::limits;
 use crate::stream::{Flow, Piece};
 
 /// Where events go.
-pub(super) type Out<'a, M> = dyn FnMut(Event<M>) + 'a;
+pub(super) type Out<'a, M> = dyn FnMut(Event<'_, M>) + 'a;
 
 /// A request that waits for its response, or whose response isn't over.
 #[derive(Debug)]
@@ -63,6 +63,8 @@ pub struct Connection<M> {
     pub(super) owed: bool,
     /// A request came while one was owed: either the client pipelines or the response was lost too.
     pub(super) suspected: bool,
+    /// What a head that comes in several pieces is gathered in, kept for the next: no longer than one.
+    pub(super) spare: Vec<u8>,
 }
 
 impl<M: Clone + 'static> Connection<M> {
@@ -82,6 +84,7 @@ impl<M: Clone + 'static> Connection<M> {
             tainted: !from_start,
             owed: false,
             suspected: false,
+            spare: Vec::new(),
         }
     }
 
@@ -204,7 +207,7 @@ impl<M: Clone + 'static> Connection<M> {
 }
 
 impl<M> Tells for Connection<M> {
-    type Event<'e> = Event<M>;
+    type Event<'e> = Event<'e, M>;
 }
 
 impl<M: Clone + 'static> Follow<M> for Connection<M> {
@@ -226,7 +229,7 @@ impl<M: Clone + 'static> Follow<M> for Connection<M> {
         }
     }
 
-    fn skipped(direction: Direction, bytes: u64, reason: Skip) -> Event<M> {
+    fn skipped(direction: Direction, bytes: u64, reason: Skip) -> Event<'static, M> {
         Event::Skipped { direction, bytes, reason }
     }
 

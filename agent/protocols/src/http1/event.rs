@@ -8,7 +8,11 @@ use crate::exchange::{Abandon, Direction, EndError, Skip};
 /// Of one exchange, in this order: `Request`, then `RequestEnd` (or not, where its end was not seen) and
 /// `Response` (or not) in either order, then exactly one of `End` and `Abandoned`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event<M> {
+#[expect(
+    clippy::large_enum_variant,
+    reason = "told at once, never stored: a box would be an allocation a message"
+)]
+pub enum Event<'e, M> {
     /// A request's head is complete, or is known to be cut.
     Request {
         /// Ordinal of the exchange on this connection, from 0 in the order of the requests.
@@ -18,7 +22,7 @@ pub enum Event<M> {
         /// Mark of the piece with that byte.
         first: M,
         /// What the head says.
-        head: RequestHead,
+        head: RequestHead<'e>,
     },
     /// The request's last byte passed.
     RequestEnd {
@@ -39,7 +43,7 @@ pub enum Event<M> {
         /// Mark of the piece with the response's first byte.
         first: M,
         /// What the head says.
-        head: ResponseHead,
+        head: ResponseHead<'e>,
     },
     /// The exchange is over.
     End {
@@ -66,6 +70,29 @@ pub enum Event<M> {
         /// Why.
         reason: Skip,
     },
+}
+
+impl<M> Event<'_, M> {
+    /// The same, with text of its own.
+    #[must_use]
+    pub fn into_owned(self) -> Event<'static, M> {
+        match self {
+            Event::Request { exchange, offset, first, head } => {
+                Event::Request { exchange, offset, first, head: head.into_owned() }
+            }
+            Event::Response { exchange, first, head } => {
+                Event::Response { exchange, first, head: head.into_owned() }
+            }
+            Event::RequestEnd { exchange, last, body_bytes, exact } => {
+                Event::RequestEnd { exchange, last, body_bytes, exact }
+            }
+            Event::End { exchange, last, end } => Event::End { exchange, last, end },
+            Event::Abandoned { exchange, reason } => Event::Abandoned { exchange, reason },
+            Event::Skipped { direction, bytes, reason } => {
+                Event::Skipped { direction, bytes, reason }
+            }
+        }
+    }
 }
 
 /// How an exchange ended. `body_bytes` is the response's content, without chunk framing.

@@ -3,6 +3,8 @@
 //! One pass, borrowed. Anything that would make two recipients read the section differently is broken;
 //! a field that nobody here asks for is only checked for its form.
 
+use std::borrow::Cow;
+
 use memchr::memchr;
 
 use super::head::host;
@@ -39,7 +41,10 @@ pub(super) struct Fields<'a> {
     content_type: Option<&'a [u8]>,
     forwarded: Option<&'a [u8]>,
     x_forwarded_for: Option<&'a [u8]>,
-    traceparents: Vec<&'a [u8]>,
+    traceparent: Option<&'a [u8]>,
+    traceparents: u32,
+    tracestate: Option<&'a [u8]>,
+    /// Behind the first: hardly any message has them.
     tracestates: Vec<&'a [u8]>,
 }
 
@@ -93,8 +98,14 @@ impl<'a> Fields<'a> {
             10 if is("user-agent") => {
                 self.user_agent.get_or_insert(value);
             }
-            10 if is("tracestate") => self.tracestates.push(value),
-            11 if is("traceparent") => self.traceparents.push(value),
+            10 if is("tracestate") => match self.tracestate {
+                None => self.tracestate = Some(value),
+                Some(_) => self.tracestates.push(value),
+            },
+            11 if is("traceparent") => {
+                self.traceparent = Some(value);
+                self.traceparents += 1;
+            }
             12 if is("content-type") => {
                 self.content_type.get_or_insert(value);
             }
@@ -126,29 +137,34 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn host(&self) -> Option<Box<str>> {
+    pub(super) fn host(&self) -> Option<Cow<'a, str>> {
         self.host.and_then(host)
     }
 
-    pub(super) fn user_agent(&self) -> Option<Box<str>> {
+    pub(super) fn user_agent(&self) -> Option<Cow<'a, str>> {
         self.user_agent.and_then(|value| text(value, limits::HTTP1_VALUE_BYTES))
     }
 
-    pub(super) fn content_type(&self) -> Option<Box<str>> {
+    pub(super) fn content_type(&self) -> Option<Cow<'a, str>> {
         self.content_type.and_then(|value| text(value, limits::HTTP1_VALUE_BYTES))
     }
 
     pub(super) fn traceparent(&self) -> Option<TraceParent> {
-        TraceParent::from_headers(&self.traceparents)
+        // Of two nobody knows which is right.
+        self.traceparent.filter(|_| self.traceparents == 1).and_then(TraceParent::parse)
     }
 
     /// W3C Trace Context, 3.3: without a valid `traceparent` the `tracestate` is not read.
-    pub(super) fn tracestate(&self) -> Option<Box<str>> {
+    pub(super) fn tracestate(&self) -> Option<Cow<'a, str>> {
         self.traceparent()?;
-        combine_tracestate(&self.tracestates)
+        let first = self.tracestate?;
+        if self.tracestates.is_empty() {
+            return combine_tracestate(&[first]);
+        }
+        combine_tracestate(&[&[first], &*self.tracestates].concat())
     }
 
-    pub(super) fn forwarded(&self) -> Option<Box<str>> {
+    pub(super) fn forwarded(&self) -> Option<Cow<'a, str>> {
         let first = |value: &'a [u8]| value.split(|&byte| byte == b',').next().unwrap_or_default();
         let address = match (self.x_forwarded_for, self.forwarded) {
             (Some(value), _) => first(value),
@@ -206,7 +222,7 @@ fn decimal(digits: &[u8]) -> Option<u64> {
 }
 
 /// At most `cap` bytes of `value` as text; `None` when empty.
-pub(super) fn text(value: &[u8], cap: usize) -> Option<Box<str>> {
+pub(super) fn text(value: &[u8], cap: usize) -> Option<Cow<'_, str>> {
     if value.is_empty() {
         return None;
     }
@@ -214,12 +230,12 @@ pub(super) fn text(value: &[u8], cap: usize) -> Option<Box<str>> {
         Some(kept) => (kept, kept.len() < value.len()),
         None => (value, false),
     };
-    let mut text = String::from_utf8_lossy(kept).into_owned();
+    let mut text = String::from_utf8_lossy(kept);
     if cut && text.ends_with(char::REPLACEMENT_CHARACTER) {
         // The cap fell inside a character.
-        text.pop();
+        text.to_mut().pop();
     }
-    Some(text.into_boxed_str())
+    Some(text)
 }
 
 /// `tchar` (RFC 9110, 5.6.2).

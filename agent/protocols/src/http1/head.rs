@@ -1,4 +1,4 @@
-//! HTTP/1.x heads (RFC 9112, 2 to 5): first line and the fields that a span needs, owned.
+//! HTTP/1.x heads (RFC 9112, 2 to 5): first line and the fields that a span needs, borrowed where they lie.
 //!
 //! Reads whole heads and heads of which only a prefix was captured. Decides how the body is framed as
 //! far as the head alone tells; whose response it is and what that changes is `connection`'s.
@@ -15,9 +15,9 @@ use crate::{limits, w3c::TraceParent};
 
 /// A request method: case-sensitive, unknown ones kept as they were sent.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Method(Cow<'static, str>);
+pub struct Method<'a>(Cow<'a, str>);
 
-impl Method {
+impl<'a> Method<'a> {
     /// The methods of RFC 9110 (9.3) and RFC 5789: those that OpenTelemetry's conventions name.
     pub const REGISTERED: [&'static str; 9] =
         ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
@@ -31,28 +31,30 @@ impl Method {
     /// Whether it is one of [`Self::REGISTERED`]: a span of any other is to say `_OTHER`.
     #[must_use]
     pub fn is_known(&self) -> bool {
-        matches!(self.0, Cow::Borrowed(_))
+        Self::is_registered(self.0.as_bytes())
     }
 
     pub(super) fn is_registered(token: &[u8]) -> bool {
         Self::REGISTERED.iter().any(|known| known.as_bytes() == token)
     }
 
-    fn new(token: &[u8]) -> Self {
-        Self(match Self::REGISTERED.iter().find(|known| known.as_bytes() == token) {
-            Some(known) => Cow::Borrowed(known),
-            None => Cow::Owned(String::from_utf8_lossy(token).into_owned()),
-        })
+    fn new(token: &'a [u8]) -> Self {
+        Self(String::from_utf8_lossy(token))
+    }
+
+    fn into_owned(self) -> Method<'static> {
+        let known = Method::REGISTERED.iter().find(|known| **known == self.0);
+        Method(known.map_or_else(|| Cow::Owned(self.0.into_owned()), |known| Cow::Borrowed(*known)))
     }
 }
 
-impl fmt::Display for Method {
+impl fmt::Display for Method<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl fmt::Debug for Method {
+impl fmt::Debug for Method<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -70,53 +72,75 @@ impl fmt::Display for Version {
 
 /// What a request's head says. Text that isn't UTF-8 has U+FFFD in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestHead {
+pub struct RequestHead<'a> {
     /// The method.
-    pub method: Method,
+    pub method: Method<'a>,
     /// The path without query: `/a/b`, `*` for the asterisk-form, empty for the authority-form
     /// (CONNECT), for an absolute-form without path and for what has none of the four forms.
-    pub target: Box<str>,
+    pub target: Cow<'a, str>,
     /// The target was cut by capture: `target` (or, where there is one, `query`) is a prefix.
     pub target_cut: bool,
     /// The query without its `?`. May carry secrets: left out of spans unless a rule asks for it.
-    pub query: Option<Box<str>>,
+    pub query: Option<Cow<'a, str>>,
     /// The scheme, lower-case, of a target in absolute-form.
-    pub scheme: Option<Box<str>>,
+    pub scheme: Option<Cow<'a, str>>,
     /// The authority that the request is for, `host[:port]`: the target's in absolute-form and
     /// authority-form, else the `Host` field's. User information is left out, and so is what is no
     /// `host[:port]`.
-    pub host: Option<Box<str>>,
+    pub host: Option<Cow<'a, str>>,
     /// The protocol version; `None` when capture cut the first line before it.
     pub version: Option<Version>,
     /// `User-Agent`.
-    pub user_agent: Option<Box<str>>,
+    pub user_agent: Option<Cow<'a, str>>,
     /// A valid, single `traceparent`.
     pub traceparent: Option<TraceParent>,
     /// The combined `tracestate` that goes with `traceparent`; never without it.
-    pub tracestate: Option<Box<str>>,
+    pub tracestate: Option<Cow<'a, str>>,
     /// `Content-Length` in bytes, where it frames the body.
     pub content_length: Option<u64>,
     /// `Content-Type`.
-    pub content_type: Option<Box<str>>,
+    pub content_type: Option<Cow<'a, str>>,
     /// The client asks for another protocol (`Upgrade`).
     pub upgrade: bool,
     /// The client that the nearest proxy names first: `X-Forwarded-For`, else `Forwarded`'s `for`.
-    pub forwarded: Option<Box<str>>,
+    pub forwarded: Option<Cow<'a, str>>,
     /// The whole head was captured. If not, an absent field may just not have been seen.
     pub complete: bool,
 }
 
-impl RequestHead {
+impl RequestHead<'_> {
     /// Whether the target has a query, be it empty.
     #[must_use]
     pub fn has_query(&self) -> bool {
         self.query.is_some()
     }
+
+    /// The same, with text of its own.
+    #[must_use]
+    pub fn into_owned(self) -> RequestHead<'static> {
+        RequestHead {
+            method: self.method.into_owned(),
+            target: owned(self.target),
+            target_cut: self.target_cut,
+            query: self.query.map(owned),
+            scheme: self.scheme.map(owned),
+            host: self.host.map(owned),
+            version: self.version,
+            user_agent: self.user_agent.map(owned),
+            traceparent: self.traceparent,
+            tracestate: self.tracestate.map(owned),
+            content_length: self.content_length,
+            content_type: self.content_type.map(owned),
+            upgrade: self.upgrade,
+            forwarded: self.forwarded.map(owned),
+            complete: self.complete,
+        }
+    }
 }
 
 /// What a response's head says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ResponseHead {
+pub struct ResponseHead<'a> {
     /// The status code, 100 to 999.
     pub status: u16,
     /// The protocol version.
@@ -124,9 +148,27 @@ pub struct ResponseHead {
     /// `Content-Length` in bytes: the body's, or for HEAD and 304 what it would have been.
     pub content_length: Option<u64>,
     /// `Content-Type`.
-    pub content_type: Option<Box<str>>,
+    pub content_type: Option<Cow<'a, str>>,
     /// The whole head was captured. If not, an absent field may just not have been seen.
     pub complete: bool,
+}
+
+impl ResponseHead<'_> {
+    /// The same, with text of its own.
+    #[must_use]
+    pub fn into_owned(self) -> ResponseHead<'static> {
+        ResponseHead {
+            status: self.status,
+            version: self.version,
+            content_length: self.content_length,
+            content_type: self.content_type.map(owned),
+            complete: self.complete,
+        }
+    }
+}
+
+fn owned(text: Cow<'_, str>) -> Cow<'static, str> {
+    Cow::Owned(text.into_owned())
 }
 
 /// How a head says that its body is framed (RFC 9112, 6.3), before the peer's method is considered.
@@ -140,22 +182,22 @@ pub(super) enum Framing {
 
 /// A request head and what the connection must know beside it.
 #[derive(Debug)]
-pub(super) struct Request {
-    pub(super) head: RequestHead,
+pub(super) struct Request<'a> {
+    pub(super) head: RequestHead<'a>,
     pub(super) framing: Framing,
     pub(super) expects_continue: bool,
 }
 
 /// A response head and what the connection must know beside it.
 #[derive(Debug)]
-pub(super) struct Response {
-    pub(super) head: ResponseHead,
+pub(super) struct Response<'a> {
+    pub(super) head: ResponseHead<'a>,
     pub(super) framing: Framing,
 }
 
 /// Reads a request head: all of it (`complete`) or a captured prefix. `None`: broken, or not enough of
 /// it to name the method.
-pub(super) fn request(bytes: &[u8], complete: bool) -> Option<Request> {
+pub(super) fn request(bytes: &[u8], complete: bool) -> Option<Request<'_>> {
     let (line, rest, line_whole) = first_line(bytes);
     if complete && !line_whole {
         return None;
@@ -210,7 +252,7 @@ pub(super) fn request(bytes: &[u8], complete: bool) -> Option<Request> {
 
 /// Reads a response head: all of it (`complete`) or a captured prefix. `None`: broken, or its status
 /// code is not there.
-pub(super) fn response(bytes: &[u8], complete: bool) -> Option<Response> {
+pub(super) fn response(bytes: &[u8], complete: bool) -> Option<Response<'_>> {
     let (line, rest, line_whole) = first_line(bytes);
     if complete && !line_whole {
         return None;
@@ -262,22 +304,22 @@ fn version(bytes: &[u8]) -> Option<Version> {
 }
 
 /// A request target in one of its four forms (RFC 9112, 3.2).
-struct Target {
-    path: Box<str>,
-    query: Option<Box<str>>,
-    scheme: Option<Box<str>>,
-    authority: Option<Box<str>>,
+struct Target<'a> {
+    path: Cow<'a, str>,
+    query: Option<Cow<'a, str>>,
+    scheme: Option<Cow<'a, str>>,
+    authority: Option<Cow<'a, str>>,
 }
 
-impl Target {
+impl<'a> Target<'a> {
     /// Of a target that was cut, an authority that may go on is left out: its beginning may be user
     /// information.
-    fn read(method: &Method, target: &[u8], cut: bool) -> Self {
+    fn read(method: &Method<'_>, target: &'a [u8], cut: bool) -> Self {
         // A fragment is never sent by right; what a client sent by mistake is not part of the path.
         let target = split(target, b'#').0;
         if method.as_str() == "CONNECT" {
             let authority = if cut { None } else { host(target) };
-            return Self { path: "".into(), query: None, scheme: None, authority };
+            return Self { path: Cow::Borrowed(""), query: None, scheme: None, authority };
         }
         let absolute = (!target.starts_with(b"/"))
             .then(|| target.windows(3).position(|window| window == b"://"))
@@ -294,7 +336,7 @@ impl Target {
                 // Where that is no authority, it may have ended within a credential.
                 let whole = named.is_some() || authority.is_empty();
                 let origin = if whole { origin } else { [].as_slice() };
-                (text(&scheme.to_ascii_lowercase(), 16), named, origin)
+                (self::scheme(scheme), named, origin)
             }
             None if target.starts_with(b"/") || (target == b"*" && !cut) => (None, None, target),
             // None of the four forms, or not enough of one: nobody knows what is in it.
@@ -312,7 +354,7 @@ impl Target {
 }
 
 /// `host[:port]` without user information. `None` for what is not that: part of a credential, perhaps.
-pub(super) fn host(authority: &[u8]) -> Option<Box<str>> {
+pub(super) fn host(authority: &[u8]) -> Option<Cow<'_, str>> {
     let host = authority.rsplit(|&byte| byte == b'@').next().unwrap_or_default();
     let after_literal = memrchr(b']', host).map_or(0, |at| at + 1);
     let port = memrchr(b':', host).filter(|at| *at >= after_literal);
@@ -322,6 +364,15 @@ pub(super) fn host(authority: &[u8]) -> Option<Box<str>> {
         return None;
     }
     text(host, limits::HTTP1_VALUE_BYTES)
+}
+
+/// Lower-case.
+fn scheme(scheme: &[u8]) -> Option<Cow<'_, str>> {
+    let mut scheme = text(scheme, 16)?;
+    if scheme.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        scheme.to_mut().make_ascii_lowercase();
+    }
+    Some(scheme)
 }
 
 /// RFC 3986, 3.1: `ALPHA *( ALPHA / DIGIT / "+" / "-" / "." )`.

@@ -75,10 +75,22 @@ impl<M: Clone + 'static> Connection<M> {
     pub(super) fn begin(&mut self, direction: Direction, piece: &mut Piece<'_, M>) {
         let empty = piece.bytes.len() - skip_empty_lines(piece.bytes).len();
         let taken = piece.advance(empty as u64);
+        let room = std::mem::take(&mut self.spare);
         let stream = self.stream_mut(direction);
         stream.count_message(taken);
-        stream.state =
-            if piece.bytes.is_empty() { State::Boundary } else { State::Head(Gather::new(piece)) };
+        stream.state = if piece.bytes.is_empty() {
+            State::Boundary
+        } else {
+            State::Head(Gather::new(piece, room))
+        };
+    }
+
+    /// Keeps what a head was gathered in.
+    pub(super) fn keep_room(&mut self, mut room: Vec<u8>) {
+        if room.capacity() > self.spare.capacity() {
+            room.clear();
+            self.spare = room;
+        }
     }
 
     /// Bytes between two requests were lost: at least one request was in them.
@@ -98,15 +110,18 @@ impl<M: Clone + 'static> Connection<M> {
     fn request_head(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {
         let state = std::mem::replace(&mut self.requests.state, State::Boundary);
         let State::Head(gather) = state else { return };
-        match gather.take(Direction::Requests, piece, head::request) {
+        match gather.take(Direction::Requests, piece) {
             Err(gather) => self.requests.state = State::Head(gather),
-            Ok(head) => self.request_begun(head, piece.mark, out),
+            Ok(head) => {
+                self.request_begun(&head, piece.mark, out);
+                self.keep_room(head.buffer);
+            }
         }
     }
 
-    fn request_begun(&mut self, head: Head<M, head::Request>, mark: &M, out: &mut Out<'_, M>) {
-        let Head { offset, first, bytes, parsed, complete } = head;
-        let Some(request) = parsed else {
+    fn request_begun(&mut self, head: &Head<'_, M>, mark: &M, out: &mut Out<'_, M>) {
+        let (offset, first, bytes) = (head.offset, head.first.clone(), head.len());
+        let Some(request) = head.parsed(head::request) else {
             self.skip(Direction::Requests, bytes, Skip::Broken, out);
             return self.desync(Abandon::Broken, Skip::Resync, out);
         };
@@ -131,7 +146,7 @@ impl<M: Clone + 'static> Connection<M> {
             answer: Answer::Awaited,
         });
         out(Event::Request { exchange, offset, first, head: request.head });
-        if !complete {
+        if !head.complete {
             return self.lose_request(0, false, mark, out);
         }
         match Body::new(request.framing) {

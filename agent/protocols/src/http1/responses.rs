@@ -93,15 +93,18 @@ impl<M: Clone + 'static> Connection<M> {
     fn response_head(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {
         let state = std::mem::replace(&mut self.responses.state, State::Boundary);
         let State::Head(gather) = state else { return };
-        match gather.take(Direction::Responses, piece, head::response) {
+        match gather.take(Direction::Responses, piece) {
             Err(gather) => self.responses.state = State::Head(gather),
-            Ok(head) => self.response_begun(head, piece.mark, out),
+            Ok(head) => {
+                self.response_begun(&head, piece.mark, out);
+                self.keep_room(head.buffer);
+            }
         }
     }
 
-    fn response_begun(&mut self, head: Head<M, head::Response>, mark: &M, out: &mut Out<'_, M>) {
-        let Head { first, bytes, parsed, complete, .. } = head;
-        let Some(response) = parsed else {
+    fn response_begun(&mut self, head: &Head<'_, M>, mark: &M, out: &mut Out<'_, M>) {
+        let (first, bytes, complete) = (head.first.clone(), head.len(), head.complete);
+        let Some(response) = head.parsed(head::response) else {
             self.skip(Direction::Responses, bytes, Skip::Broken, out);
             return self.desync_response(Abandon::Broken, out);
         };
@@ -207,8 +210,9 @@ impl<M: Clone + 'static> Connection<M> {
 
     /// The stream ended in a head; whether that was a final response's as far as it came.
     fn response_cut_off(&mut self, gather: Gather<M>, out: &mut Out<'_, M>) -> bool {
-        let Head { first, bytes, parsed, .. } = gather.cut(Direction::Responses, head::response);
-        let Some(response) = parsed else {
+        let head = gather.cut(Direction::Responses);
+        let (first, bytes) = (head.first.clone(), head.len());
+        let Some(response) = head.parsed(head::response) else {
             self.skip(Direction::Responses, bytes, Skip::Broken, out);
             return false;
         };

@@ -78,22 +78,41 @@ pub(crate) struct Gather<M> {
 
 /// A head, whole or cut.
 #[derive(Debug)]
-pub(super) struct Head<M, T> {
+pub(super) struct Head<'a, M> {
     pub(super) offset: u64,
     pub(super) first: M,
-    /// Bytes that it had.
-    pub(super) bytes: u64,
-    /// What was read from it; `None`: not HTTP, or broken.
-    pub(super) parsed: Option<T>,
     pub(super) complete: bool,
+    /// All of it, where it came in one piece.
+    direct: Option<&'a [u8]>,
+    /// All of it, where it did not; else nothing.
+    pub(super) buffer: Vec<u8>,
+    /// It can't be one.
+    not_http: bool,
+}
+
+impl<M> Head<'_, M> {
+    fn bytes(&self) -> &[u8] {
+        self.direct.unwrap_or(&self.buffer)
+    }
+
+    /// Bytes that it has.
+    pub(super) fn len(&self) -> u64 {
+        self.bytes().len() as u64
+    }
+
+    /// What is read from it; `None`: not HTTP, or broken.
+    pub(super) fn parsed<'h, T>(&'h self, parse: fn(&'h [u8], bool) -> Option<T>) -> Option<T> {
+        if self.not_http { None } else { parse(self.bytes(), self.complete) }
+    }
 }
 
 impl<M: Clone> Gather<M> {
-    pub(super) fn new(piece: &Piece<'_, M>) -> Self {
+    /// `room`: what is gathered in, empty.
+    pub(super) fn new(piece: &Piece<'_, M>, room: Vec<u8>) -> Self {
         Self {
             offset: piece.offset,
             first: piece.mark.clone(),
-            buffer: Vec::new(),
+            buffer: room,
             scanned: 0,
             line: 0,
             recognised: false,
@@ -105,18 +124,17 @@ impl<M: Clone> Gather<M> {
     }
 
     /// Takes what belongs to the head. `Err`: it goes on in the next piece.
-    pub(super) fn take<T>(
+    pub(super) fn take<'a>(
         mut self,
         direction: Direction,
-        piece: &mut Piece<'_, M>,
-        parse: fn(&[u8], bool) -> Option<T>,
-    ) -> Result<Head<M, T>, Self> {
+        piece: &mut Piece<'a, M>,
+    ) -> Result<Head<'a, M>, Self> {
         let room = limits::HTTP1_HEAD_BYTES.saturating_sub(self.buffer.len());
         let fresh = piece.bytes.get(..room).unwrap_or(piece.bytes);
         let before = self.buffer.len();
-        // The usual head comes in one piece: read it where it lies.
+        // The usual head comes in one piece: it is read where it lies.
         let mut buffer = std::mem::take(&mut self.buffer);
-        let bytes = if buffer.is_empty() {
+        let bytes = if before == 0 {
             fresh
         } else {
             buffer.extend_from_slice(fresh);
@@ -133,34 +151,26 @@ impl<M: Clone> Gather<M> {
             Some(end) => (end, true),
             None if cut || not_http => (bytes.len(), false),
             None => {
-                self.buffer = if before == 0 { fresh.to_vec() } else { buffer };
+                if before == 0 {
+                    buffer.extend_from_slice(fresh);
+                }
+                self.buffer = buffer;
                 piece.advance(fresh.len() as u64);
                 return Err(self);
             }
         };
-        let head = bytes.get(..len).unwrap_or(bytes);
-        let parsed = if not_http { None } else { parse(head, complete) };
+        let direct = if before == 0 { fresh.get(..len) } else { None };
+        buffer.truncate(len);
         piece.advance((len - before.min(len)) as u64);
-        Ok(Head { offset: self.offset, first: self.first, bytes: len as u64, parsed, complete })
+        let Self { offset, first, .. } = self;
+        Ok(Head { offset, first, complete, direct, buffer, not_http })
     }
 
-    /// Reads what is there as a head that was cut here.
-    pub(super) fn cut<T>(
-        self,
-        direction: Direction,
-        parse: fn(&[u8], bool) -> Option<T>,
-    ) -> Head<M, T> {
-        Head {
-            offset: self.offset,
-            bytes: self.pending(),
-            parsed: if may_begin(direction, &self.buffer) {
-                parse(&self.buffer, false)
-            } else {
-                None
-            },
-            first: self.first,
-            complete: false,
-        }
+    /// What is there, as a head that was cut here.
+    pub(super) fn cut(self, direction: Direction) -> Head<'static, M> {
+        let Self { offset, first, buffer, .. } = self;
+        let not_http = !may_begin(direction, &buffer);
+        Head { offset, first, complete: false, direct: None, buffer, not_http }
     }
 
     /// Position after the empty line that ends the head.

@@ -16,18 +16,18 @@ use Direction::{Requests, Responses};
 type Run = testing::Run<Connection<u32>>;
 
 impl Tested for Connection<u32> {
-    type Told = Event<u32>;
+    type Told = Event<'static, u32>;
 
     fn met(from_start: bool) -> Self {
         Self::new(from_start)
     }
 
-    fn book(books: &mut Books, event: &Event<u32>) {
+    fn book(books: &mut Books, event: &Event<'static, u32>) {
         fuzz::book(books, event.clone());
     }
 
-    fn keep(event: Event<u32>) -> Event<u32> {
-        event
+    fn keep(event: Event<'_, u32>) -> Event<'static, u32> {
+        event.into_owned()
     }
 }
 
@@ -41,7 +41,7 @@ impl Run {
     }
 
     fn skipped(&self, reason: Skip) -> u64 {
-        let bytes = |event: &Event<u32>| match event {
+        let bytes = |event: &Event<'_, u32>| match event {
             Event::Skipped { bytes, reason: why, .. } if *why == reason => *bytes,
             _ => 0,
         };
@@ -52,9 +52,9 @@ impl Run {
 /// What the events say of one exchange.
 #[derive(Clone, Debug, PartialEq)]
 struct Exchange {
-    request: RequestHead,
+    request: RequestHead<'static>,
     request_bytes: Option<u64>,
-    response: Option<ResponseHead>,
+    response: Option<ResponseHead<'static>>,
     end: Option<Result<End, Abandon>>,
 }
 
@@ -91,7 +91,7 @@ impl Exchange {
     }
 }
 
-fn exchanges(events: &[Event<u32>]) -> Vec<Exchange> {
+fn exchanges(events: &[Event<'static, u32>]) -> Vec<Exchange> {
     let mut exchanges = BTreeMap::new();
     for event in events.iter().cloned() {
         match event {

@@ -6,15 +6,16 @@
 //! is given up where one is not, and what isn't, is said in `lost`, and how pairing begins anew in
 //! `resync`.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use super::{
-    event::{Completion, End, Event, Fact, Parameter, Tally, Transaction},
+    event::{CommandTag, Completion, End, Event, Fact, Parameter, PgError, Tally, Transaction},
     lost::LostAnswer,
     pending::{Exchange, Pending},
     resync::{Certainty, Turns},
     statements::Statements,
     stream::{Frames, State, Stream},
+    texts::Text,
 };
 use crate::exchange::{Abandon, Direction, EndError, Skip, Tells};
 use crate::follow::Follow;
@@ -22,7 +23,7 @@ use crate::limits;
 use crate::stream::{Flow, Piece};
 
 /// Where events go.
-pub(super) type Out<'a, M> = dyn FnMut(Event<M>) + 'a;
+pub(super) type Out<'a, M> = dyn FnMut(Event<'_, M>) + 'a;
 
 /// An exchange whose answer is over, but for the `ReadyForQuery` that may follow.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ pub struct Connection<M> {
     /// Offset and mark of the group's first message.
     pub(super) group_start: Option<(u64, M)>,
     /// The group has a `Bind`, of this portal.
-    pub(super) bound: Option<Option<Arc<str>>>,
+    pub(super) bound: Option<Option<Text>>,
     /// Its parameters, where they are kept.
     pub(super) parameters: Option<Arc<[Parameter]>>,
     /// The caller wants them.
@@ -79,6 +80,9 @@ pub struct Connection<M> {
     /// The answer in which framing was lost.
     pub(super) lost_answer: Option<LostAnswer<M>>,
     pub(super) tally: Tally,
+    /// Memory of what is over, for what comes next.
+    pub(super) spare_tags: Vec<CommandTag>,
+    pub(super) spare_error: Option<Box<PgError>>,
 }
 
 impl<M: Clone + 'static> Connection<M> {
@@ -121,6 +125,8 @@ impl<M: Clone + 'static> Connection<M> {
             suspected: false,
             lost_answer: None,
             tally: Tally::default(),
+            spare_tags: Vec::new(),
+            spare_error: None,
         }
     }
 
@@ -174,14 +180,14 @@ impl<M: Clone + 'static> Connection<M> {
         out: &mut Out<'_, M>,
     ) {
         let end = if exchange.done.error.is_some() {
-            End::Complete(exchange.done)
+            End::Complete(Cow::Owned(exchange.done))
         } else {
             End::Closed { answered: exchange.answered, error }
         };
         self.over(exchange.ordinal, mark.clone(), end, out);
     }
 
-    pub(super) fn over(&mut self, exchange: u64, last: M, end: End, out: &mut Out<'_, M>) {
+    pub(super) fn over(&mut self, exchange: u64, last: M, end: End<'_>, out: &mut Out<'_, M>) {
         self.open = self.open.saturating_sub(1);
         out(Event::End { exchange, last, end });
     }
@@ -195,7 +201,22 @@ impl<M: Clone + 'static> Connection<M> {
     ) {
         let Some(Finishing { exchange, last: before }) = self.finishing.take() else { return };
         let done = Completion { transaction, ..exchange.done };
-        self.over(exchange.ordinal, last.unwrap_or(before), End::Complete(done), out);
+        let end = End::Complete(Cow::Borrowed(&done));
+        self.over(exchange.ordinal, last.unwrap_or(before), end, out);
+        self.recycle(done);
+    }
+
+    /// Keeps the memory of what is over.
+    fn recycle(&mut self, done: Completion) {
+        let Completion { mut tags, error, .. } = done;
+        if tags.capacity() > 0 {
+            tags.clear();
+            self.spare_tags = tags;
+        }
+        if let Some(mut error) = error {
+            error.clear();
+            self.spare_error = Some(error);
+        }
     }
 
     pub(super) fn fact(&self, fact: Fact, mark: &M, out: &mut Out<'_, M>) {
@@ -267,7 +288,7 @@ impl<M: Clone + 'static> Connection<M> {
 }
 
 impl<M> Tells for Connection<M> {
-    type Event<'e> = Event<M>;
+    type Event<'e> = Event<'e, M>;
 }
 
 impl<M: Clone + 'static> Follow<M> for Connection<M> {
@@ -289,7 +310,7 @@ impl<M: Clone + 'static> Follow<M> for Connection<M> {
         }
     }
 
-    fn skipped(direction: Direction, bytes: u64, reason: Skip) -> Event<M> {
+    fn skipped(direction: Direction, bytes: u64, reason: Skip) -> Event<'static, M> {
         Event::Skipped { direction, bytes, reason }
     }
 

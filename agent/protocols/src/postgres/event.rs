@@ -10,7 +10,7 @@ use crate::exchange::{Abandon, Direction, EndError, Skip};
 /// `End` and `Abandoned`. Of several open exchanges, `End` comes in the order of the requests, but
 /// for those that the server did not execute.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event<M> {
+pub enum Event<'e, M> {
     /// A request is complete: the whole of a `Query`, an `Execute` or a `FunctionCall` passed. Of one that
     /// was cut behind its `Parse`, and of a `Parse` that failed, it is told when the answer says so.
     Request {
@@ -21,7 +21,7 @@ pub enum Event<M> {
         /// Mark of the piece with that byte.
         first: M,
         /// What is asked.
-        query: Query,
+        query: Query<'e>,
     },
     /// The request's last byte passed.
     RequestEnd {
@@ -44,7 +44,7 @@ pub enum Event<M> {
         /// Mark of the piece with the answer's last byte: of `ReadyForQuery` where it follows at once.
         last: M,
         /// How it ended.
-        end: End,
+        end: End<'e>,
     },
     /// The exchange will never be known in full: no span from it.
     Abandoned {
@@ -71,20 +71,80 @@ pub enum Event<M> {
     },
 }
 
+impl<M> Event<'_, M> {
+    /// The same, with text of its own.
+    #[must_use]
+    pub fn into_owned(self) -> Event<'static, M> {
+        match self {
+            Self::Request { exchange, offset, first, query } => {
+                Event::Request { exchange, offset, first, query: query.into_owned() }
+            }
+            Self::RequestEnd { exchange, last } => Event::RequestEnd { exchange, last },
+            Self::Response { exchange, first } => Event::Response { exchange, first },
+            Self::End { exchange, last, end } => {
+                Event::End { exchange, last, end: end.into_owned() }
+            }
+            Self::Abandoned { exchange, reason } => Event::Abandoned { exchange, reason },
+            Self::Session { mark, fact } => Event::Session { mark, fact },
+            Self::Skipped { direction, bytes, reason } => {
+                Event::Skipped { direction, bytes, reason }
+            }
+        }
+    }
+}
+
+impl Query<'_> {
+    /// The same, with text of its own.
+    #[must_use]
+    pub fn into_owned(self) -> Query<'static> {
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        Query {
+            text: self.text.map(owned),
+            cut: self.cut,
+            kind: self.kind,
+            statement: self.statement.map(owned),
+            portal: self.portal.map(owned),
+            parameters: self.parameters,
+            poll: self.poll,
+        }
+    }
+}
+
+impl End<'_> {
+    /// The same, with text of its own.
+    #[must_use]
+    pub fn into_owned(self) -> End<'static> {
+        match self {
+            Self::Complete(done) => End::Complete(Cow::Owned(done.into_owned())),
+            Self::Inferred(done) => End::Inferred(Cow::Owned(done.into_owned())),
+            Self::NotExecuted => End::NotExecuted,
+            Self::Closed { answered, error } => End::Closed { answered, error },
+        }
+    }
+}
+
+impl PgError {
+    /// As new, with the memory that it has.
+    pub(super) fn clear(&mut self) {
+        let Self { severity, sqlstate, message, table, constraint } = self;
+        [severity, sqlstate, message, table, constraint].into_iter().for_each(String::clear);
+    }
+}
+
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Query {
+pub struct Query<'e> {
     /// SQL as it was sent, literals and comments included: not for export as it is ([`crate::sql`]).
     /// `None`: prepared before this connection was seen, or a function call.
-    pub text: Option<Arc<str>>,
+    pub text: Option<Cow<'e, str>>,
     /// Whether `text` is only the beginning.
     pub cut: bool,
     /// How it was asked.
     pub kind: QueryKind,
     /// The prepared statement's name, if it has one.
-    pub statement: Option<Arc<str>>,
+    pub statement: Option<Cow<'e, str>>,
     /// The portal's name, if it has one.
-    pub portal: Option<Arc<str>>,
+    pub portal: Option<Cow<'e, str>>,
     /// The parameters, in their order, as far as they were captured: users' data, and only where the caller
     /// asked for them ([`super::Connection::keep_parameters`]).
     pub parameters: Option<Arc<[Parameter]>>,
@@ -119,12 +179,12 @@ pub enum QueryKind {
 
 /// How an exchange ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum End<'e> {
     /// The server completed it, or reported an error.
-    Complete(Completion),
+    Complete(Cow<'e, Completion>),
     /// Framing was lost in the answer, whose end the next request, silence or the stream's end told.
     /// What the completion says is a lower bound.
-    Inferred(Completion),
+    Inferred(Cow<'e, Completion>),
     /// The server passed over it, for an earlier one in the same pipeline had failed: no span from it.
     NotExecuted,
     /// The connection ended before the answer did.
@@ -167,20 +227,20 @@ pub struct CommandTag {
     pub rows: Option<u64>,
 }
 
-/// An error of the server, without what may be a user's data. What was not captured is empty.
+/// An error of the server, without what may be a user's data. What was not captured, or not sent, is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PgError {
     /// `ERROR`, `FATAL` or `PANIC`.
-    pub severity: Box<str>,
+    pub severity: String,
     /// The five characters of the SQLSTATE code.
-    pub sqlstate: Box<str>,
+    pub sqlstate: String,
     /// The message; everything from the first quotation mark to the last, and every number, is `?`.
-    /// `None` where a user's function wrote it.
-    pub message: Option<Box<str>>,
+    /// Empty also where a user's function wrote it.
+    pub message: String,
     /// The table, with its schema.
-    pub table: Option<Box<str>>,
+    pub table: String,
     /// The constraint.
-    pub constraint: Option<Box<str>>,
+    pub constraint: String,
 }
 
 /// `ReadyForQuery`'s transaction status.

@@ -12,14 +12,13 @@ impl<M: Clone + 'static> Connection<M> {
     /// `ErrorResponse`.
     pub(super) fn failed(
         &mut self,
-        error: PgError,
+        error: Box<PgError>,
         first: &M,
         bytes: u64,
         last: &M,
         out: &mut Out<'_, M>,
     ) {
         self.copy_in = false;
-        let error = Box::new(error);
         match self.pending.front_mut() {
             None | Some(Op::Negotiate(_) | Op::Startup) => {
                 self.fact(Fact::Failure(error), last, out);
@@ -100,7 +99,7 @@ impl<M: Clone + 'static> Connection<M> {
         last: &M,
         out: &mut Out<'_, M>,
     ) {
-        let query = query(QueryKind::Prepare, &task.statement, task.portal.clone());
+        let query = query(QueryKind::Prepare, &task.statement, task.portal.as_ref());
         let exchange = self.open(query, task.offset, &task.first, &task.last, out);
         self.exchange_failed(exchange, error, first.clone(), bytes, last, out);
     }

@@ -18,15 +18,15 @@ pub(super) fn cstring(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// SQL text up to its NUL, or as much as there is; whether it is cut.
-pub(super) fn text(bytes: &[u8]) -> (Arc<str>, bool) {
+pub(super) fn text(bytes: &[u8]) -> (Cow<'_, str>, bool) {
     match cstring(bytes) {
         Some((whole, _)) if whole.len() <= limits::POSTGRES_QUERY_BYTES => {
-            (Arc::from(String::from_utf8_lossy(whole)), false)
+            (String::from_utf8_lossy(whole), false)
         }
         _ => {
             let kept = bytes.get(..limits::POSTGRES_QUERY_BYTES).unwrap_or(bytes);
             let kept = without_split_character(kept);
-            (Arc::from(String::from_utf8_lossy(kept)), true)
+            (String::from_utf8_lossy(kept), true)
         }
     }
 }
@@ -40,9 +40,13 @@ fn without_split_character(bytes: &[u8]) -> &[u8] {
 }
 
 /// A short text; longer than a name may be, it is cut.
-fn short(bytes: &[u8]) -> Box<str> {
-    let kept = bytes.get(..limits::POSTGRES_NAME_BYTES).unwrap_or(bytes);
-    String::from_utf8_lossy(kept).into()
+fn short(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes.get(..limits::POSTGRES_NAME_BYTES).unwrap_or(bytes))
+}
+
+fn set_short(text: &mut String, bytes: &[u8]) {
+    text.clear();
+    text.push_str(&short(bytes));
 }
 
 /// What a `StartupMessage` of version 3 says, given what follows its version.
@@ -51,9 +55,9 @@ pub(super) fn startup(mut parameters: &[u8]) -> Fact {
     while let Some((name, rest)) = cstring(parameters) {
         let Some((value, rest)) = cstring(rest) else { break };
         match name {
-            b"user" => user = Some(short(value)),
-            b"database" => database = Some(short(value)),
-            b"application_name" => application_name = Some(short(value)),
+            b"user" => user = Some(short(value).into()),
+            b"database" => database = Some(short(value).into()),
+            b"application_name" => application_name = Some(short(value).into()),
             _ => {}
         }
         parameters = rest;
@@ -70,7 +74,7 @@ pub(super) fn is_version_3(code: u32) -> bool {
 pub(super) fn server_version(body: &[u8]) -> Option<Box<str>> {
     let (name, rest) = cstring(body)?;
     let (value, _) = cstring(rest)?;
-    (name == b"server_version").then(|| short(value))
+    (name == b"server_version").then(|| short(value).into())
 }
 
 /// `None`: not a status.
@@ -96,44 +100,222 @@ pub(super) fn command_tag(body: &[u8]) -> Option<CommandTag> {
         return None;
     }
     let rest = tag.get(command.len()..).unwrap_or_default();
-    let usual = USUAL_COMMANDS.iter().find(|usual| **usual == command);
+    let usual = COMMANDS.binary_search(&command).ok().and_then(|at| COMMANDS.get(at));
     let command =
         usual.map_or_else(|| Cow::Owned(command.to_owned()), |usual| Cow::Borrowed(*usual));
     Some(CommandTag { command, rows: rest.rsplit(' ').next()?.parse().ok() })
 }
 
-/// Commands that need no memory of their own.
-const USUAL_COMMANDS: [&str; 14] = [
-    "SELECT",
-    "INSERT",
-    "UPDATE",
-    "DELETE",
+/// The server's commands (`cmdtaglist.h`), which need no memory of their own; sorted.
+const COMMANDS: [&str; 192] = [
+    "ALTER ACCESS METHOD",
+    "ALTER AGGREGATE",
+    "ALTER CAST",
+    "ALTER COLLATION",
+    "ALTER CONSTRAINT",
+    "ALTER CONVERSION",
+    "ALTER DATABASE",
+    "ALTER DEFAULT PRIVILEGES",
+    "ALTER DOMAIN",
+    "ALTER EVENT TRIGGER",
+    "ALTER EXTENSION",
+    "ALTER FOREIGN DATA WRAPPER",
+    "ALTER FOREIGN TABLE",
+    "ALTER FUNCTION",
+    "ALTER INDEX",
+    "ALTER LANGUAGE",
+    "ALTER LARGE OBJECT",
+    "ALTER MATERIALIZED VIEW",
+    "ALTER OPERATOR",
+    "ALTER OPERATOR CLASS",
+    "ALTER OPERATOR FAMILY",
+    "ALTER POLICY",
+    "ALTER PROCEDURE",
+    "ALTER PUBLICATION",
+    "ALTER ROLE",
+    "ALTER ROUTINE",
+    "ALTER RULE",
+    "ALTER SCHEMA",
+    "ALTER SEQUENCE",
+    "ALTER SERVER",
+    "ALTER STATISTICS",
+    "ALTER SUBSCRIPTION",
+    "ALTER SYSTEM",
+    "ALTER TABLE",
+    "ALTER TABLESPACE",
+    "ALTER TEXT SEARCH CONFIGURATION",
+    "ALTER TEXT SEARCH DICTIONARY",
+    "ALTER TEXT SEARCH PARSER",
+    "ALTER TEXT SEARCH TEMPLATE",
+    "ALTER TRANSFORM",
+    "ALTER TRIGGER",
+    "ALTER TYPE",
+    "ALTER USER MAPPING",
+    "ALTER VIEW",
+    "ANALYZE",
     "BEGIN",
+    "CALL",
+    "CHECKPOINT",
+    "CLOSE",
+    "CLOSE CURSOR",
+    "CLOSE CURSOR ALL",
+    "CLUSTER",
+    "COMMENT",
     "COMMIT",
-    "ROLLBACK",
-    "SET",
+    "COMMIT PREPARED",
     "COPY",
+    "COPY FROM",
+    "CREATE ACCESS METHOD",
+    "CREATE AGGREGATE",
+    "CREATE CAST",
+    "CREATE COLLATION",
+    "CREATE CONSTRAINT",
+    "CREATE CONVERSION",
+    "CREATE DATABASE",
+    "CREATE DOMAIN",
+    "CREATE EVENT TRIGGER",
+    "CREATE EXTENSION",
+    "CREATE FOREIGN DATA WRAPPER",
+    "CREATE FOREIGN TABLE",
+    "CREATE FUNCTION",
+    "CREATE INDEX",
+    "CREATE LANGUAGE",
+    "CREATE MATERIALIZED VIEW",
+    "CREATE OPERATOR",
+    "CREATE OPERATOR CLASS",
+    "CREATE OPERATOR FAMILY",
+    "CREATE POLICY",
+    "CREATE PROCEDURE",
+    "CREATE PUBLICATION",
+    "CREATE ROLE",
+    "CREATE ROUTINE",
+    "CREATE RULE",
+    "CREATE SCHEMA",
+    "CREATE SEQUENCE",
+    "CREATE SERVER",
+    "CREATE STATISTICS",
+    "CREATE SUBSCRIPTION",
+    "CREATE TABLE",
+    "CREATE TABLE AS",
+    "CREATE TABLESPACE",
+    "CREATE TEXT SEARCH CONFIGURATION",
+    "CREATE TEXT SEARCH DICTIONARY",
+    "CREATE TEXT SEARCH PARSER",
+    "CREATE TEXT SEARCH TEMPLATE",
+    "CREATE TRANSFORM",
+    "CREATE TRIGGER",
+    "CREATE TYPE",
+    "CREATE USER MAPPING",
+    "CREATE VIEW",
+    "DEALLOCATE",
+    "DEALLOCATE ALL",
+    "DECLARE CURSOR",
+    "DELETE",
+    "DISCARD",
+    "DISCARD ALL",
+    "DISCARD PLANS",
+    "DISCARD SEQUENCES",
+    "DISCARD TEMP",
+    "DO",
+    "DROP ACCESS METHOD",
+    "DROP AGGREGATE",
+    "DROP CAST",
+    "DROP COLLATION",
+    "DROP CONVERSION",
+    "DROP DATABASE",
+    "DROP DOMAIN",
+    "DROP EVENT TRIGGER",
+    "DROP EXTENSION",
+    "DROP FOREIGN DATA WRAPPER",
+    "DROP FOREIGN TABLE",
+    "DROP FUNCTION",
+    "DROP INDEX",
+    "DROP LANGUAGE",
+    "DROP MATERIALIZED VIEW",
+    "DROP OPERATOR",
+    "DROP OPERATOR CLASS",
+    "DROP OPERATOR FAMILY",
+    "DROP OWNED",
+    "DROP POLICY",
+    "DROP PROCEDURE",
+    "DROP PUBLICATION",
+    "DROP REPLICATION SLOT",
+    "DROP ROLE",
+    "DROP ROUTINE",
+    "DROP RULE",
+    "DROP SCHEMA",
+    "DROP SEQUENCE",
+    "DROP SERVER",
+    "DROP STATISTICS",
+    "DROP SUBSCRIPTION",
+    "DROP TABLE",
+    "DROP TABLESPACE",
+    "DROP TEXT SEARCH CONFIGURATION",
+    "DROP TEXT SEARCH DICTIONARY",
+    "DROP TEXT SEARCH PARSER",
+    "DROP TEXT SEARCH TEMPLATE",
+    "DROP TRANSFORM",
+    "DROP TRIGGER",
+    "DROP TYPE",
+    "DROP USER MAPPING",
+    "DROP VIEW",
+    "EXECUTE",
+    "EXPLAIN",
     "FETCH",
-    "START TRANSACTION",
-    "SAVEPOINT",
-    "RELEASE",
+    "GRANT",
+    "GRANT ROLE",
+    "IMPORT FOREIGN SCHEMA",
+    "INSERT",
+    "LISTEN",
+    "LOAD",
+    "LOCK TABLE",
+    "LOGIN",
     "MERGE",
+    "MOVE",
+    "NOTIFY",
+    "PREPARE",
+    "PREPARE TRANSACTION",
+    "REASSIGN OWNED",
+    "REFRESH MATERIALIZED VIEW",
+    "REINDEX",
+    "RELEASE",
+    "RESET",
+    "REVOKE",
+    "REVOKE ROLE",
+    "ROLLBACK",
+    "ROLLBACK PREPARED",
+    "SAVEPOINT",
+    "SECURITY LABEL",
+    "SELECT",
+    "SELECT FOR KEY SHARE",
+    "SELECT FOR NO KEY UPDATE",
+    "SELECT FOR SHARE",
+    "SELECT FOR UPDATE",
+    "SELECT INTO",
+    "SET",
+    "SET CONSTRAINTS",
+    "SHOW",
+    "START TRANSACTION",
+    "TRUNCATE TABLE",
+    "UNLISTEN",
+    "UPDATE",
+    "VACUUM",
 ];
 
-/// An `ErrorResponse`.
-pub(super) fn error(mut body: &[u8]) -> PgError {
-    let mut error = PgError::default();
-    let (mut localized, mut schema, mut raised) = (None, None, false);
+/// Reads an `ErrorResponse` into `error`, which is as new.
+pub(super) fn error(mut body: &[u8], error: &mut PgError) {
+    let (mut localized, mut schema, mut table) = (None, None, None);
+    let mut raised = false;
     while let Some((&field, rest)) = body.split_first() {
         let Some((value, rest)) = cstring(rest) else { break };
         match field {
-            b'V' => error.severity = short(value),
-            b'S' => localized = Some(short(value)),
-            b'C' => error.sqlstate = short(value),
-            b'M' => error.message = Some(masked(value)),
-            b's' => schema = Some(short(value)),
-            b't' => error.table = Some(short(value)),
-            b'n' => error.constraint = Some(short(value)),
+            b'V' => set_short(&mut error.severity, value),
+            b'S' => localized = Some(value),
+            b'C' => set_short(&mut error.sqlstate, value),
+            b'M' => masked(value, &mut error.message),
+            b's' => schema = Some(value),
+            b't' => table = Some(value),
+            b'n' => set_short(&mut error.constraint, value),
             // PL/pgSQL's RAISE.
             b'R' => raised = value == b"exec_stmt_raise",
             _ => {}
@@ -142,20 +324,24 @@ pub(super) fn error(mut body: &[u8]) -> PgError {
     }
     if error.severity.is_empty() {
         // Before 9.6.
-        error.severity = localized.unwrap_or_default();
+        error.severity.push_str(&localized.map(short).unwrap_or_default());
     }
     if raised || error.sqlstate.starts_with("P0") {
-        error.message = None;
+        error.message.clear();
     }
-    if let (Some(table), Some(schema)) = (&mut error.table, schema) {
-        *table = format!("{schema}.{table}").into();
+    if let Some(table) = table {
+        if let Some(schema) = schema {
+            error.table.push_str(&short(schema));
+            error.table.push('.');
+        }
+        error.table.push_str(&short(table));
     }
-    error
 }
 
 /// An error's message without values: values are quoted, in whatever way the server's language does,
-/// and may have quotation marks in themselves.
-fn masked(message: &[u8]) -> Box<str> {
+/// and may have quotation marks in themselves. `out` is empty, unless a message was there already.
+fn masked(message: &[u8], out: &mut String) {
+    out.clear();
     let message = String::from_utf8_lossy(message);
     let is_quote = |c: char| matches!(c, '"' | '\'' | '`') || !c.is_ascii();
     let (before, after) = match (message.find(is_quote), message.rfind(is_quote)) {
@@ -167,7 +353,6 @@ fn masked(message: &[u8]) -> Box<str> {
         }
         _ => (Some(&*message), ""),
     };
-    let mut out = String::new();
     let mask = |text: &str, out: &mut String| {
         let mut in_number = false;
         for c in text.chars() {
@@ -182,11 +367,11 @@ fn masked(message: &[u8]) -> Box<str> {
         }
     };
     let before = before.unwrap_or_default();
-    mask(before, &mut out);
+    mask(before, out);
     if before.len() < message.len() {
         out.push('?');
     }
-    mask(after, &mut out);
+    mask(after, out);
     if out.len() > limits::POSTGRES_MESSAGE_BYTES {
         let mut end = limits::POSTGRES_MESSAGE_BYTES;
         while !out.is_char_boundary(end) {
@@ -194,7 +379,6 @@ fn masked(message: &[u8]) -> Box<str> {
         }
         out.truncate(end);
     }
-    out.into()
 }
 
 /// The parameters of a `Bind`, behind its two names, as far as they are there and are kept.
@@ -280,7 +464,20 @@ mod tests {
     #[case("la relation « x » n'existe pas", "la relation ?existe pas")]
     #[case("\"secret", "?")]
     fn values_of_messages_are_masked(#[case] message: &str, #[case] expected: &str) {
-        assert_eq!(&*masked(message.as_bytes()), expected);
+        let mut out = String::new();
+        masked(message.as_bytes(), &mut out);
+        assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn commands_are_found() {
+        assert!(COMMANDS.is_sorted());
+    }
+
+    fn error(body: &[u8]) -> PgError {
+        let mut error = PgError::default();
+        super::error(body, &mut error);
+        error
     }
 
     #[test]
@@ -289,24 +486,21 @@ mod tests {
             DKey (email)=(secret) already exists.\0spublic\0tusers\0nk\0Fnbtinsert.c\0R_bt_check_unique\0\0";
         let whole = error(body);
         assert_eq!((&*whole.severity, &*whole.sqlstate), ("ERROR", "23505"));
-        assert_eq!(whole.table.as_deref(), Some("public.users"));
-        assert_eq!(whole.constraint.as_deref(), Some("k"));
-        assert_eq!(
-            whole.message.as_deref(),
-            Some("duplicate key value violates unique constraint ?")
-        );
+        assert_eq!(whole.table, "public.users");
+        assert_eq!(whole.constraint, "k");
+        assert_eq!(whole.message, "duplicate key value violates unique constraint ?");
         for len in 0..body.len() {
             assert!(!format!("{:?}", error(&body[..len])).contains("secret"), "{len}");
         }
         let raised = error(b"SERROR\0VERROR\0C23505\0Mfree text of a user\0Rexec_stmt_raise\0\0");
-        assert_eq!(raised.message, None);
+        assert_eq!(raised.message, "");
     }
 
     #[test]
     fn a_text_is_cut_between_characters() {
-        assert_eq!(text("SELECT é\0".as_bytes()), (Arc::from("SELECT é"), false));
-        assert_eq!(text(b"SELECT \xc3"), (Arc::from("SELECT "), true));
-        assert_eq!(text(b"SELECT \xff\0").0, Arc::from("SELECT \u{fffd}"));
+        assert_eq!(text("SELECT é\0".as_bytes()), (Cow::Borrowed("SELECT é"), false));
+        assert_eq!(text(b"SELECT \xc3"), (Cow::Borrowed("SELECT "), true));
+        assert_eq!(text(b"SELECT \xff\0").0, "SELECT \u{fffd}");
         let long = [b"x".repeat(limits::POSTGRES_QUERY_BYTES + 9), vec![0]].concat();
         let (kept, cut) = text(&long);
         assert!(cut && kept.len() == limits::POSTGRES_QUERY_BYTES);

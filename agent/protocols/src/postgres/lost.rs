@@ -10,6 +10,8 @@
 //!   though: nothing is told if any of the answer is lost as well, or more looks lost behind them.
 //! - Elsewhere everything open is abandoned, and pairing begins anew as `resync` says.
 
+use std::borrow::Cow;
+
 use super::{
     connection::{Connection, Out},
     event::{CommandTag, End, Transaction},
@@ -256,8 +258,8 @@ impl<M: Clone + 'static> Connection<M> {
                     done.tags.push(tag);
                 }
             }
-            let end =
-                if complete { End::Complete(exchange.done) } else { End::Inferred(exchange.done) };
+            let done = Cow::Owned(exchange.done);
+            let end = if complete { End::Complete(done) } else { End::Inferred(done) };
             self.over(exchange.ordinal, last, end, out);
         }
         if certain {

@@ -1,10 +1,11 @@
 //! What the server still has to answer, in the order in which the client sent it.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::collections::VecDeque;
 
 use super::{
     event::{Completion, Encryption},
     statements::Statement,
+    texts::Text,
 };
 use crate::limits;
 
@@ -82,7 +83,7 @@ pub(super) struct Task<M> {
     pub(super) first: M,
     pub(super) last: M,
     pub(super) statement: Statement,
-    pub(super) portal: Option<Arc<str>>,
+    pub(super) portal: Option<Text>,
     /// What it adds to [`Pending`]'s.
     pub(super) text_bytes: usize,
 }
@@ -140,7 +141,7 @@ pub(super) struct Pending<M> {
     sync_points: usize,
     /// Bytes of the texts that `ops` keep, those of one text in a row once, and the last such text.
     text_bytes: usize,
-    last_text: Option<Arc<str>>,
+    last_text: Option<Text>,
 }
 
 impl<M> Pending<M> {
@@ -178,11 +179,11 @@ impl<M> Pending<M> {
         }
         if let Op::Work(task) = &mut op
             && let Some(text) = &task.statement.text
-            && !self.last_text.as_ref().is_some_and(|last| Arc::ptr_eq(last, text))
+            && !self.last_text.as_ref().is_some_and(|last| last.is_same(text))
         {
             task.text_bytes = text.len();
             self.text_bytes += text.len();
-            self.last_text = Some(Arc::clone(text));
+            self.last_text = Some(text.clone());
         }
         self.sync_points += usize::from(op.is_sync_point());
         self.ops.push_back(op);

@@ -1,6 +1,6 @@
 //! The client's direction of a PostgreSQL connection: messages make requests.
 
-use std::sync::Arc;
+use std::borrow::Cow;
 
 use super::{
     connection::{Connection, Out},
@@ -12,6 +12,7 @@ use super::{
     resync::{Certainty, Turns},
     statements::{self, Statement},
     stream::{Message, State, Step},
+    texts::Text,
 };
 use crate::exchange::{Abandon, Direction, Skip};
 use crate::follow::Follow;
@@ -36,7 +37,10 @@ impl<M: Clone + 'static> Connection<M> {
                     }
                     match self.requests.state.take(Direction::Requests, piece) {
                         Step::More => {}
-                        Step::Message(message) => self.request_message(&message, piece.mark, out),
+                        Step::Message(message) => {
+                            self.request_message(&message, piece.mark, out);
+                            self.requests.state.recycle(message);
+                        }
                         Step::Lost => self.lose_request(piece, out),
                         Step::Broken => self.desync(Abandon::Broken, Skip::Resync, out),
                     }
@@ -109,18 +113,19 @@ impl<M: Clone + 'static> Connection<M> {
                 let (text, cut) = fields::text(&message.body);
                 let verb = text.trim_start().as_bytes().get(..4);
                 self.may_copy = verb.is_some_and(|verb| verb.eq_ignore_ascii_case(b"copy"));
-                let statement = Statement::new(text, cut, None);
+                let statement = self.statements.unnamed(&text, cut);
                 self.statements.simple_query(&statement);
                 let query = query(QueryKind::Simple, &statement, None);
                 self.request(query, offset, first, last, out, Op::Query);
             }
             frontend::FUNCTION_CALL => {
-                let query = query(QueryKind::FunctionCall, &Statement::default(), None);
+                let statement = Statement::default();
+                let query = query(QueryKind::FunctionCall, &statement, None);
                 self.request(query, offset, first, last, out, Op::FunctionCall);
             }
             frontend::EXECUTE => {
                 let portal = fields::cstring(&message.body).map(|(portal, _)| portal);
-                let portal = statements::name(portal);
+                let portal = statements::name(portal).map(|name| self.statements.keep(name));
                 self.execute(portal, (offset, first.clone()), false, last, out);
             }
             _ => self.work(message, last),
@@ -204,7 +209,7 @@ impl<M: Clone + 'static> Connection<M> {
                 let statement = match statements::name(name) {
                     Ok(name) => {
                         let (text, cut) = fields::text(rest);
-                        self.statements.define(text, cut, name)
+                        self.statements.define(&text, cut, name)
                     }
                     Err(()) => {
                         // Any, the unnamed one too.
@@ -225,7 +230,7 @@ impl<M: Clone + 'static> Connection<M> {
                 if portal.is_err() {
                     self.statements.forget_portals();
                 }
-                let portal = portal.unwrap_or_default();
+                let portal = self.statements.keep(portal.unwrap_or_default());
                 self.statements.bind(portal.clone(), statement.clone());
                 self.bound = Some(portal.clone());
                 self.parameters = match fields::cstring(rest) {
@@ -238,9 +243,11 @@ impl<M: Clone + 'static> Connection<M> {
                 // One byte says of what.
                 let of = body.first();
                 let name = statements::name(name.and_then(|name| name.get(1..)));
-                let (statement, portal) = match (of, &name) {
-                    (Some(b'S'), Ok(name)) => (self.statements.get(name.clone()), None),
-                    (Some(b'P'), Ok(name)) => (self.statements.portal(name), name.clone()),
+                let (statement, portal) = match (of, name) {
+                    (Some(b'S'), Ok(name)) => (self.statements.get(name), None),
+                    (Some(b'P'), Ok(name)) => {
+                        (self.statements.portal(name), self.statements.keep(name))
+                    }
                     _ => (self.parsed(), None),
                 };
                 let work = match (kind, of) {
@@ -250,7 +257,7 @@ impl<M: Clone + 'static> Connection<M> {
                     _ => Work::Describe,
                 };
                 if work == Work::Close {
-                    match (of, &name) {
+                    match (of, name) {
                         (Some(b'S'), Ok(name)) => self.statements.forget(name),
                         (Some(b'P'), Ok(name)) => self.statements.forget_portal(name),
                         _ => {}
@@ -283,7 +290,7 @@ impl<M: Clone + 'static> Connection<M> {
 
     pub(super) fn execute(
         &mut self,
-        portal: Result<Option<Arc<str>>, ()>,
+        portal: Result<Option<Text>, ()>,
         own_start: (u64, M),
         assumed: bool,
         last: &M,
@@ -292,11 +299,12 @@ impl<M: Clone + 'static> Connection<M> {
         let (offset, first) = self.group_start.take().unwrap_or(own_start);
         let statement = match &portal {
             // What is passed over defines nothing either.
-            Ok(portal) if !self.skipping => self.statements.portal(portal),
+            Ok(portal) if !self.skipping => self.statements.portal(portal.as_deref()),
             _ => Statement::default(),
         };
         self.statements.run(&statement);
-        let mut query = query(QueryKind::Execute, &statement, portal.unwrap_or_default());
+        let portal = portal.unwrap_or_default();
+        let mut query = query(QueryKind::Execute, &statement, portal.as_ref());
         query.parameters = self.parameters.take();
         let group = self.group;
         self.end_group();
@@ -307,7 +315,7 @@ impl<M: Clone + 'static> Connection<M> {
     /// Opens an exchange and waits for its answer, if there will be one.
     fn request(
         &mut self,
-        query: Query,
+        query: Query<'_>,
         offset: u64,
         first: &M,
         last: &M,
@@ -331,7 +339,7 @@ impl<M: Clone + 'static> Connection<M> {
     /// Opens an exchange, unless none is reported for now.
     pub(super) fn open(
         &mut self,
-        query: Query,
+        query: Query<'_>,
         offset: u64,
         first: &M,
         last: &M,
@@ -349,13 +357,18 @@ impl<M: Clone + 'static> Connection<M> {
     }
 }
 
-pub(super) fn query(kind: QueryKind, statement: &Statement, portal: Option<Arc<str>>) -> Query {
+pub(super) fn query<'a>(
+    kind: QueryKind,
+    statement: &'a Statement,
+    portal: Option<&'a Text>,
+) -> Query<'a> {
+    let borrowed = |text: &'a Text| Cow::Borrowed(&**text);
     Query {
-        text: statement.text.clone(),
+        text: statement.text.as_ref().map(borrowed),
         cut: statement.cut,
         kind,
-        statement: statement.name.clone(),
-        portal,
+        statement: statement.name.as_ref().map(borrowed),
+        portal: portal.map(borrowed),
         parameters: None,
         poll: statement.poll,
     }

@@ -34,7 +34,10 @@ impl<M: Clone + 'static> Connection<M> {
                     }
                     match self.responses.state.take(Direction::Responses, piece) {
                         Step::More => {}
-                        Step::Message(message) => self.response_message(&message, piece.mark, out),
+                        Step::Message(message) => {
+                            self.response_message(&message, piece.mark, out);
+                            self.responses.state.recycle(message);
+                        }
                         Step::Lost => self.lose_response(piece, out),
                         Step::Broken => self.desync(Abandon::Broken, Skip::Resync, out),
                     }
@@ -157,7 +160,9 @@ impl<M: Clone + 'static> Connection<M> {
         self.answered(message, out);
         match kind {
             backend::ERROR => {
-                self.failed(fields::error(&message.body), first, message.bytes, last, out);
+                let mut error = self.spare_error.take().unwrap_or_default();
+                fields::error(&message.body, &mut error);
+                self.failed(error, first, message.bytes, last, out);
                 true
             }
             backend::READY => self.ready(&message.body, last, out),
@@ -255,6 +260,9 @@ impl<M: Clone + 'static> Connection<M> {
             if let Some(tag) = tag
                 && done.tags.len() < limits::POSTGRES_TAGS
             {
+                if done.tags.is_empty() {
+                    done.tags = std::mem::take(&mut self.spare_tags);
+                }
                 done.tags.push(tag);
             }
         }

@@ -4,27 +4,25 @@
 //! A name whose text is not certain has none: after `Parse` failed, after SQL that touches prepared
 //! statements by itself, after a loss.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, HashMap};
 
+use super::texts::{Text, Texts};
 use crate::limits;
 use crate::sql;
 
 /// A statement's text, and its name if it has one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Statement {
-    pub(super) text: Option<Arc<str>>,
+    pub(super) text: Option<Text>,
     pub(super) cut: bool,
-    pub(super) name: Option<Arc<str>>,
+    pub(super) name: Option<Text>,
     pub(super) poll: bool,
     /// It may change what names stand for, behind the protocol's back.
     meddles: bool,
 }
 
 impl Statement {
-    pub(super) fn new(text: Arc<str>, cut: bool, name: Option<Arc<str>>) -> Self {
+    fn new(text: Text, cut: bool, name: Option<Text>) -> Self {
         let meddles = |word: &str| {
             ["prepare", "deallocate", "discard"].iter().any(|it| word.eq_ignore_ascii_case(it))
         };
@@ -35,7 +33,7 @@ impl Statement {
 
     fn is_same(&self, other: &Self) -> bool {
         match (&self.text, &other.text) {
-            (Some(text), Some(other)) => Arc::ptr_eq(text, other),
+            (Some(text), Some(other)) => text.is_same(other),
             _ => false,
         }
     }
@@ -44,38 +42,45 @@ impl Statement {
 #[derive(Debug, Default)]
 pub(super) struct Statements {
     unnamed: Statement,
-    named: HashMap<Arc<str>, (u64, Statement)>,
+    named: HashMap<Text, (u64, Statement)>,
     /// The names by age.
-    ages: BTreeMap<u64, Arc<str>>,
+    ages: BTreeMap<u64, Text>,
     next_age: u64,
     text_bytes: usize,
     unnamed_portal: Statement,
-    portals: HashMap<Arc<str>, Statement>,
+    portals: HashMap<Text, Statement>,
+    texts: Texts,
 }
 
 /// A name on the wire as a name, `None` being the unnamed one; `Err`: cut or too long to be known.
-pub(super) fn name(bytes: Option<&[u8]>) -> Result<Option<Arc<str>>, ()> {
+pub(super) fn name(bytes: Option<&[u8]>) -> Result<Option<&str>, ()> {
     match bytes {
         Some([]) => Ok(None),
         Some(name) if name.len() <= limits::POSTGRES_NAME_BYTES => {
-            Ok(Some(Arc::from(str::from_utf8(name).map_err(|_utf8| ())?)))
+            Ok(Some(str::from_utf8(name).map_err(|_utf8| ())?))
         }
         _ => Err(()),
     }
 }
 
 impl Statements {
+    /// A portal's name, to keep.
+    pub(super) fn keep(&mut self, name: Option<&str>) -> Option<Text> {
+        name.map(|name| self.texts.keep(name))
+    }
+
+    /// A statement without a name.
+    pub(super) fn unnamed(&mut self, text: &str, cut: bool) -> Statement {
+        Statement::new(self.texts.keep(text), cut, None)
+    }
+
     /// `Parse`; what was parsed.
     ///
     /// A name that stands for something else is refused by the server, unless it was freed in a way that
     /// was not seen: from here on it stands for nothing that is known.
-    pub(super) fn define(
-        &mut self,
-        text: Arc<str>,
-        cut: bool,
-        name: Option<Arc<str>>,
-    ) -> Statement {
-        let statement = Statement::new(text, cut, name);
+    pub(super) fn define(&mut self, text: &str, cut: bool, name: Option<&str>) -> Statement {
+        let name = self.keep(name);
+        let statement = Statement::new(self.texts.keep(text), cut, name);
         let Some(name) = statement.name.clone() else {
             self.unnamed = statement.clone();
             return statement;
@@ -84,21 +89,21 @@ impl Statements {
             (&known.text, known.cut) == (&statement.text, statement.cut)
         };
         let named = match self.named.get(&name) {
-            Some(known) if !same(known) => {
-                Statement { name: Some(Arc::clone(&name)), ..Statement::default() }
-            }
-            _ => statement.clone(),
+            // As it was, whatever becomes of this one.
+            Some(known) if same(known) => return statement,
+            Some(_) => Statement { name: Some(name.clone()), ..Statement::default() },
+            None => statement.clone(),
         };
-        self.forget(&Some(Arc::clone(&name)));
+        self.forget(Some(&name));
         self.text_bytes += named.text.as_deref().map_or(0, str::len);
-        self.ages.insert(self.next_age, Arc::clone(&name));
+        self.ages.insert(self.next_age, name.clone());
         self.named.insert(name, (self.next_age, named));
         self.next_age += 1;
         while self.named.len() > limits::POSTGRES_STATEMENTS
             || self.text_bytes > limits::POSTGRES_STATEMENT_BYTES
         {
             let Some(oldest) = self.ages.values().next().cloned() else { break };
-            self.forget(&Some(oldest));
+            self.forget(Some(&oldest));
         }
         statement
     }
@@ -110,12 +115,12 @@ impl Statements {
             Some(name) => self.named.get(name).map(|(_, named)| named),
         };
         if defined.is_some_and(|defined| defined.is_same(statement)) {
-            self.forget(&statement.name);
+            self.forget(statement.name.as_deref());
         }
     }
 
     /// `Close`.
-    pub(super) fn forget(&mut self, name: &Option<Arc<str>>) {
+    pub(super) fn forget(&mut self, name: Option<&str>) {
         let Some(name) = name else {
             self.unnamed = Statement::default();
             return;
@@ -127,24 +132,24 @@ impl Statements {
     }
 
     /// A statement by its name; one prepared before this connection was seen has no text.
-    pub(super) fn get(&self, name: Option<Arc<str>>) -> Statement {
-        match &name {
+    pub(super) fn get(&mut self, name: Option<&str>) -> Statement {
+        match name.map(|name| self.named.get(name)) {
             None => self.unnamed.clone(),
-            Some(known) => match self.named.get(known) {
-                Some((_, statement)) => statement.clone(),
-                None => Statement { name, ..Statement::default() },
-            },
+            Some(Some((_, statement))) => statement.clone(),
+            Some(None) => Statement { name: self.keep(name), ..Statement::default() },
         }
     }
 
     /// `Bind`.
-    pub(super) fn bind(&mut self, portal: Option<Arc<str>>, statement: Statement) {
+    pub(super) fn bind(&mut self, portal: Option<Text>, statement: Statement) {
         match portal {
             None => self.unnamed_portal = statement,
             Some(portal) => {
-                if self.portals.len() >= limits::POSTGRES_PORTALS
-                    && !self.portals.contains_key(&portal)
-                {
+                if let Some(bound) = self.portals.get_mut(&portal) {
+                    *bound = statement;
+                    return;
+                }
+                if self.portals.len() >= limits::POSTGRES_PORTALS {
                     // Portals end with their transaction, which is not followed: all are old.
                     self.portals.clear();
                 }
@@ -154,14 +159,14 @@ impl Statements {
     }
 
     /// What a portal was made of.
-    pub(super) fn portal(&self, portal: &Option<Arc<str>>) -> Statement {
+    pub(super) fn portal(&self, portal: Option<&str>) -> Statement {
         match portal {
             None => self.unnamed_portal.clone(),
             Some(portal) => self.portals.get(portal).cloned().unwrap_or_default(),
         }
     }
 
-    pub(super) fn forget_portal(&mut self, portal: &Option<Arc<str>>) {
+    pub(super) fn forget_portal(&mut self, portal: Option<&str>) {
         match portal {
             None => self.unnamed_portal = Statement::default(),
             Some(portal) => drop(self.portals.remove(portal)),
@@ -206,20 +211,22 @@ mod tests {
     #[test]
     fn what_is_kept_is_bounded_and_the_oldest_go_first() {
         let mut statements = Statements::default();
-        let text: Arc<str> = Arc::from("x".repeat(1024));
+        let text = "x".repeat(1024);
         for n in 0..10_000u32 {
-            let name = Some(Arc::from(format!("s{n}")));
-            statements.define(Arc::clone(&text), false, name.clone());
-            statements.bind(name, statements.get(None));
+            let name = format!("s{n}");
+            statements.define(&text, false, Some(&name));
+            let (name, unnamed) = (statements.keep(Some(&name)), statements.get(None));
+            statements.bind(name, unnamed);
             assert!(statements.named.len() <= limits::POSTGRES_STATEMENTS);
             assert!(statements.text_bytes <= limits::POSTGRES_STATEMENT_BYTES);
             assert!(statements.portals.len() <= limits::POSTGRES_PORTALS);
             assert_eq!(statements.ages.len(), statements.named.len());
         }
-        assert_eq!(statements.get(Some(Arc::from("s9999"))).text, Some(text));
-        assert_eq!(statements.get(Some(Arc::from("s1"))).text, None);
-        statements.simple_query(&Statement::new(Arc::from("DEALLOCATE ALL"), false, None));
-        assert_eq!(statements.get(Some(Arc::from("s9999"))).text, None);
+        assert_eq!(statements.get(Some("s9999")).text.as_deref(), Some(&*text));
+        assert_eq!(statements.get(Some("s1")).text, None);
+        let deallocate = statements.unnamed("DEALLOCATE ALL", false);
+        statements.simple_query(&deallocate);
+        assert_eq!(statements.get(Some("s9999")).text, None);
         assert_eq!(statements.text_bytes, 0);
     }
 }

@@ -77,11 +77,13 @@ pub(super) type Stream<M> = stream::Stream<M, Frames<M>>;
 pub(crate) struct Frames<M> {
     pub(super) at: State,
     partial: Option<Partial<M>>,
+    /// What the next message's body is gathered in, empty.
+    spare: Vec<u8>,
 }
 
 impl<M: Clone> Frames<M> {
     pub(super) fn new(at: State) -> Self {
-        Self { at, partial: None }
+        Self { at, partial: None, spare: Vec::new() }
     }
 
     /// Whether the stream is between two messages, as far as framing goes.
@@ -103,7 +105,7 @@ impl<M: Clone> Frames<M> {
             header_have: usize::from(!typed),
             known: None,
             left: 0,
-            kept: Vec::new(),
+            kept: std::mem::take(&mut self.spare),
             taken: 0,
         });
         let header = match partial.known {
@@ -145,6 +147,7 @@ impl<M: Clone> Frames<M> {
         let room = if contiguous { header.keep - partial.kept.len().min(header.keep) } else { 0 };
         let fresh = captured.get(..room).unwrap_or(captured);
         let body = if partial.left == 0 && partial.kept.is_empty() {
+            self.spare = partial.kept;
             Cow::Borrowed(fresh)
         } else {
             partial.kept.extend_from_slice(fresh);
@@ -161,6 +164,14 @@ impl<M: Clone> Frames<M> {
             first: partial.first,
             bytes: partial.taken,
         })
+    }
+
+    /// Takes a message's memory back.
+    pub(super) fn recycle(&mut self, message: Message<'_, M>) {
+        if let Cow::Owned(mut body) = message.body {
+            body.clear();
+            self.spare = body;
+        }
     }
 
     /// Drops the incomplete message; how many bytes of it there were.

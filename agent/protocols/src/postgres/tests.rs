@@ -20,18 +20,18 @@ use Direction::{Requests, Responses};
 type Run = testing::Run<Connection<u32>>;
 
 impl Tested for Connection<u32> {
-    type Told = Event<u32>;
+    type Told = Event<'static, u32>;
 
     fn met(from_start: bool) -> Self {
         Self::new(from_start)
     }
 
-    fn book(books: &mut Books, event: &Event<u32>) {
+    fn book(books: &mut Books, event: &Event<'static, u32>) {
         fuzz::book(books, event.clone());
     }
 
-    fn keep(event: Event<u32>) -> Event<u32> {
-        event
+    fn keep(event: Event<'_, u32>) -> Event<'static, u32> {
+        event.into_owned()
     }
 }
 
@@ -61,9 +61,9 @@ impl Run {
 /// What the events say of one exchange.
 #[derive(Clone, Debug, PartialEq)]
 struct Exchange {
-    query: Query,
+    query: Query<'static>,
     answered: bool,
-    end: Option<Result<End, Abandon>>,
+    end: Option<Result<End<'static>, Abandon>>,
 }
 
 impl Exchange {
@@ -118,7 +118,7 @@ fn told_completion(done: &Completion) -> String {
         told.push(format!("{}{rows}", tag.command));
     }
     if let Some(error) = &done.error {
-        let message = error.message.as_deref().unwrap_or("-");
+        let message = if error.message.is_empty() { "-" } else { &error.message };
         told.push(format!("{} {} {message}", error.severity, error.sqlstate));
     }
     if done.suspended {
@@ -133,7 +133,7 @@ fn told_completion(done: &Completion) -> String {
     told.join(" ")
 }
 
-fn exchanges(events: &[Event<u32>]) -> Vec<Exchange> {
+fn exchanges(events: &[Event<'static, u32>]) -> Vec<Exchange> {
     let mut exchanges = BTreeMap::new();
     for event in events.iter().cloned() {
         match event {

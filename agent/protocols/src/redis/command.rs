@@ -13,16 +13,16 @@ use crate::limits;
 
 /// A command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Command {
+pub struct Command<'a> {
     /// Its name in upper case, with the subcommand where it has one (`CLIENT SETINFO`); `?` where it
     /// isn't one or was not captured.
-    pub name: Cow<'static, str>,
+    pub name: Cow<'a, str>,
     /// `db.query.text`: the command with its keys and structural words, every value replaced by `?`. Of a
     /// command that isn't known: the name and a `?` for each argument.
-    pub text: Box<str>,
+    pub text: Cow<'a, str>,
     /// The first key, or channel, as far as it is kept ([`limits::REDIS_KEY_BYTES`]); bytes that are not
     /// UTF-8, and control characters, as `\xNN`.
-    pub key: Option<Box<str>>,
+    pub key: Option<Cow<'a, str>>,
     /// How many arguments follow the name's first word.
     pub arguments: u32,
     /// The database that `SELECT` asks for.
@@ -42,15 +42,40 @@ pub struct Command {
     pub cut: bool,
 }
 
+impl Command<'_> {
+    /// The same, with text of its own.
+    #[must_use]
+    pub fn into_owned(self) -> Command<'static> {
+        // Nearly every name is of the table.
+        let name = match table::find(self.name.as_bytes()) {
+            Some(spec) => Cow::Borrowed(spec.name),
+            None => Cow::Owned(self.name.into_owned()),
+        };
+        Command {
+            name,
+            text: Cow::Owned(self.text.into_owned()),
+            key: self.key.map(|key| Cow::Owned(key.into_owned())),
+            arguments: self.arguments,
+            database: self.database,
+            protocol: self.protocol,
+            blocking: self.blocking,
+            poll: self.poll,
+            queued: self.queued,
+            inline: self.inline,
+            cut: self.cut,
+        }
+    }
+}
+
 /// What the connection has to know of a command beside what is told.
 #[derive(Debug)]
-pub(super) struct Read {
-    pub(super) command: Command,
+pub(super) struct Read<'a> {
+    pub(super) command: Command<'a>,
     pub(super) kind: Kind,
     pub(super) shape: Shape,
 }
 
-/// Reads a command, argument by argument.
+/// Reads a command, argument by argument. Its buffers serve one command after the other.
 #[derive(Debug)]
 pub(super) struct Builder {
     /// How many arguments there are in all, the name among them; `None`: not known before the end.
@@ -58,11 +83,13 @@ pub(super) struct Builder {
     /// How many came.
     index: u32,
     spec: Option<&'static Spec>,
-    name: Cow<'static, str>,
+    /// Upper-case; empty: not known.
+    name: String,
     text: String,
     /// No room for more text.
     full: bool,
-    key: Option<Box<str>>,
+    key: String,
+    keyed: bool,
     /// Keys from here up to there, once a count has told them.
     counted: Option<(u32, u32)>,
     kind: Kind,
@@ -74,24 +101,32 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    /// `room`: what the text is written to, empty.
-    pub(super) fn new(total: Option<u32>, room: String) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            total,
+            total: None,
             index: 0,
             spec: None,
-            name: Cow::Borrowed("?"),
-            text: room,
+            name: String::new(),
+            text: String::new(),
             full: false,
-            key: None,
+            key: String::new(),
+            keyed: false,
             counted: None,
             kind: Kind::Unclear,
             database: None,
             protocol: None,
             blocking: false,
-            inline: total.is_none(),
+            inline: false,
             cut: false,
         }
+    }
+
+    /// Begins another command, of so many arguments; `None`: that is not known before the end.
+    pub(super) fn begin(&mut self, total: Option<u32>) {
+        let Self { mut name, mut text, mut key, .. } = std::mem::replace(self, Self::new());
+        [&mut name, &mut text, &mut key].into_iter().for_each(String::clear);
+        (self.name, self.text, self.key) = (name, text, key);
+        (self.total, self.inline) = (total, total.is_none());
     }
 
     pub(super) fn set_total(&mut self, total: u32) {
@@ -105,7 +140,7 @@ impl Builder {
 
     /// Whether the name is known.
     pub(super) fn is_named(&self) -> bool {
-        self.name != "?"
+        !self.name.is_empty()
     }
 
     /// How many bytes of the next argument are of interest.
@@ -160,8 +195,8 @@ impl Builder {
         self.push("?");
     }
 
-    /// The command, whole, or (when `ended` isn't) as far as it came; and the room again.
-    pub(super) fn finish(mut self, ended: bool) -> (Read, String) {
+    /// No more will come of it; not all came unless it has `ended`.
+    pub(super) fn finish(&mut self, ended: bool) {
         let left = self.total.map_or(0, |total| total.saturating_sub(self.index));
         self.cut |= !ended || !self.is_named();
         let keys_left = (0..left.min(8)).any(|at| self.is_key(self.index.saturating_add(at)));
@@ -172,19 +207,24 @@ impl Builder {
             self.push("?");
         }
         self.cut |= keys_left || self.full;
-        let total = self.total.unwrap_or(self.index);
         if left > 0 && (self.kind.depends_on_arguments() || self.is_container_alone()) {
             self.kind = Kind::Unclear;
         }
-        let name = self.name;
+    }
+
+    /// The command, once it is finished.
+    pub(super) fn read(&self) -> Read<'_> {
+        let arguments = self.total.unwrap_or(self.index).saturating_sub(1);
         let spec_name = self.spec.map_or("", |spec| spec.name);
-        let read = Read {
+        let name = if self.is_named() { &*self.name } else { "?" };
+        Read {
             shape: self.spec.map_or(Shape::Any, |spec| spec.shape),
-            kind: self.kind.with_arguments(total.saturating_sub(1)),
+            kind: self.kind.with_arguments(arguments),
             command: Command {
-                text: self.text.as_str().into(),
-                key: self.key,
-                arguments: total.saturating_sub(1),
+                name: Cow::Borrowed(name),
+                text: Cow::Borrowed(&self.text),
+                key: self.keyed.then_some(Cow::Borrowed(&*self.key)),
+                arguments,
                 database: self.database,
                 protocol: self.protocol,
                 blocking: self.blocking || table::is_blocking(spec_name),
@@ -192,11 +232,8 @@ impl Builder {
                 queued: false,
                 inline: self.inline,
                 cut: self.cut,
-                name,
             },
-        };
-        self.text.clear();
-        (read, self.text)
+        }
     }
 
     /// The subcommand has not come.
@@ -208,18 +245,17 @@ impl Builder {
         let known = if whole { table::find(bytes) } else { None };
         if let Some(spec) = known {
             self.spec = Some(spec);
-            self.name = Cow::Borrowed(spec.name);
+            self.name.push_str(spec.name);
             self.kind = Kind::of(spec.name);
         } else if whole && is_name(bytes) {
             // Nothing that a name like this could do to the connection is known.
-            self.name = Cow::Owned(String::from_utf8_lossy(bytes).to_ascii_uppercase());
+            self.name.extend(bytes.iter().map(|byte| char::from(byte.to_ascii_uppercase())));
             self.kind = Kind::Plain;
         } else if whole || len > limits::REDIS_NAME_BYTES as u64 {
             // Longer than, or unlike, any name: the server knows no such command.
             self.kind = Kind::Plain;
         }
-        let name = self.name.clone();
-        self.push(&name);
+        push(&mut self.text, &mut self.full, if self.name.is_empty() { "?" } else { &self.name });
     }
 
     fn subcommand(&mut self, spec: &'static Spec, bytes: &[u8], whole: bool, len: u64) {
@@ -231,7 +267,8 @@ impl Builder {
             }
             return self.push("?");
         };
-        self.name = Cow::Owned(format!("{} {subcommand}", spec.name));
+        self.name.push(' ');
+        self.name.push_str(subcommand);
         self.kind = Kind::of(&self.name);
         self.push(subcommand);
     }
@@ -251,12 +288,14 @@ impl Builder {
                 self.kind = Kind::Hello { asked: true, protocol: self.protocol };
             }
             (Kind::ReplyMode, 2) => {
-                self.kind = match bytes.to_ascii_uppercase().as_slice() {
+                let modes =
+                    [("ON", Kind::ReplyOn), ("OFF", Kind::ReplyOff), ("SKIP", Kind::ReplySkip)];
+                let is_mode =
+                    |(mode, _): &(&str, Kind)| bytes.eq_ignore_ascii_case(mode.as_bytes());
+                self.kind = match modes.into_iter().find(is_mode) {
                     _ if !whole => Kind::Unclear,
-                    b"ON" => Kind::ReplyOn,
-                    b"OFF" => Kind::ReplyOff,
-                    b"SKIP" => Kind::ReplySkip,
-                    _ => Kind::Plain,
+                    Some((_, kind)) => kind,
+                    None => Kind::Plain,
                 };
             }
             (Kind::Library { .. }, 2) => {
@@ -316,42 +355,60 @@ impl Builder {
         {
             // Nearly every key is told as it is.
             self.push(simple);
-            if self.key.is_none() {
-                self.key = Some(simple.into());
+            if !self.keyed {
+                self.key.push_str(simple);
+                self.keyed = true;
             }
             return;
         }
-        let shown = show(bytes, whole);
         self.cut |= !whole;
+        // Shown where the first key will stay, others behind it for as long as they are looked at.
+        let from = self.key.len();
+        show(bytes, whole, &mut self.key);
+        let shown = self.key.get(from..).unwrap_or_default();
         let plain = whole
             && !shown.is_empty()
             && shown != "?"
             && !shown.contains(|it: char| it.is_whitespace() || it == '"');
-        if plain {
-            self.push(&shown);
-        } else {
-            let end = if whole { "" } else { "..." };
-            self.push(&format!("\"{}{end}\"", shown.replace('"', "\\\"")));
+        let quote = if plain { "" } else { "\"" };
+        let end = if whole { "" } else { "..." };
+        let escaped = shown.split('"').enumerate();
+        let parts = escaped.flat_map(|(at, part)| [if at > 0 { "\\\"" } else { "" }, part]);
+        let tokens = [quote].into_iter().chain(parts).chain([end, quote]);
+        push_parts(&mut self.text, &mut self.full, tokens);
+        if self.keyed {
+            self.key.truncate(from);
         }
-        if self.key.is_none() {
-            self.key = Some(shown.into_boxed_str());
-        }
+        self.keyed = true;
     }
 
     fn push(&mut self, token: &str) {
-        if self.full {
-            return;
-        }
-        if self.text.len() + token.len() + 1 > limits::REDIS_TEXT_BYTES {
-            self.full = true;
-            self.text.push_str(" ...");
-            return;
-        }
-        if !self.text.is_empty() {
-            self.text.push(' ');
-        }
-        self.text.push_str(token);
+        push(&mut self.text, &mut self.full, token);
     }
+}
+
+fn push(text: &mut String, full: &mut bool, token: &str) {
+    push_parts(text, full, [token].into_iter());
+}
+
+/// Adds a word that has these parts, if there is room for all of them.
+fn push_parts<'a, P: Iterator<Item = &'a str> + Clone>(
+    text: &mut String,
+    full: &mut bool,
+    parts: P,
+) {
+    if *full {
+        return;
+    }
+    if text.len() + parts.clone().map(str::len).sum::<usize>() + 1 > limits::REDIS_TEXT_BYTES {
+        *full = true;
+        text.push_str(" ...");
+        return;
+    }
+    if !text.is_empty() {
+        text.push(' ');
+    }
+    text.extend(parts);
 }
 
 /// Whether this is where `XREADGROUP` names group and consumer, which may be named like its words.
@@ -373,20 +430,27 @@ fn is_name(bytes: &[u8]) -> bool {
 }
 
 /// A kept key, or channel, as it is told.
-pub(super) fn show_key(bytes: &[u8]) -> Box<str> {
-    show(bytes, bytes.len() < limits::REDIS_KEY_BYTES).into_boxed_str()
+pub(super) fn show_key(bytes: &[u8]) -> Cow<'_, str> {
+    let whole = bytes.len() < limits::REDIS_KEY_BYTES;
+    match str::from_utf8(bytes) {
+        Ok(text) if whole && !text.contains(char::is_control) => Cow::Borrowed(text),
+        _ => {
+            let mut shown = String::new();
+            show(bytes, whole, &mut shown);
+            Cow::Owned(shown)
+        }
+    }
 }
 
 /// A key as text: what is not UTF-8 and control characters as `\xNN`, a character that capture or the
 /// cap cut left out.
-fn show(bytes: &[u8], whole: bool) -> String {
+fn show(bytes: &[u8], whole: bool, shown: &mut String) {
     use std::fmt::Write as _;
-    let mut shown = String::new();
     let mut chunks = bytes.utf8_chunks().peekable();
     while let Some(chunk) = chunks.next() {
         for it in chunk.valid().chars() {
             if it.is_control() {
-                for byte in it.to_string().bytes() {
+                for byte in it.encode_utf8(&mut [0; 4]).bytes() {
                     // Writing to a string cannot fail.
                     write!(shown, "\\x{byte:02x}").unwrap_or_default();
                 }
@@ -401,5 +465,4 @@ fn show(bytes: &[u8], whole: bool) -> String {
             write!(shown, "\\x{byte:02x}").unwrap_or_default();
         }
     }
-    shown
 }

@@ -34,7 +34,7 @@ use crate::limits;
 use crate::stream::{Flow, Piece, Stream};
 
 /// Where events go.
-pub(super) type Out<'a, M> = dyn FnMut(Event<M>) + 'a;
+pub(super) type Out<'a, M> = dyn FnMut(Event<'_, M>) + 'a;
 
 /// How certain the pairing is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub(super) enum Tracking {
 
 /// A command that waits for its reply.
 #[derive(Debug)]
-pub(super) struct Entry<M> {
+pub(super) struct Entry {
     /// `None`: not told.
     pub(super) ordinal: Option<u64>,
     pub(super) kind: Kind,
@@ -68,10 +68,9 @@ pub(super) struct Entry<M> {
     pub(super) queued: bool,
     pub(super) blocking: bool,
     pub(super) doubtful: bool,
-    /// Confirmations so far.
-    pub(super) confirmed: Option<Box<Confirmed<M>>>,
 }
 
+/// Confirmations of the first open command so far.
 #[derive(Debug)]
 pub(super) struct Confirmed<M> {
     pub(super) first: M,
@@ -85,16 +84,16 @@ pub(super) struct LostReply<M> {
     pub(super) ordinal: u64,
     pub(super) first: M,
     pub(super) last: M,
-    pub(super) reply: Option<Reply>,
+    pub(super) reply: Option<Reply<'static>>,
     pub(super) bytes: u64,
 }
 
 /// What was sent since the server was last heard, while nothing is certain.
 #[derive(Debug)]
-pub(super) enum Parked<M> {
+pub(super) enum Parked {
     None,
     /// One command that may keep the client waiting: silence behind it is no riddle.
-    Blocking(Entry<M>),
+    Blocking(Entry),
     Unknown,
 }
 
@@ -110,10 +109,11 @@ pub struct Connection<M> {
     pub(super) spare_request: Option<Box<request::Parser<M>>>,
     pub(super) spare_reply: Option<Box<resp::Parser<M>>>,
     pub(super) lost_reply: Option<Box<LostReply<M>>>,
-    pub(super) open: VecDeque<Entry<M>>,
+    pub(super) open: VecDeque<Entry>,
+    pub(super) confirmed: Option<Confirmed<M>>,
     pub(super) open_told: usize,
     pub(super) tracking: Tracking,
-    pub(super) parked: Parked<M>,
+    pub(super) parked: Parked,
     /// The client takes turns: it never sends before it has read all that it waits for.
     pub(super) turns: bool,
     /// Something was received since something was last sent.
@@ -142,6 +142,7 @@ impl<M: Clone + 'static> Connection<M> {
             spare_reply: None,
             lost_reply: None,
             open: VecDeque::new(),
+            confirmed: None,
             open_told: 0,
             tracking: if from_start { Tracking::Certain } else { Tracking::Lost },
             parked: Parked::None,
@@ -170,13 +171,14 @@ impl<M: Clone + 'static> Connection<M> {
         }
     }
 
-    pub(super) fn push_open(&mut self, entry: Entry<M>) {
+    pub(super) fn push_open(&mut self, entry: Entry) {
         self.open_told += usize::from(entry.ordinal.is_some());
         self.open.push_back(entry);
     }
 
-    pub(super) fn pop_open(&mut self) -> Option<Entry<M>> {
+    pub(super) fn pop_open(&mut self) -> Option<Entry> {
         let entry = self.open.pop_front()?;
+        self.confirmed = None;
         self.open_told -= usize::from(entry.ordinal.is_some());
         Some(entry)
     }
@@ -238,7 +240,7 @@ impl<M: Clone + 'static> Connection<M> {
 }
 
 impl<M> Tells for Connection<M> {
-    type Event<'e> = Event<M>;
+    type Event<'e> = Event<'e, M>;
 }
 
 impl<M: Clone + 'static> Follow<M> for Connection<M> {
@@ -260,7 +262,7 @@ impl<M: Clone + 'static> Follow<M> for Connection<M> {
         }
     }
 
-    fn skipped(direction: Direction, bytes: u64, reason: Skip) -> Event<M> {
+    fn skipped(direction: Direction, bytes: u64, reason: Skip) -> Event<'static, M> {
         Event::Skipped { direction, bytes, reason }
     }
 

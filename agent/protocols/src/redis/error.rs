@@ -5,15 +5,23 @@
 
 use std::{collections::HashSet, sync::LazyLock};
 
-/// The first word of an error, and its message with values removed.
-pub(super) fn read(line: &[u8]) -> (Box<str>, Box<str>) {
+/// An error's code: its first word, if that is one of Redis' own.
+pub(super) fn code(line: &[u8]) -> &str {
+    split(line).0.unwrap_or("ERR")
+}
+
+/// An error's message with values removed; `masked` is empty.
+pub(super) fn mask(line: &[u8], masked: &mut String) {
+    // A script's own has no code: Redis 7 puts ERR before such.
+    mask_words(split(line).1, masked);
+}
+
+/// Code and message.
+fn split(line: &[u8]) -> (Option<&str>, &[u8]) {
     let end = line.iter().position(|&byte| byte == b' ').unwrap_or(line.len());
-    let (first, rest) = line.split_at_checked(end).unwrap_or((line, &[]));
-    if is_code(first) {
-        (String::from_utf8_lossy(first).into(), mask(rest).into_boxed_str())
-    } else {
-        // A script's own: Redis 7 puts ERR before such.
-        ("ERR".into(), mask(line).into_boxed_str())
+    match line.split_at_checked(end) {
+        Some((first, rest)) if is_code(first) => (str::from_utf8(first).ok(), rest),
+        _ => (None, line),
     }
 }
 
@@ -24,10 +32,9 @@ pub(super) fn is_code(word: &[u8]) -> bool {
 }
 
 /// Words up to the first colon; quoted parts, digits and unknown words become `?`.
-fn mask(message: &[u8]) -> String {
+fn mask_words(message: &[u8], masked: &mut String) {
     let end = message.iter().position(|&byte| byte == b':').unwrap_or(message.len());
     let message = message.get(..end).unwrap_or(message);
-    let mut masked = String::new();
     let mut quote = None;
     for word in message.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()) {
         let opens = word.first().copied().filter(|byte| matches!(byte, b'\'' | b'"' | b'`'));
@@ -40,7 +47,7 @@ fn mask(message: &[u8]) -> String {
         let plain = plain.strip_suffix(b")").unwrap_or(plain);
         let known = !inside && is_known(plain);
         let token = if known { str::from_utf8(word).unwrap_or("?") } else { "?" };
-        if token == "?" && (masked == "?" || masked.ends_with(" ?")) {
+        if token == "?" && (&*masked == "?" || masked.ends_with(" ?")) {
             continue;
         }
         if !masked.is_empty() {
@@ -48,14 +55,17 @@ fn mask(message: &[u8]) -> String {
         }
         masked.push_str(token);
     }
-    masked
 }
 
 /// Whether Redis' own messages have this word, in whatever case.
 fn is_known(word: &[u8]) -> bool {
     static KNOWN: LazyLock<HashSet<&[u8]>> =
         LazyLock::new(|| WORDS.split_ascii_whitespace().map(str::as_bytes).collect());
-    word.len() <= MAX_WORD_BYTES && KNOWN.contains(&*word.to_ascii_lowercase())
+    let mut lower = [0; MAX_WORD_BYTES];
+    let Some(lower) = lower.get_mut(..word.len()) else { return false };
+    lower.copy_from_slice(word);
+    lower.make_ascii_lowercase();
+    KNOWN.contains(&*lower)
 }
 
 /// No word of Redis' is longer.
@@ -103,7 +113,7 @@ const WORDS: &str = "a able abort aborted above accept access accessed according
 mod tests {
     use rstest::rstest;
 
-    use super::read;
+    use super::{code, mask};
 
     #[rstest]
     #[case(
@@ -135,8 +145,9 @@ mod tests {
     #[case("-Job 17 locked by worker 9", "ERR", "? by ?")]
     #[case("ERR", "ERR", "")]
     #[case("", "ERR", "")]
-    fn only_redis_own_words_are_told(#[case] line: &str, #[case] code: &str, #[case] told: &str) {
-        let (read_code, message) = read(line.as_bytes());
-        assert_eq!((&*read_code, &*message), (code, told));
+    fn only_redis_own_words_are_told(#[case] line: &str, #[case] first: &str, #[case] told: &str) {
+        let mut message = String::new();
+        mask(line.as_bytes(), &mut message);
+        assert_eq!((code(line.as_bytes()), &*message), (first, told));
     }
 }

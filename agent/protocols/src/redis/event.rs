@@ -1,5 +1,7 @@
 //! What a Redis connection reports: one type at the parser's far boundary.
 
+use std::borrow::Cow;
+
 use super::{command::Command, reply::Reply};
 use crate::exchange::{Abandon, Direction, EndError, Skip};
 
@@ -9,7 +11,7 @@ use crate::exchange::{Abandon, Direction, EndError, Skip};
 /// then `Response` (or not), then exactly one of `End` and `Abandoned`. `Response` is told together with
 /// what ends the exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event<M> {
+pub enum Event<'e, M> {
     /// A command is complete, or is known to be cut.
     Request {
         /// Ordinal of the exchange on this connection, from 0 in the order of the commands.
@@ -19,7 +21,7 @@ pub enum Event<M> {
         /// Mark of the piece with that byte.
         first: M,
         /// What the command says.
-        request: Command,
+        request: Command<'e>,
     },
     /// The command's last byte passed.
     RequestEnd {
@@ -44,7 +46,7 @@ pub enum Event<M> {
         /// Mark of the piece with the reply's last byte, or of the event that ended the exchange.
         last: M,
         /// How it ended.
-        end: End,
+        end: End<'e>,
     },
     /// The exchange will never be known in full: no span from it.
     Abandoned {
@@ -63,7 +65,7 @@ pub enum Event<M> {
         /// What it is.
         kind: PushKind,
         /// A message's channel, as far as it is kept ([`crate::limits::REDIS_KEY_BYTES`]).
-        channel: Option<Box<str>>,
+        channel: Option<Cow<'e, str>>,
         /// Bytes of it, framing among them.
         bytes: u64,
     },
@@ -80,6 +82,51 @@ pub enum Event<M> {
         /// Why.
         reason: Skip,
     },
+}
+
+impl<M> Event<'_, M> {
+    /// The same, with text of its own.
+    #[must_use]
+    pub fn into_owned(self) -> Event<'static, M> {
+        match self {
+            Self::Request { exchange, offset, first, request } => {
+                Event::Request { exchange, offset, first, request: request.into_owned() }
+            }
+            Self::RequestEnd { exchange, last, bytes } => {
+                Event::RequestEnd { exchange, last, bytes }
+            }
+            Self::Response { exchange, first } => Event::Response { exchange, first },
+            Self::End { exchange, last, end } => {
+                Event::End { exchange, last, end: end.into_owned() }
+            }
+            Self::Abandoned { exchange, reason } => Event::Abandoned { exchange, reason },
+            Self::Push { first, last, kind, channel, bytes } => {
+                let channel = channel.map(|channel| Cow::Owned(channel.into_owned()));
+                Event::Push { first, last, kind, channel, bytes }
+            }
+            Self::Session(fact) => Event::Session(fact),
+            Self::Skipped { direction, bytes, reason } => {
+                Event::Skipped { direction, bytes, reason }
+            }
+        }
+    }
+}
+
+impl End<'_> {
+    /// The same, with text of its own.
+    #[must_use]
+    pub fn into_owned(self) -> End<'static> {
+        match self {
+            Self::Complete { reply, bytes } => End::Complete { reply: reply.into_owned(), bytes },
+            Self::Inferred { reply, bytes } => {
+                End::Inferred { reply: reply.map(Reply::into_owned), bytes }
+            }
+            Self::NoReply => End::NoReply,
+            Self::Reset { bytes, error } => End::Reset { bytes, error },
+            Self::Truncated { bytes } => End::Truncated { bytes },
+            Self::NoResponse { error } => End::NoResponse { error },
+        }
+    }
 }
 
 /// A fact about a connection. A connection seen from its start begins with database 0 and RESP2, one met
@@ -105,11 +152,11 @@ pub enum PushKind {
 
 /// How an exchange ended. `bytes` is the reply as sent, framing among them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum End<'e> {
     /// The reply ended.
     Complete {
         /// What it was.
-        reply: Reply,
+        reply: Reply<'e>,
         /// Bytes of it.
         bytes: u64,
     },
@@ -117,7 +164,7 @@ pub enum End {
     /// stream's end told that it was over.
     Inferred {
         /// What it was; `None`: that much was not captured. Sizes are lower bounds.
-        reply: Option<Reply>,
+        reply: Option<Reply<'e>>,
         /// Bytes known to be its.
         bytes: u64,
     },

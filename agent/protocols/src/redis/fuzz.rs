@@ -33,7 +33,7 @@ fn cut(op: u8, rest: &[u8]) -> usize {
 ///
 /// # Panics
 /// When it can't follow them.
-pub(super) fn book<M>(books: &mut Books, event: Event<M>) {
+pub(super) fn book<M>(books: &mut Books, event: Event<'_, M>) {
     match event {
         Event::Request { exchange, request, .. } => {
             books.request(exchange);

@@ -2,9 +2,11 @@
 //!
 //! How it is read from the wire is in `resp`.
 
+use std::borrow::Cow;
+
 /// What a command was answered, without its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
+pub enum Reply<'a> {
     /// `+OK`.
     Ok,
     /// `+QUEUED`: the command runs when the transaction does.
@@ -37,11 +39,34 @@ pub enum Reply {
     /// An error.
     Error {
         /// Its code (`WRONGTYPE`, `MOVED`, `ERR`): one of Redis' own.
-        code: Box<str>,
+        code: Cow<'a, str>,
         /// The rest, values removed: quoted parts, numbers and what Redis' own messages don't say are
         /// `?`, what follows a colon is left out.
-        message: Box<str>,
+        message: Cow<'a, str>,
     },
+}
+
+impl Reply<'_> {
+    /// The same, with text of its own.
+    #[must_use]
+    pub fn into_owned(self) -> Reply<'static> {
+        match self {
+            Self::Ok => Reply::Ok,
+            Self::Queued => Reply::Queued,
+            Self::Simple => Reply::Simple,
+            Self::Nil => Reply::Nil,
+            Self::Integer => Reply::Integer,
+            Self::Double => Reply::Double,
+            Self::Boolean => Reply::Boolean,
+            Self::Bulk { bytes } => Reply::Bulk { bytes },
+            Self::Array { items } => Reply::Array { items },
+            Self::Map { entries } => Reply::Map { entries },
+            Self::Error { code, message } => Reply::Error {
+                code: Cow::Owned(code.into_owned()),
+                message: Cow::Owned(message.into_owned()),
+            },
+        }
+    }
 }
 
 /// A decimal number as Redis writes it.

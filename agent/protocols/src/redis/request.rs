@@ -17,8 +17,10 @@ use crate::stream::Piece;
 #[derive(Debug)]
 pub(super) enum Progress {
     More,
-    /// Over; `None`: nothing that is answered (an empty line, an array of nothing).
-    Done(Option<Read>),
+    /// Over: [`Parser::read`] has it.
+    Done,
+    /// Over, and nothing that is answered: an empty line, an array of nothing.
+    Nothing,
     /// Uncaptured bytes hid framing.
     Lost,
     /// Not a command: the server answers that by closing.
@@ -38,9 +40,9 @@ pub(super) struct Parser<M> {
     /// The rest of the argument is of no interest, or was not captured.
     argument_cut: bool,
     wanted: usize,
-    builder: Option<Builder>,
-    /// What the next builder writes to.
-    room: String,
+    builder: Builder,
+    /// A word of an inline command.
+    word: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -70,17 +72,18 @@ impl<M: Clone> Parser<M> {
             argument: Vec::new(),
             argument_cut: false,
             wanted: 0,
-            builder: None,
-            room: String::new(),
+            builder: Builder::new(),
+            word: Vec::new(),
         }
     }
 
     /// As new, with the buffers that it has.
     pub(super) fn renew(&mut self, piece: &Piece<'_, M>) {
-        let Self { mut line, mut argument, room, .. } = std::mem::replace(self, Self::new(piece));
+        let Self { mut line, mut argument, builder, word, .. } =
+            std::mem::replace(self, Self::new(piece));
         line.clear();
         argument.clear();
-        (self.line, self.argument, self.room) = (line, argument, room);
+        (self.line, self.argument, self.builder, self.word) = (line, argument, builder, word);
     }
 
     /// Takes what belongs to the command.
@@ -99,21 +102,26 @@ impl<M: Clone> Parser<M> {
         Progress::More
     }
 
-    /// The command as far as it came; `None` where not even its name did.
-    pub(super) fn cut(&mut self) -> Option<Read> {
-        let mut builder = match self.state {
+    /// The command, once it is `Done`, or as far as it came once it was [`Self::cut`].
+    pub(super) fn read(&self) -> Read<'_> {
+        self.builder.read()
+    }
+
+    /// No more will come of the command; whether its name did.
+    pub(super) fn cut(&mut self) -> bool {
+        match self.state {
             State::Inline => {
-                let mut builder = Builder::new(None, std::mem::take(&mut self.room));
-                inline::read(&self.line, false, &mut builder);
-                builder
+                self.builder.begin(None);
+                inline::read(&self.line, false, &mut self.word, &mut self.builder);
             }
-            _ => self.builder.take()?,
-        };
-        if let State::Argument { len, .. } = self.state {
+            State::Type | State::Count => return false,
             // Fewer of its bytes have come than it has.
-            builder.argument(&self.argument, len);
+            State::Argument { len, .. } => self.builder.argument(&self.argument, len),
+            State::Length | State::Cr | State::Lf => {}
         }
-        builder.is_named().then(|| self.finish(builder, false))
+        let named = self.builder.is_named();
+        self.builder.finish(false);
+        named
     }
 
     fn take(&mut self, bytes: &[u8]) -> (u64, Progress) {
@@ -173,35 +181,21 @@ impl<M: Clone> Parser<M> {
         match left - taken {
             0 => {
                 self.state = State::Cr;
-                if let Some(builder) = &mut self.builder {
-                    builder.argument(&self.argument, len);
-                }
+                self.builder.argument(&self.argument, len);
             }
             left => self.state = State::Argument { left, len },
         }
     }
 
     fn argument_over(&mut self) -> Progress {
-        match &self.builder {
-            Some(builder) if builder.left() > 0 => {
-                self.state = State::Length;
-                self.line.clear();
-                self.line_bytes = 0;
-                Progress::More
-            }
-            _ => self.done(),
+        if self.builder.left() > 0 {
+            self.state = State::Length;
+            self.line.clear();
+            self.line_bytes = 0;
+            return Progress::More;
         }
-    }
-
-    fn done(&mut self) -> Progress {
-        let builder = self.builder.take();
-        Progress::Done(builder.map(|builder| self.finish(builder, true)))
-    }
-
-    fn finish(&mut self, builder: Builder, ended: bool) -> Read {
-        let (read, room) = builder.finish(ended);
-        self.room = room;
-        read
+        self.builder.finish(true);
+        Progress::Done
     }
 
     fn take_line(&mut self, bytes: &[u8]) -> (u64, Progress) {
@@ -229,10 +223,9 @@ impl<M: Clone> Parser<M> {
             return Progress::Broken;
         }
         match (self.state, integer(&self.line)) {
-            (State::Count, Some(..=0)) => Progress::Done(None),
+            (State::Count, Some(..=0)) => Progress::Nothing,
             (State::Count, Some(count @ ..=limits::REDIS_ARGUMENTS)) => {
-                let room = std::mem::take(&mut self.room);
-                self.builder = Some(Builder::new(u32::try_from(count).ok(), room));
+                self.builder.begin(u32::try_from(count).ok());
                 self.state = State::Length;
                 self.line.clear();
                 self.line_bytes = 0;
@@ -252,7 +245,7 @@ impl<M: Clone> Parser<M> {
     fn begin_argument(&mut self, len: u64) {
         self.argument.clear();
         self.argument_cut = false;
-        self.wanted = self.builder.as_ref().map_or(0, Builder::wanted);
+        self.wanted = self.builder.wanted();
         self.state = State::Argument { left: len, len };
         if len == 0 {
             self.cross(0, 0, 0);
@@ -265,14 +258,15 @@ impl<M: Clone> Parser<M> {
             self.line.pop();
         }
         if self.line.iter().all(u8::is_ascii_whitespace) {
-            return Progress::Done(None);
+            return Progress::Nothing;
         }
-        let mut builder = Builder::new(None, std::mem::take(&mut self.room));
-        inline::read(&self.line, whole, &mut builder);
-        if !builder.is_named() {
+        self.builder.begin(None);
+        inline::read(&self.line, whole, &mut self.word, &mut self.builder);
+        if !self.builder.is_named() {
             // Redis would answer with an error; this is far more likely another protocol.
             return Progress::Broken;
         }
-        Progress::Done(Some(self.finish(builder, whole)))
+        self.builder.finish(whole);
+        Progress::Done
     }
 }

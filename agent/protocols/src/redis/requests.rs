@@ -84,7 +84,8 @@ impl<M: Clone + 'static> Connection<M> {
         let mut parser = Parser::new(piece);
         let first = matches!(self.parked, Parked::None) && piece.start;
         self.parked = match parser.feed(&mut rest) {
-            Progress::Done(Some(read)) if first && rest.is_empty() && read.command.blocking => {
+            Progress::Done if first && rest.is_empty() && parser.read().command.blocking => {
+                let read = parser.read();
                 Parked::Blocking(Entry {
                     ordinal: None,
                     kind: read.kind,
@@ -93,7 +94,6 @@ impl<M: Clone + 'static> Connection<M> {
                     queued: false,
                     blocking: true,
                     doubtful: false,
-                    confirmed: None,
                 })
             }
             _ => Parked::Unknown,
@@ -115,12 +115,12 @@ impl<M: Clone + 'static> Connection<M> {
         };
         match parser.feed(piece) {
             Progress::More => self.request = Some(parser),
-            Progress::Done(None) => {
+            Progress::Nothing => {
                 self.requests.count_message(parser.bytes);
                 self.spare_request = Some(parser);
             }
-            Progress::Done(Some(read)) => {
-                self.command(&parser, read, Some(piece.mark), out);
+            Progress::Done => {
+                self.command(&parser, Some(piece.mark), out);
                 self.spare_request = Some(parser);
             }
             Progress::Lost => {
@@ -135,8 +135,8 @@ impl<M: Clone + 'static> Connection<M> {
     }
 
     /// A command is complete (`last`), or as much as will be known of it.
-    fn command(&mut self, parser: &Parser<M>, read: Read, last: Option<&M>, out: &mut Out<'_, M>) {
-        let Read { mut command, kind, shape } = read;
+    fn command(&mut self, parser: &Parser<M>, last: Option<&M>, out: &mut Out<'_, M>) {
+        let Read { mut command, kind, shape } = parser.read();
         let told = self.tracking == Tracking::Certain;
         if self.open.len() >= limits::REDIS_OPEN_COMMANDS {
             self.skip(Direction::Requests, parser.bytes, Skip::Resync, out);
@@ -180,7 +180,6 @@ impl<M: Clone + 'static> Connection<M> {
                     queued: sent.queued,
                     blocking: blocking && !sent.queued,
                     doubtful: sent.doubtful,
-                    confirmed: None,
                 });
             }
             Answers::None if told => out(Event::End { exchange, last, end: End::NoReply }),
@@ -218,9 +217,11 @@ impl<M: Clone + 'static> Connection<M> {
     /// Tells of the command at hand, which will never be known in full, what is known.
     pub(super) fn finish_cut(&mut self, out: &mut Out<'_, M>) {
         let Some(mut parser) = self.request.take() else { return };
-        match parser.cut().filter(|_| self.tracking == Tracking::Certain) {
-            Some(read) => self.command(&parser, read, None, out),
-            None => self.skip(Direction::Requests, parser.bytes, Skip::Resync, out),
+        if parser.cut() && self.tracking == Tracking::Certain {
+            self.command(&parser, None, out);
+        } else {
+            self.skip(Direction::Requests, parser.bytes, Skip::Resync, out);
         }
+        self.spare_request = Some(parser);
     }
 }

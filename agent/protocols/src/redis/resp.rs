@@ -5,6 +5,8 @@
 //! whose length is known. The first elements of an array or push are looked at where it may be a
 //! published message: those are told apart by them alone.
 
+use std::borrow::Cow;
+
 use memchr::memchr;
 
 use super::{
@@ -28,10 +30,29 @@ pub(super) enum Progress {
 /// The first elements of an array or push.
 #[derive(Debug, Default)]
 pub(super) struct Elements {
-    /// As far as kept and captured; `None`: not a string, or not captured as far as that.
-    pub(super) strings: [Option<Vec<u8>>; 3],
+    strings: [Element; 3],
     /// The third, where it is an integer.
     pub(super) count: Option<i64>,
+}
+
+/// One of them.
+#[derive(Debug, Default)]
+struct Element {
+    /// It is a string, and was captured as far as is kept of it.
+    known: bool,
+    bytes: Vec<u8>,
+}
+
+impl Elements {
+    /// As far as kept and captured; `None`: not a string, or not captured as far as that.
+    pub(super) fn strings(&self) -> [Option<&[u8]>; 3] {
+        self.strings.each_ref().map(|element| element.known.then_some(&*element.bytes))
+    }
+
+    fn forget(&mut self) {
+        self.count = None;
+        self.strings.iter_mut().for_each(|element| element.known = false);
+    }
 }
 
 /// A reply that is being read.
@@ -52,6 +73,8 @@ pub(super) struct Parser<M> {
     /// Open aggregates and attributes, outermost first.
     stack: Vec<Frame>,
     top: Option<Top>,
+    /// An error's message, without values, once the reply is over.
+    message: String,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -108,16 +131,20 @@ impl<M: Clone> Parser<M> {
             line_bytes: 0,
             stack: Vec::new(),
             top: None,
+            message: String::new(),
         }
     }
 
     /// As new, with the buffers that it has.
     pub(super) fn renew(&mut self, first: M, watched: bool) {
         let new = Self::new(first, watched);
-        let Self { mut line, mut stack, .. } = std::mem::replace(self, new);
+        let Self { mut line, mut stack, mut elements, mut message, .. } =
+            std::mem::replace(self, new);
         line.clear();
         stack.clear();
-        (self.line, self.stack) = (line, stack);
+        elements.forget();
+        message.clear();
+        (self.line, self.stack, self.elements, self.message) = (line, stack, elements, message);
     }
 
     /// Takes what belongs to the reply.
@@ -131,6 +158,7 @@ impl<M: Clone> Parser<M> {
             };
             self.bytes = self.bytes.saturating_add(piece.advance(used));
             if progress != Progress::More {
+                self.mask();
                 return progress;
             }
         }
@@ -142,14 +170,11 @@ impl<M: Clone> Parser<M> {
         self.watched && matches!(self.top, Some(Top::Items { map: false, .. }))
     }
 
-    /// What the reply is, once it is `Done`; before, as far as is known.
-    pub(super) fn reply(&self) -> Option<Reply> {
+    /// What the reply is, once it is `Done`, or as far as is known once it was [masked](Self::mask).
+    pub(super) fn reply(&self) -> Option<Reply<'_>> {
         Some(match self.top.as_ref()? {
             Top::Line => self.line_reply()?,
-            Top::String { error: true, .. } => {
-                let (code, message) = error::read(&self.line);
-                Reply::Error { code, message }
-            }
+            Top::String { error: true, .. } => self.error(),
             Top::String { bytes, .. } => Reply::Bulk { bytes: *bytes },
             Top::Items { count, map: true } => Reply::Map { entries: count / 2 },
             Top::Items { count, map: false } => Reply::Array { items: *count },
@@ -157,15 +182,30 @@ impl<M: Clone> Parser<M> {
         })
     }
 
-    fn line_reply(&self) -> Option<Reply> {
+    fn error(&self) -> Reply<'_> {
+        let code = Cow::Borrowed(error::code(&self.line));
+        Reply::Error { code, message: Cow::Borrowed(&self.message) }
+    }
+
+    /// Reads an error's message as far as it came, if it is one.
+    pub(super) fn mask(&mut self) {
+        let is_error = match self.top {
+            Some(Top::String { error, .. }) => error,
+            Some(Top::Line) => self.kind == b'-',
+            _ => false,
+        };
+        self.message.clear();
+        if is_error {
+            error::mask(&self.line, &mut self.message);
+        }
+    }
+
+    fn line_reply(&self) -> Option<Reply<'_>> {
         Some(match self.kind {
             b'+' if self.line == b"OK" => Reply::Ok,
             b'+' if self.line == b"QUEUED" => Reply::Queued,
             b'+' => Reply::Simple,
-            b'-' => {
-                let (code, message) = error::read(&self.line);
-                Reply::Error { code, message }
-            }
+            b'-' => self.error(),
             b':' | b'(' => Reply::Integer,
             b',' => Reply::Double,
             b'#' => Reply::Boolean,
@@ -351,7 +391,8 @@ impl<M: Clone> Parser<M> {
     fn begin_string(&mut self, left: u64, chunk: bool) {
         self.state = if left == 0 { State::Cr { chunk } } else { State::String { left, chunk } };
         if let Some(element) = self.element() {
-            *element = Some(Vec::new());
+            element.known = true;
+            element.bytes.clear();
         }
     }
 
@@ -462,7 +503,7 @@ impl<M: Clone> Parser<M> {
         }
     }
 
-    fn element(&mut self) -> Option<&mut Option<Vec<u8>>> {
+    fn element(&mut self) -> Option<&mut Element> {
         if !self.watched && !self.push {
             return None;
         }
@@ -474,10 +515,11 @@ impl<M: Clone> Parser<M> {
         if self.kind == b'+' {
             let line = std::mem::take(&mut self.line);
             if let Some(element) = self.element() {
-                *element = Some(line);
-            } else {
-                self.line = line;
+                element.known = true;
+                element.bytes.clear();
+                element.bytes.extend_from_slice(&line);
             }
+            self.line = line;
         }
     }
 
@@ -486,9 +528,9 @@ impl<M: Clone> Parser<M> {
         if let Some(Top::String { error: true, .. }) = self.top {
             let room = limits::REDIS_LINE_KEPT_BYTES.saturating_sub(self.line.len());
             self.line.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
-        } else if let Some(Some(element)) = self.element() {
-            let room = limits::REDIS_KEY_BYTES.saturating_sub(element.len());
-            element.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+        } else if let Some(Element { known: true, bytes: kept }) = self.element() {
+            let room = limits::REDIS_KEY_BYTES.saturating_sub(kept.len());
+            kept.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
         }
     }
 
@@ -497,7 +539,7 @@ impl<M: Clone> Parser<M> {
         if self.item() == Some(0)
             && let Some(first) = self.elements.strings.first_mut()
         {
-            *first = None;
+            first.known = false;
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The response direction of a Redis connection: each reply answers the first open command, unless it is
 //! none.
 
+use std::borrow::Cow;
+
 use super::{
     connection::{Confirmed, Connection, Entry, LostReply, Out, Parked, Tracking},
     event::{End, Event, PushKind},
@@ -14,9 +16,9 @@ use crate::follow::Follow;
 use crate::stream::{Flow, Piece};
 
 /// What an array or push is, by its first element.
-enum Sort {
+enum Sort<'a> {
     Message {
-        channel: Option<Box<str>>,
+        channel: Option<Cow<'a, str>>,
     },
     Confirmation {
         subscribe: bool,
@@ -164,7 +166,7 @@ impl<M: Clone + 'static> Connection<M> {
         &mut self,
         parser: &Parser<M>,
         kind: PushKind,
-        channel: Option<Box<str>>,
+        channel: Option<Cow<'_, str>>,
         last: &M,
         out: &mut Out<'_, M>,
     ) {
@@ -186,6 +188,7 @@ impl<M: Clone + 'static> Connection<M> {
         let Some(entry) = self.open.front_mut() else {
             return self.pushed(parser, PushKind::Confirmation, None, last, out);
         };
+        let told = entry.ordinal.is_some();
         let left = match &mut entry.answers {
             Answers::Confirmations { subscribe: wanted, of: channels, left }
                 if *wanted == subscribe && *channels == of =>
@@ -195,13 +198,12 @@ impl<M: Clone + 'static> Connection<M> {
             }
             _ => return self.pushed(parser, PushKind::Confirmation, None, last, out),
         };
-        let confirmed = entry.confirmed.get_or_insert_with(|| {
-            Box::new(Confirmed { first: parser.first.clone(), bytes: 0, count: 0 })
-        });
+        let fresh = || Confirmed { first: parser.first.clone(), bytes: 0, count: 0 };
+        let confirmed = self.confirmed.get_or_insert_with(fresh);
         confirmed.bytes = confirmed.bytes.saturating_add(parser.bytes);
         confirmed.count += 1;
         let (first, bytes, items) = (confirmed.first.clone(), confirmed.bytes, confirmed.count);
-        if entry.ordinal.is_some() {
+        if told {
             self.responses.count_message(parser.bytes);
         } else {
             self.skip(Direction::Responses, parser.bytes, Skip::UnpairedResponse, out);
@@ -217,7 +219,7 @@ impl<M: Clone + 'static> Connection<M> {
     fn pair(
         &mut self,
         parser: &Parser<M>,
-        reply: Reply,
+        reply: Reply<'_>,
         pong: bool,
         last: &M,
         out: &mut Out<'_, M>,
@@ -251,10 +253,10 @@ impl<M: Clone + 'static> Connection<M> {
 
     fn finish(
         &mut self,
-        entry: &Entry<M>,
+        entry: &Entry,
         first: M,
         last: &M,
-        reply: Reply,
+        reply: Reply<'_>,
         bytes: u64,
         out: &mut Out<'_, M>,
     ) {
@@ -280,9 +282,10 @@ impl<M: Clone + 'static> Connection<M> {
             Tracking::Lost | Tracking::Silent | Tracking::Opaque => return,
         }
         let mut lost_reply = None;
-        if let Some(parser) = self.reply.take() {
+        if let Some(mut parser) = self.reply.take() {
+            parser.mask();
             let ambiguous = parser.push || parser.is_watched_array();
-            let reply = parser.reply();
+            let reply = parser.reply().map(Reply::into_owned);
             let fits = self.open.front().is_some_and(|entry| {
                 !matches!(entry.answers, Answers::Confirmations { .. })
                     && !entry.doubtful
@@ -348,7 +351,7 @@ impl<M: Clone + 'static> Connection<M> {
 }
 
 /// Whether this can be the command's reply.
-fn fits<M>(entry: &Entry<M>, reply: &Reply, pong: bool) -> bool {
+fn fits(entry: &Entry, reply: &Reply<'_>, pong: bool) -> bool {
     if matches!(reply, Reply::Error { .. }) {
         return true;
     }
@@ -371,11 +374,11 @@ fn fits<M>(entry: &Entry<M>, reply: &Reply, pong: bool) -> bool {
     }
 }
 
-fn sort(elements: &Elements) -> Sort {
-    let [Some(first), second, third] = &elements.strings else { return Sort::Unclear };
+fn sort<'a>(elements: &'a Elements) -> Sort<'a> {
+    let [Some(first), second, third] = elements.strings() else { return Sort::Unclear };
     let confirmation = |subscribe, of| Sort::Confirmation { subscribe, of };
-    let channel = |name: &Option<Vec<u8>>| name.as_deref().map(super::command::show_key);
-    match first.as_slice() {
+    let channel = |name: Option<&'a [u8]>| name.map(super::command::show_key);
+    match first {
         b"message" | b"smessage" => Sort::Message { channel: channel(second) },
         b"pmessage" => Sort::Message { channel: channel(third) },
         b"subscribe" => confirmation(true, Channels::Plain),

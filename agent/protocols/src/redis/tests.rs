@@ -16,18 +16,18 @@ use Direction::{Requests, Responses};
 type Run = testing::Run<Connection<u32>>;
 
 impl Tested for Connection<u32> {
-    type Told = Event<u32>;
+    type Told = Event<'static, u32>;
 
     fn met(from_start: bool) -> Self {
         Self::new(from_start)
     }
 
-    fn book(books: &mut Books, event: &Event<u32>) {
+    fn book(books: &mut Books, event: &Event<'static, u32>) {
         fuzz::book(books, event.clone());
     }
 
-    fn keep(event: Event<u32>) -> Event<u32> {
-        event
+    fn keep(event: Event<'_, u32>) -> Event<'static, u32> {
+        event.into_owned()
     }
 }
 
@@ -37,7 +37,7 @@ impl Run {
     }
 
     fn facts(&self) -> Vec<Fact> {
-        let fact = |event: &Event<u32>| match event {
+        let fact = |event: &Event<'_, u32>| match event {
             Event::Session(fact) => Some(*fact),
             _ => None,
         };
@@ -45,7 +45,7 @@ impl Run {
     }
 
     fn pushes(&self) -> Vec<(PushKind, Option<&str>)> {
-        fn push(event: &Event<u32>) -> Option<(PushKind, Option<&str>)> {
+        fn push<'a>(event: &'a Event<'static, u32>) -> Option<(PushKind, Option<&'a str>)> {
             match event {
                 Event::Push { kind, channel, .. } => Some((*kind, channel.as_deref())),
                 _ => None,
@@ -55,7 +55,7 @@ impl Run {
     }
 
     fn skipped(&self, reason: Skip) -> u64 {
-        let bytes = |event: &Event<u32>| match event {
+        let bytes = |event: &Event<'_, u32>| match event {
             Event::Skipped { bytes, reason: why, .. } if *why == reason => *bytes,
             _ => 0,
         };
@@ -70,10 +70,10 @@ impl Run {
 /// What the events say of one exchange.
 #[derive(Clone, Debug, PartialEq)]
 struct Exchange {
-    request: Command,
+    request: Command<'static>,
     request_bytes: Option<u64>,
     answered: bool,
-    end: Option<Result<End, Abandon>>,
+    end: Option<Result<End<'static>, Abandon>>,
 }
 
 impl Exchange {
@@ -116,7 +116,7 @@ impl Exchange {
     }
 }
 
-fn tell_reply(reply: &Reply) -> String {
+fn tell_reply(reply: &Reply<'_>) -> String {
     match reply {
         Reply::Bulk { bytes } => format!("${bytes}"),
         Reply::Array { items } => format!("*{items}"),
@@ -126,7 +126,7 @@ fn tell_reply(reply: &Reply) -> String {
     }
 }
 
-fn exchanges(events: &[Event<u32>]) -> Vec<Exchange> {
+fn exchanges(events: &[Event<'static, u32>]) -> Vec<Exchange> {
     let mut exchanges = BTreeMap::new();
     for event in events.iter().cloned() {
         match event {

@@ -13,7 +13,7 @@ fn the_largest_lengths_are_counted_and_never_allocated() {
     assert_eq!(run.told(), ["POST /a>? - NoResponse { error: None }"]);
     let mut connection = Connection::new(true);
     let mut events = Vec::new();
-    let mut out = |event: Event<()>| events.push(event);
+    let mut out = |event: Event<'_, ()>| events.push(event.into_owned());
     for offset in [0, 1, u64::MAX - 1, u64::MAX] {
         for direction in [Requests, Responses] {
             connection.on_bytes(

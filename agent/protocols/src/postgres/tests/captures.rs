@@ -72,12 +72,10 @@ fn alike(
         (Some(_), None) => return false,
     };
     let text = |part: &str, whole: &str| part.is_empty() || part == whole;
-    let optional =
-        |part: &Option<Box<str>>, whole: &Option<Box<str>>| part.is_none() || part == whole;
     text(&error.severity, &whole.severity)
         && text(&error.sqlstate, &whole.sqlstate)
-        && optional(&error.message, &whole.message)
-        && optional(&error.constraint, &whole.constraint)
+        && text(&error.message, &whole.message)
+        && text(&error.constraint, &whole.constraint)
 }
 
 /// Every capture with what a whole run of it tells.

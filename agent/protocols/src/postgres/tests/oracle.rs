@@ -96,7 +96,7 @@ proptest! {
         prop_assert_eq!(run.skipped(), 0);
         let told = exchanges(&run.events);
         prop_assert_eq!(told.len(), 2);
-        let named = |name: &str| (!name.is_empty()).then(|| name.into());
+        let named = |name: &str| (!name.is_empty()).then(|| name.to_owned().into());
         for exchange in &told {
             prop_assert_eq!(exchange.query.text.as_deref(), Some(&*text));
             prop_assert!(matches!(&exchange.end, Some(Ok(End::Complete(done))) if done.rows == Some(0)));

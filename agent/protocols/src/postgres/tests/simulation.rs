@@ -448,7 +448,7 @@ fn assert_true(run: &Run, steps: &[Step]) {
     }
 }
 
-fn told(run: &Run, kinds: impl Fn(&End) -> bool) -> usize {
+fn told(run: &Run, kinds: impl Fn(&End<'_>) -> bool) -> usize {
     let exchanges = exchanges(&run.events);
     exchanges.iter().filter(|it| matches!(&it.end, Some(Ok(end)) if kinds(end))).count()
 }

@@ -24,7 +24,7 @@ impl Run {
             }
             // Where MULTI was lost, nobody can know that what follows is queued.
             let alike = |original: &Exchange| {
-                let known = |request: &Command| {
+                let known = |request: &Command<'_>| {
                     (request.arguments, request.database, request.protocol, request.blocking)
                 };
                 original.request.text == exchange.request.text
@@ -348,7 +348,7 @@ fn with_damage_at_every_position_nothing_is_told_that_was_not_there(
                 run.close();
                 let context = || format!("{name}: record {at}, bytes {from}..{to} {damage:?}");
                 run.assert_part_of(&whole, &context);
-                let over = |event: &&Event<u32>| {
+                let over = |event: &&Event<'_, u32>| {
                     matches!(event, Event::End { end: End::Complete { .. }, .. })
                 };
                 complete += run.events.iter().filter(over).count();

@@ -92,7 +92,7 @@ fn the_largest_lengths_are_counted_and_never_allocated() {
     );
     run.close();
     let mut connection = Connection::new(true);
-    let mut out = |_: Event<()>| {};
+    let mut out = |_: Event<'_, ()>| {};
     for offset in [0, 1, u64::MAX - 1, u64::MAX] {
         for direction in [Requests, Responses] {
             connection.on_bytes(direction, offset, b"*1\r\n$4\r\nPI", u64::MAX, &(), &mut out);

@@ -338,7 +338,7 @@ fn facts_come_in_the_order_of_replies() {
     let mut run = Run::new(true);
     run.requests(commands(&["SELECT 3", "GET s:1", "SELECT 99"]));
     run.responses("+OK\r\n$1\r\nx\r\n-ERR DB index is out of range\r\n");
-    let at = |wanted: &dyn Fn(&Event<u32>) -> bool| run.events.iter().position(wanted).unwrap();
+    let at = |wanted: &dyn Fn(&Event<'_, u32>) -> bool| run.events.iter().position(wanted).unwrap();
     let fact = at(&|event| *event == Event::Session(Fact::Database(Some(3))));
     assert!(at(&|event| matches!(event, Event::End { exchange: 0, .. })) < fact);
     assert!(fact < at(&|event| matches!(event, Event::End { exchange: 1, .. })));
