@@ -135,7 +135,12 @@ fn a_rule_that_is_none_is_refused_with_what_was_expected() {
     let output = Command::new(binary()).args(["run", "--allow", "name=node"]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success(), "{said}");
-    assert!(said.contains("expected exe, cmd, runtime, port or user"), "{said}");
+    assert!(
+        said.contains(
+            "expected exe, cmd, runtime, port, user, cgroup, container, env, parent or parent_cmd"
+        ),
+        "{said}"
+    );
 }
 
 #[test]
