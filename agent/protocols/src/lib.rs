@@ -4,6 +4,7 @@
 //! of missing bytes behind it is an ordinary input here; hostile bytes are the normal case.
 #![forbid(unsafe_code)]
 
+pub mod amqp;
 pub mod exchange;
 mod follow;
 pub mod http1;

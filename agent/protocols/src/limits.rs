@@ -140,3 +140,52 @@ pub const POSTGRES_HELD_PIECES: usize = 256;
 /// Requests of a client that takes turns that must be seen answered one by one, after a loss, before
 /// any is told again.
 pub const POSTGRES_ROUNDS: u8 = 2;
+
+/// Largest frame of AMQP that is believed. RabbitMQ's own default is 128 KiB; a peer may ask for no limit.
+pub const AMQP_FRAME_BYTES: u32 = 256 * 1024 * 1024;
+
+/// Most bytes of an AMQP method's arguments that are read: three short strings and some numbers. What is read
+/// of `connection.start`, the broker's properties, comes within as much.
+pub const AMQP_METHOD_BYTES: usize = 2 * 1024;
+
+/// Most bytes of a message's properties that are read, its headers among them.
+pub const AMQP_HEADER_BYTES: usize = 8 * 1024;
+
+/// Most headers of a message that are looked at.
+pub const AMQP_HEADERS: usize = 256;
+
+/// Most bytes of a text out of AMQP that are kept. Short strings have 255 at most.
+pub const AMQP_HEADER_VALUE_BYTES: usize = 512;
+
+/// How much of a message's body its prefix is.
+pub const AMQP_PREFIX_BYTES: u64 = 256;
+
+/// Most channels of one connection that are followed (RabbitMQ's default limit is 2,047).
+pub const AMQP_CHANNELS: usize = 2048;
+
+/// Most consumers of one connection that are known.
+pub const AMQP_CONSUMERS: usize = 2048;
+
+/// Most exchanges of one connection that wait: for a confirm, an acknowledgement, an answer.
+pub const AMQP_OPEN_EXCHANGES: usize = 8 * 1024;
+
+/// Most deliveries of one connection that are kept untold until they are settled.
+pub const AMQP_UNTOLD: usize = 256;
+
+/// Most publishes that wait for their confirm and are compared with a message that came back.
+pub const AMQP_RETURN_SEARCH: usize = 256;
+
+/// Most captured bytes of one direction held while the other direction's records are awaited.
+pub const AMQP_HELD_BYTES: usize = 64 * 1024;
+
+/// Most pieces of one direction held.
+pub const AMQP_HELD_PIECES: usize = 256;
+
+/// Bytes of small pieces that are looked at together where frames have to be found anew.
+pub const AMQP_RESYNC_BYTES: usize = 1024;
+
+/// Places in a piece at which a frame is looked for.
+pub const AMQP_RESYNC_TRIES: usize = 256;
+
+/// Frames in a row that are certain to be frames.
+pub const AMQP_RESYNC_FRAMES: u32 = 32;

@@ -1,0 +1,663 @@
+//! Both directions of one AMQP connection: what is open on its channels, and what is certain of that.
+//!
+//! - A message says all of itself, and frames carry lengths: bytes that were not captured within one cost
+//!   nothing but its hash.
+//! - **Confirms** count publishes since `confirm.select`. After lost bytes of the client the numbers of later
+//!   publishes are unknown: their spans end with their last byte, until two quiet moments show the numbers.
+//!   Lost bytes of the broker may have held confirms: what waits for one is abandoned.
+//! - **Deliveries** are numbered by the broker, and settled by number. Lost bytes of the client may have held
+//!   an acknowledgement: what waits for one is abandoned. Lost bytes of the broker cost the deliveries in them.
+//!   If the consumer's beginning was not seen, nobody knows whether it acknowledges: such a delivery is told
+//!   once it is settled, and from then on the consumer's are told at once.
+//! - **Answers** to methods come in the order of what was asked, on each channel. After any loss they pair
+//!   with nothing until a quiet moment at which no answer is due.
+//! - Names of consumers outlive a loss of one direction: both `basic.consume` and its answer tell them.
+//!
+//! What each direction does with its frames is in `requests` and `responses`, how frames are found anew in
+//! `resync`.
+
+use std::collections::BTreeMap;
+
+use super::channel::{Channel, Unsettled};
+use super::event::{Call, End, Event, Refusal, Tally};
+use super::frame::{At, Frame, Frames, Kind, PROTOCOL_HEADER, Step, Stream};
+use super::resync;
+use crate::exchange::{Abandon, Counters, Direction, EndError, Skip};
+use crate::limits;
+use crate::stream::{Flow, Piece};
+
+/// Where events go.
+pub(super) type Out<'a, M> = dyn FnMut(Event<M>) + 'a;
+
+/// A frame that waits for the other direction, in front of what is held.
+#[derive(Debug)]
+pub(super) struct Parked<M> {
+    frame: Frame<'static, M>,
+    last: M,
+}
+
+/// What is parked of each direction.
+#[derive(Debug)]
+struct Ways<T> {
+    requests: T,
+    responses: T,
+}
+
+impl<T> Ways<T> {
+    fn of(&mut self, direction: Direction) -> &mut T {
+        match direction {
+            Direction::Requests => &mut self.requests,
+            Direction::Responses => &mut self.responses,
+        }
+    }
+}
+
+/// An AMQP connection seen from beside it.
+///
+/// `M` is the caller's mark (a time, a thread), cloned from the pieces into the events. Offsets count
+/// from the first byte of each stream, which is 0 for a connection seen from its start. Pieces of one
+/// direction come in the order of their offsets; between the directions order may be slightly off: an
+/// answer that comes before what it answers is held for it.
+///
+/// A connection whose lost bytes can't be placed in a direction needs [`Self::on_gap`] for both.
+#[derive(Debug)]
+pub struct Connection<M> {
+    pub(super) requests: Stream<M>,
+    pub(super) responses: Stream<M>,
+    parked: Ways<Option<Parked<M>>>,
+    pub(super) channels: BTreeMap<u16, Channel<M>>,
+    /// Channels that appear now were not seen to open.
+    pub(super) met_in_the_middle: bool,
+    pub(super) next_exchange: u64,
+    pub(super) open: usize,
+    /// Deliveries that are kept untold.
+    pub(super) untold: usize,
+    pub(super) consumers: usize,
+    /// Directions that lost bytes since consumers were last forgotten.
+    lost: Ways<bool>,
+    pub(super) tally: Tally,
+}
+
+impl<M: Clone> Connection<M> {
+    /// A connection seen `from_start`, or met in the middle.
+    ///
+    /// Met in the middle, each direction's first piece sets its offset: what is lost between the meeting
+    /// and that piece can't be noticed.
+    #[must_use]
+    pub fn new(from_start: bool) -> Self {
+        let (requests, responses) =
+            if from_start { (At::Start, At::Framed) } else { (At::Desync, At::Desync) };
+        Self {
+            requests: Stream::new(from_start, Frames::new(requests)),
+            responses: Stream::new(from_start, Frames::new(responses)),
+            parked: Ways { requests: None, responses: None },
+            channels: BTreeMap::new(),
+            met_in_the_middle: !from_start,
+            next_exchange: 0,
+            open: 0,
+            untold: 0,
+            consumers: 0,
+            lost: Ways { requests: false, responses: false },
+            tally: Tally::default(),
+        }
+    }
+
+    /// Takes a piece: `bytes` begin at stream offset `offset`, and `missing` further bytes followed them
+    /// on the wire but were not captured. An offset beyond the expected one makes a hole, which is
+    /// the same as missing bytes; what lies before the expected one has passed already and is skipped.
+    pub fn on_bytes(
+        &mut self,
+        direction: Direction,
+        offset: u64,
+        bytes: &[u8],
+        missing: u64,
+        mark: &M,
+        out: &mut impl FnMut(Event<M>),
+    ) {
+        self.take(direction, Piece::first(offset, bytes, missing, mark), out);
+    }
+
+    /// Takes the last bytes of the operation that the piece before began, behind those that were missing.
+    pub fn on_rest(
+        &mut self,
+        direction: Direction,
+        offset: u64,
+        bytes: &[u8],
+        mark: &M,
+        out: &mut impl FnMut(Event<M>),
+    ) {
+        self.take(direction, Piece::rest(offset, bytes, mark), out);
+    }
+
+    fn take(
+        &mut self,
+        direction: Direction,
+        mut piece: Piece<'_, M>,
+        out: &mut impl FnMut(Event<M>),
+    ) {
+        let placed = self.stream_mut(direction).place(&mut piece);
+        if placed.overlap > 0 {
+            self.skip(direction, placed.overlap, Skip::Overlap, out);
+        }
+        if placed.hole > 0 {
+            let hole = piece.hole_before(placed.hole);
+            self.feed(direction, hole, out);
+        }
+        self.feed(direction, piece, out);
+    }
+
+    /// Bytes of a direction were lost and how they lie is unknown.
+    ///
+    /// Offsets still count: if they show a hole at the direction's next piece, that is another loss, for
+    /// nobody can tell whether it is the same.
+    pub fn on_gap(&mut self, direction: Direction, out: &mut impl FnMut(Event<M>)) {
+        if self.stream(direction).has_ended() {
+            return;
+        }
+        self.desync(direction, Skip::Resync, out);
+        self.release(out);
+    }
+
+    /// A direction ended, orderly (`None`) or not. Once the broker's has, every exchange is over.
+    pub fn on_end(
+        &mut self,
+        direction: Direction,
+        error: Option<EndError>,
+        mark: &M,
+        out: &mut impl FnMut(Event<M>),
+    ) {
+        let stream = self.stream_mut(direction);
+        if stream.has_ended() {
+            return;
+        }
+        stream.ending = Some((error, mark.clone()));
+        if self.requests.has_ended() && self.responses.has_ended() {
+            // Nothing will come that they could wait for.
+            self.unpark(out);
+        }
+        self.release(out);
+    }
+
+    /// The connection has been quiet for a while, longer than a broker takes to answer: what is held waits in
+    /// vain, and numbers and answers may be certain again.
+    pub fn on_idle(&mut self, out: &mut impl FnMut(Event<M>)) {
+        self.unpark(out);
+        for channel in self.channels.values_mut() {
+            channel.confirms.quiet();
+            channel.paired |= channel.asked.is_empty();
+        }
+    }
+
+    /// What became of a direction's bytes so far. `informational` counts heartbeats, on the broker's side.
+    #[must_use]
+    pub fn counters(&self, direction: Direction) -> Counters {
+        let informational = match direction {
+            Direction::Requests => 0,
+            Direction::Responses => self.tally.heartbeats,
+        };
+        let stream = self.stream(direction);
+        let state = &stream.state;
+        let header = if state.at == At::Start { state.window.len() as u64 } else { 0 };
+        stream.counters(state.unfinished() + header + self.parked_bytes(direction), informational)
+    }
+
+    fn parked_bytes(&self, direction: Direction) -> u64 {
+        let parked = match direction {
+            Direction::Requests => &self.parked.requests,
+            Direction::Responses => &self.parked.responses,
+        };
+        parked.as_ref().map_or(0, |parked| parked.frame.bytes)
+    }
+
+    /// How many exchanges are neither over nor abandoned.
+    #[must_use]
+    pub fn open_exchanges(&self) -> usize {
+        self.open
+    }
+
+    /// What belongs to no exchange.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    pub(super) fn stream(&self, direction: Direction) -> &Stream<M> {
+        match direction {
+            Direction::Requests => &self.requests,
+            Direction::Responses => &self.responses,
+        }
+    }
+
+    pub(super) fn stream_mut(&mut self, direction: Direction) -> &mut Stream<M> {
+        match direction {
+            Direction::Requests => &mut self.requests,
+            Direction::Responses => &mut self.responses,
+        }
+    }
+
+    fn feed(&mut self, direction: Direction, mut piece: Piece<'_, M>, out: &mut Out<'_, M>) {
+        if piece.is_empty() {
+            return;
+        }
+        let behind = self.parked.of(direction).is_some() || !self.stream(direction).held.is_empty();
+        if (behind || self.advance(direction, &mut piece, out) == Flow::Hold)
+            && !piece.is_empty()
+            && !self.stream_mut(direction).held.push(
+                &piece,
+                limits::AMQP_HELD_BYTES,
+                limits::AMQP_HELD_PIECES,
+            )
+        {
+            // What it waits for was lost, or is too late to be waited for.
+            self.unpark(out);
+            while self.advance(direction, &mut piece, out) == Flow::Hold {
+                self.unpark(out);
+            }
+        }
+        self.release(out);
+    }
+
+    /// Takes what there is; `Hold`: the rest has to wait for the other direction.
+    fn advance(
+        &mut self,
+        direction: Direction,
+        piece: &mut Piece<'_, M>,
+        out: &mut Out<'_, M>,
+    ) -> Flow {
+        while !piece.is_empty() {
+            match self.stream(direction).state.at {
+                At::Start => self.protocol_header(piece, out),
+                At::Framed => {
+                    if self.frame(direction, piece, out) == Flow::Hold {
+                        return Flow::Hold;
+                    }
+                }
+                At::Desync => resync::advance(self, direction, piece, out),
+                At::Silent => {
+                    let bytes = piece.drain();
+                    self.skip(direction, bytes, Skip::Broken, out);
+                }
+                At::Ended => {
+                    let bytes = piece.drain();
+                    self.skip(direction, bytes, Skip::Resync, out);
+                }
+            }
+        }
+        Flow::Taken
+    }
+
+    /// The first eight bytes of a client.
+    fn protocol_header(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {
+        let have = self.requests.state.window.len();
+        let wanted = PROTOCOL_HEADER.get(have..).unwrap_or_default();
+        let captured = piece.bytes.len().min(wanted.len());
+        let fits = piece.bytes.iter().zip(wanted).all(|(byte, wanted)| byte == wanted);
+        if !fits {
+            self.requests.state.window.clear();
+            self.skip(Direction::Requests, have as u64, Skip::Broken, out);
+            return self.silence(out);
+        }
+        if captured == 0 {
+            self.requests.state.window.clear();
+            self.skip(Direction::Requests, have as u64, Skip::Resync, out);
+            return self.desync(Direction::Requests, Skip::Resync, out);
+        }
+        let taken = piece.take(captured as u64);
+        let stream = &mut self.requests;
+        stream.state.window.extend_from_slice(taken);
+        if stream.state.window.len() == PROTOCOL_HEADER.len() {
+            stream.count_message(PROTOCOL_HEADER.len() as u64);
+            stream.state.window.clear();
+            stream.state.at = At::Framed;
+        }
+    }
+
+    fn frame(
+        &mut self,
+        direction: Direction,
+        piece: &mut Piece<'_, M>,
+        out: &mut Out<'_, M>,
+    ) -> Flow {
+        match self.stream_mut(direction).state.take(piece) {
+            Step::More => {}
+            Step::Body { channel, captured, missing } => {
+                self.body(direction, channel, captured, missing);
+            }
+            Step::Frame(frame) => {
+                let last = piece.mark;
+                if self.must_wait(direction, &frame) {
+                    let frame = Frame { payload: frame.payload.into_owned().into(), ..frame };
+                    *self.parked.of(direction) = Some(Parked { frame, last: last.clone() });
+                    return Flow::Hold;
+                }
+                self.accept(direction, frame, last, out);
+            }
+            Step::Lost | Step::Broken => self.desync(direction, Skip::Resync, out),
+        }
+        Flow::Taken
+    }
+
+    /// Whether what the frame says needs something that the other direction has not shown yet.
+    fn must_wait(&self, direction: Direction, frame: &Frame<'_, M>) -> bool {
+        frame.kind == Kind::Method
+            && match direction {
+                Direction::Requests => self.request_must_wait(frame.channel, &frame.payload),
+                Direction::Responses => self.response_must_wait(frame.channel, &frame.payload),
+            }
+    }
+
+    fn accept(
+        &mut self,
+        direction: Direction,
+        frame: Frame<'_, M>,
+        last: &M,
+        out: &mut Out<'_, M>,
+    ) {
+        self.stream_mut(direction).count_message(frame.bytes);
+        match frame.kind {
+            Kind::Heartbeat => self.tally.heartbeats = self.tally.heartbeats.saturating_add(1),
+            Kind::Method => match direction {
+                Direction::Requests => self.request(&frame, last, out),
+                Direction::Responses => self.response(&frame, last, out),
+            },
+            Kind::Header | Kind::Body => self.content_frame(direction, &frame, last, out),
+        }
+        self.stream_mut(direction).state.recycle(frame.payload);
+    }
+
+    /// Hands on what was held and needn't be any more.
+    fn release(&mut self, out: &mut Out<'_, M>) {
+        while self.release_one(Direction::Requests, out)
+            | self.release_one(Direction::Responses, out)
+        {}
+    }
+
+    /// Whether anything that was held was taken.
+    fn release_one(&mut self, direction: Direction, out: &mut Out<'_, M>) -> bool {
+        if let Some(Parked { frame, last }) = self.parked.of(direction).take() {
+            if self.must_wait(direction, &frame) {
+                *self.parked.of(direction) = Some(Parked { frame, last });
+                return false;
+            }
+            self.accept(direction, frame, &last, out);
+            self.settle(direction, out);
+            return true;
+        }
+        let mut taken = false;
+        if let Some(held) = self.stream_mut(direction).held.pop() {
+            let mut piece = held.piece();
+            let before = piece.len();
+            let flow = self.advance(direction, &mut piece, out);
+            let count = before - piece.len();
+            if flow == Flow::Hold && !piece.is_empty() {
+                self.stream_mut(direction).held.put_back(held, count);
+            }
+            taken = count > 0;
+        }
+        self.settle(direction, out);
+        taken
+    }
+
+    /// Ends a direction that has ended, once nothing of it is held.
+    fn settle(&mut self, direction: Direction, out: &mut Out<'_, M>) {
+        if self.parked.of(direction).is_some() || !self.stream(direction).held.is_empty() {
+            return;
+        }
+        let stream = self.stream_mut(direction);
+        let Some((error, mark)) = stream.ending.take() else { return };
+        stream.ended = Some(error);
+        let partial = stream.state.drop_partial();
+        let window = std::mem::take(&mut stream.state.window).len() as u64;
+        let window = if stream.state.at == At::Start { window } else { 0 };
+        stream.state.at = At::Ended;
+        self.skip(direction, partial + window, Skip::Resync, out);
+        if direction == Direction::Responses {
+            self.end_all(&End::Broken { error }, &mark, out);
+        } else if self.responses.ended.is_some() {
+            // What was published into a connection that was over.
+            self.end_all(&End::Broken { error: self.responses.ended.flatten() }, &mark, out);
+        }
+    }
+
+    /// What waits for the other direction waits no longer: what it would have shown counts as lost.
+    fn unpark(&mut self, out: &mut Out<'_, M>) {
+        for direction in [Direction::Requests, Direction::Responses] {
+            while self.parked.of(direction).is_some() || !self.stream(direction).held.is_empty() {
+                let other = match direction {
+                    Direction::Requests => Direction::Responses,
+                    Direction::Responses => Direction::Requests,
+                };
+                self.lose(other, out);
+                // In the other's absence nothing waits.
+                if !self.release_one(direction, out) && self.parked.of(direction).is_some() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Bytes of a direction were lost: messages began or ended in them.
+    fn desync(&mut self, direction: Direction, reason: Skip, out: &mut Out<'_, M>) {
+        let stream = self.stream_mut(direction);
+        if matches!(stream.state.at, At::Silent | At::Ended) {
+            return;
+        }
+        let partial = stream.state.drop_partial();
+        let window = std::mem::take(&mut stream.state.window).len() as u64;
+        let window = if stream.state.at == At::Start { window } else { 0 };
+        stream.state.at = At::Desync;
+        self.skip(direction, partial + window, reason, out);
+        self.lose(direction, out);
+    }
+
+    /// What is not certain any more when bytes of a direction were lost.
+    pub(super) fn lose(&mut self, direction: Direction, out: &mut Out<'_, M>) {
+        self.met_in_the_middle = true;
+        *self.lost.of(direction) = true;
+        let both = self.lost.requests && self.lost.responses;
+        let mut abandoned = Vec::new();
+        for channel in self.channels.values_mut() {
+            channel.paired = false;
+            abandoned.extend(channel.asked.drain(..).map(|asked| asked.exchange));
+            match direction {
+                Direction::Requests => {
+                    channel.published = None;
+                    channel.refused = None;
+                    channel.confirms.lose();
+                    while let Some(unsettled) = channel.unsettled.take_first(u64::MAX) {
+                        match unsettled {
+                            Unsettled::Told { exchange } => abandoned.push(exchange),
+                            Unsettled::Untold { .. } => {
+                                self.untold = self.untold.saturating_sub(1);
+                                self.tally.untold = self.tally.untold.saturating_add(1);
+                            }
+                        }
+                    }
+                }
+                Direction::Responses => {
+                    channel.delivered = None;
+                    channel.delivery_tag = None;
+                    channel.closing = false;
+                    while let Some(publish) = channel.unconfirmed.take_first(u64::MAX) {
+                        abandoned.push(publish.exchange);
+                    }
+                }
+            }
+            if both {
+                self.consumers = self.consumers.saturating_sub(channel.consumers.len());
+                channel.consumers.clear();
+                channel.last_queue = None;
+            }
+        }
+        if both {
+            self.lost = Ways { requests: false, responses: false };
+        }
+        for exchange in abandoned {
+            self.abandon(exchange, Abandon::Gap, out);
+        }
+    }
+
+    /// What is spoken here is not the protocol: nothing will be told any more.
+    fn silence(&mut self, out: &mut Out<'_, M>) {
+        for direction in [Direction::Requests, Direction::Responses] {
+            self.desync(direction, Skip::Broken, out);
+            let stream = self.stream_mut(direction);
+            if stream.state.at != At::Ended {
+                stream.state.at = At::Silent;
+            }
+        }
+        self.forget_channels(Abandon::Broken, out);
+    }
+
+    /// Everything on every channel is over.
+    pub(super) fn end_all(&mut self, end: &End, last: &M, out: &mut Out<'_, M>) {
+        for number in self.channels.keys().copied().collect::<Vec<_>>() {
+            self.end_channel(number, end, last, out);
+            self.remove_channel(number);
+        }
+    }
+
+    /// Everything that waits on a channel is over; the channel stays.
+    pub(super) fn end_channel(&mut self, number: u16, end: &End, last: &M, out: &mut Out<'_, M>) {
+        let Some(channel) = self.channels.get_mut(&number) else { return };
+        channel.published = None;
+        channel.delivered = None;
+        let mut over: Vec<u64> = channel.asked.drain(..).map(|asked| asked.exchange).collect();
+        while let Some(publish) = channel.unconfirmed.take_first(u64::MAX) {
+            over.push(publish.exchange);
+        }
+        over.extend(self.take_unsettled(number));
+        for exchange in over {
+            self.end(exchange, last, end.clone(), out);
+        }
+    }
+
+    /// What was told of the deliveries that wait on a channel; those that were not are forgotten.
+    pub(super) fn take_unsettled(&mut self, number: u16) -> Vec<u64> {
+        let mut told = Vec::new();
+        let Some(channel) = self.channels.get_mut(&number) else { return told };
+        while let Some(unsettled) = channel.unsettled.take_first(u64::MAX) {
+            match unsettled {
+                Unsettled::Told { exchange } => told.push(exchange),
+                Unsettled::Untold { .. } => {
+                    self.untold = self.untold.saturating_sub(1);
+                    self.tally.untold = self.tally.untold.saturating_add(1);
+                }
+            }
+        }
+        told
+    }
+
+    fn forget_channels(&mut self, reason: Abandon, out: &mut Out<'_, M>) {
+        for number in self.channels.keys().copied().collect::<Vec<_>>() {
+            self.abandon_channel(number, reason, out);
+            self.remove_channel(number);
+        }
+    }
+
+    /// What waits on a channel will never be known.
+    pub(super) fn abandon_channel(&mut self, number: u16, reason: Abandon, out: &mut Out<'_, M>) {
+        let Some(channel) = self.channels.get_mut(&number) else { return };
+        let mut given_up: Vec<u64> = channel.asked.drain(..).map(|asked| asked.exchange).collect();
+        while let Some(publish) = channel.unconfirmed.take_first(u64::MAX) {
+            given_up.push(publish.exchange);
+        }
+        given_up.extend(self.take_unsettled(number));
+        for exchange in given_up {
+            self.abandon(exchange, reason, out);
+        }
+    }
+
+    pub(super) fn remove_channel(&mut self, number: u16) {
+        if let Some(channel) = self.channels.remove(&number) {
+            self.consumers = self.consumers.saturating_sub(channel.consumers.len());
+        }
+    }
+
+    /// The channel; one that was not seen to open is met in the middle. `None`: there are too many.
+    pub(super) fn channel(&mut self, number: u16) -> Option<&mut Channel<M>> {
+        if !self.channels.contains_key(&number) {
+            if number == 0 || self.channels.len() >= limits::AMQP_CHANNELS {
+                return None;
+            }
+            // A channel that is used before it is opened is one whose opening was not understood.
+            self.channels.insert(number, Channel::new(false));
+        }
+        self.channels.get_mut(&number)
+    }
+
+    /// Tells the beginning of an exchange whose request has passed; its ordinal.
+    pub(super) fn begin(
+        &mut self,
+        offset: u64,
+        first: M,
+        last: M,
+        bytes: u64,
+        call: Call,
+        out: &mut Out<'_, M>,
+    ) -> u64 {
+        let exchange = self.next_exchange;
+        self.next_exchange += 1;
+        self.open += 1;
+        out(Event::Request { exchange, offset, first, call });
+        out(Event::RequestEnd { exchange, last, bytes });
+        exchange
+    }
+
+    /// Whether one more exchange may wait.
+    pub(super) fn has_room(&self) -> bool {
+        self.open < limits::AMQP_OPEN_EXCHANGES
+    }
+
+    pub(super) fn answer(
+        &mut self,
+        exchange: u64,
+        first: M,
+        last: &M,
+        end: End,
+        out: &mut Out<'_, M>,
+    ) {
+        out(Event::Response { exchange, first });
+        self.end(exchange, last, end, out);
+    }
+
+    pub(super) fn end(&mut self, exchange: u64, last: &M, end: End, out: &mut Out<'_, M>) {
+        self.open = self.open.saturating_sub(1);
+        out(Event::End { exchange, last: last.clone(), end });
+    }
+
+    pub(super) fn abandon(&mut self, exchange: u64, reason: Abandon, out: &mut Out<'_, M>) {
+        self.open = self.open.saturating_sub(1);
+        out(Event::Abandoned { exchange, reason });
+    }
+
+    pub(super) fn skip(
+        &mut self,
+        direction: Direction,
+        bytes: u64,
+        reason: Skip,
+        out: &mut Out<'_, M>,
+    ) {
+        if bytes > 0 {
+            self.stream_mut(direction).count_skipped(bytes);
+            out(Event::Skipped { direction, bytes, reason });
+        }
+    }
+
+    /// The broker closes a channel (`Some`) or the connection.
+    pub(super) fn refuse(
+        &mut self,
+        number: Option<u16>,
+        code: u16,
+        last: &M,
+        out: &mut Out<'_, M>,
+    ) {
+        let refusal = Refusal { code };
+        let end = End::Closed(refusal);
+        let Some(number) = number else { return self.end_all(&end, last, out) };
+        self.end_channel(number, &end, last, out);
+        if let Some(channel) = self.channels.get_mut(&number) {
+            channel.refused = Some(refusal);
+        }
+    }
+}

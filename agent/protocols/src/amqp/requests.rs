@@ -1,0 +1,298 @@
+//! What the client sends: publishes, acknowledgements, methods that the broker answers.
+
+use super::channel::{Asked, Channel, Confirms, Consumer, Unconfirmed, Unsettled, call};
+use super::connection::{Connection, Out};
+use super::content::{Carrier, Content, Likeness, Progress, name};
+use super::event::{Call, End, Event, Fact, Publish, Settlement};
+use super::frame::{Frame, Kind};
+use super::method::{Ask, Method};
+use super::properties::text;
+use crate::exchange::{Abandon, Direction};
+use crate::limits;
+
+const CONSUME: Ask = Ask { class: 60, method: 20 };
+const CANCEL: Ask = Ask { class: 60, method: 30 };
+const GET: Ask = Ask { class: 60, method: 70 };
+const CONFIRM: Ask = Ask { class: 85, method: 10 };
+
+/// How the process settles deliveries.
+struct Settling {
+    settlement: Settlement,
+    tag: u64,
+    multiple: bool,
+    requeue: bool,
+}
+
+impl<M: Clone> Connection<M> {
+    /// Whether a method has to wait for what the broker sent before: an acknowledgement of what was not seen
+    /// to be delivered yet.
+    pub(super) fn request_must_wait(&self, number: u16, payload: &[u8]) -> bool {
+        let Some(channel) = self.channels.get(&number) else { return false };
+        let Some(delivered) = channel.delivery_tag else { return false };
+        match Method::read(Direction::Requests, payload) {
+            Some(
+                Method::Ack { tag, .. } | Method::Nack { tag, .. } | Method::Reject { tag, .. },
+            ) => tag > delivered && channel.refused.is_none() && !channel.closing,
+            // A number that is given anew: the answer to giving it back comes first.
+            Some(Method::ChannelOpen) => channel.closing,
+            _ => false,
+        }
+    }
+
+    pub(super) fn request(&mut self, frame: &Frame<'_, M>, last: &M, out: &mut Out<'_, M>) {
+        let number = frame.channel;
+        let Some(method) = Method::read(Direction::Requests, &frame.payload) else {
+            // It may have been any.
+            return self.lose(Direction::Requests, out);
+        };
+        match method {
+            Method::Open { vhost } => out(Event::Session(Fact::VirtualHost(text(vhost)))),
+            Method::ConnectionClose { .. } => {
+                for number in self.channels.keys().copied().collect::<Vec<_>>() {
+                    self.give_back(number, last, out);
+                }
+            }
+            Method::ChannelOpen => {
+                self.abandon_channel(number, Abandon::Gap, out);
+                self.remove_channel(number);
+                if number > 0 && self.channels.len() < limits::AMQP_CHANNELS {
+                    self.channels.insert(number, Channel::new(true));
+                }
+            }
+            Method::ChannelClose { .. } => self.give_back(number, last, out),
+            Method::ChannelCloseOk => {
+                self.abandon_channel(number, Abandon::Gap, out);
+                self.remove_channel(number);
+            }
+            Method::Ask { ask, target, no_wait } => {
+                let Some(channel) = self.channel(number) else { return };
+                if ask == CONFIRM && channel.confirms == Confirms::Off {
+                    channel.confirms = Confirms::On { next: 1 };
+                }
+                // A queue without a name is the one declared last, but where it is declared.
+                let target = match (ask.class, ask.method) {
+                    (50, 10) | (40, _) => name(target),
+                    (50, _) => channel.queue(target),
+                    _ => None,
+                };
+                if (ask.class, ask.method) == (50, 10) && target.is_some() {
+                    channel.last_queue.clone_from(&target);
+                }
+                self.ask(frame, ask, call(ask, target), None, no_wait, last, out);
+            }
+            Method::Consume { queue, tag, automatic, no_wait } => {
+                let Some(channel) = self.channel(number) else { return };
+                let queue = channel.queue(queue);
+                if no_wait {
+                    let consumer = Consumer { queue: queue.clone(), automatic: Some(automatic) };
+                    self.consumes(number, tag, consumer);
+                }
+                let asked = Some((queue.clone(), automatic));
+                self.ask(frame, CONSUME, call(CONSUME, queue), asked, no_wait, last, out);
+            }
+            Method::Cancel { tag, no_wait } => {
+                let Some(channel) = self.channel(number) else { return };
+                let known =
+                    std::str::from_utf8(tag).ok().and_then(|tag| channel.consumers.get(tag));
+                let queue = known.and_then(|consumer| consumer.queue.clone());
+                // Deliveries go on until the broker has it: the consumer stays known.
+                self.ask(frame, CANCEL, call(CANCEL, queue), None, no_wait, last, out);
+            }
+            Method::Get { queue, automatic } => {
+                let Some(channel) = self.channel(number) else { return };
+                let queue = channel.queue(queue);
+                let asked = Some((queue.clone(), automatic));
+                self.ask(frame, GET, Call::Get { queue }, asked, false, last, out);
+            }
+            Method::Publish { exchange, routing_key, mandatory } => {
+                let (exchange, routing_key) = (text(exchange), text(routing_key));
+                let (offset, first, bytes) = (frame.offset, frame.first.clone(), frame.bytes);
+                let Some(channel) = self.channel(number) else { return };
+                // One whose content never came: the method that ended it was understood, so it was none.
+                channel.published = Some(Box::new(Content::new(
+                    Carrier::Publish { mandatory },
+                    exchange,
+                    routing_key,
+                    offset,
+                    first,
+                    bytes,
+                )));
+            }
+            Method::Ack { tag, multiple } => {
+                let how = Settling { settlement: Settlement::Ack, tag, multiple, requeue: false };
+                self.settles(frame, &how, last, out);
+            }
+            Method::Nack { tag, multiple, requeue } => {
+                let how = Settling { settlement: Settlement::Nack, tag, multiple, requeue };
+                self.settles(frame, &how, last, out);
+            }
+            Method::Reject { tag, requeue } => {
+                let settlement = Settlement::Reject;
+                let how = Settling { settlement, tag, multiple: false, requeue };
+                self.settles(frame, &how, last, out);
+            }
+            _ => {}
+        }
+    }
+
+    /// A method that the broker answers, or that asked for no answer.
+    #[expect(clippy::too_many_arguments, reason = "a method's own parts, handed on once")]
+    fn ask(
+        &mut self,
+        frame: &Frame<'_, M>,
+        ask: Ask,
+        call: Call,
+        consumes: Option<(Option<std::sync::Arc<str>>, bool)>,
+        no_wait: bool,
+        last: &M,
+        out: &mut Out<'_, M>,
+    ) {
+        let paired = self.channels.get(&frame.channel).is_some_and(|channel| channel.paired);
+        if !(no_wait || paired && self.has_room()) {
+            return;
+        }
+        let first = frame.first.clone();
+        let exchange = self.begin(frame.offset, first, last.clone(), frame.bytes, call, out);
+        if no_wait {
+            return self.end(exchange, last, End::NoReply, out);
+        }
+        let (queue, automatic) = consumes.unwrap_or_default();
+        if let Some(channel) = self.channels.get_mut(&frame.channel) {
+            channel.asked.push_back(Asked { exchange, ask, queue, automatic });
+        }
+    }
+
+    /// A consumer begins.
+    pub(super) fn consumes(&mut self, number: u16, tag: &[u8], consumer: Consumer) {
+        let room = self.consumers < limits::AMQP_CONSUMERS;
+        let Some(channel) = self.channel(number) else { return };
+        let tag = text(tag);
+        let known = channel.consumers.contains_key(&tag);
+        if known || room {
+            channel.consumers.insert(tag, consumer);
+            self.consumers += usize::from(!known);
+        }
+    }
+
+    /// The process gives a channel back: what it did not settle goes back into its queue. What it asked or
+    /// published may still be answered before the channel is closed.
+    fn give_back(&mut self, number: u16, last: &M, out: &mut Out<'_, M>) {
+        for exchange in self.take_unsettled(number) {
+            self.end(exchange, last, End::Released, out);
+        }
+        if let Some(channel) = self.channels.get_mut(&number) {
+            channel.published = None;
+            channel.closing = true;
+        }
+    }
+
+    /// The process settles deliveries.
+    fn settles(&mut self, frame: &Frame<'_, M>, how: &Settling, last: &M, out: &mut Out<'_, M>) {
+        let number = frame.channel;
+        let all = how.multiple && how.tag == 0;
+        loop {
+            let Some(channel) = self.channels.get_mut(&number) else { return };
+            let unsettled = if how.multiple {
+                channel.unsettled.take_first(if all { u64::MAX } else { how.tag })
+            } else {
+                channel.unsettled.take(how.tag)
+            };
+            let Some(unsettled) = unsettled else { return };
+            let exchange = match unsettled {
+                Unsettled::Told { exchange } => exchange,
+                Unsettled::Untold { delivery, offset, first, last, bytes } => {
+                    self.untold = self.untold.saturating_sub(1);
+                    // It acknowledges: its next ones are told at once.
+                    let tag = delivery.consumer_tag.clone();
+                    let consumer = Consumer { queue: None, automatic: Some(false) };
+                    if channel.consumers.get(&tag).is_none_or(|known| known.automatic.is_none()) {
+                        self.consumes(number, tag.as_bytes(), consumer);
+                    }
+                    self.begin(offset, first, last, bytes, Call::Delivery(delivery), out)
+                }
+            };
+            let Settling { settlement, multiple, requeue, .. } = *how;
+            let end = End::Settled { settlement, requeue, multiple };
+            self.answer(exchange, frame.first.clone(), last, end, out);
+            if !how.multiple {
+                return;
+            }
+        }
+    }
+
+    /// Bytes of a body passed, of either side.
+    pub(super) fn body(
+        &mut self,
+        direction: Direction,
+        number: u16,
+        captured: &[u8],
+        missing: u64,
+    ) {
+        let Some(channel) = self.channels.get_mut(&number) else { return };
+        let content = match direction {
+            Direction::Requests => &mut channel.published,
+            Direction::Responses => &mut channel.delivered,
+        };
+        if content.as_mut().is_some_and(|it| it.part(captured, missing) == Progress::Broken) {
+            *content = None;
+        }
+    }
+
+    /// A frame of a message's content is over, of either side.
+    pub(super) fn content_frame(
+        &mut self,
+        direction: Direction,
+        frame: &Frame<'_, M>,
+        last: &M,
+        out: &mut Out<'_, M>,
+    ) {
+        let Some(channel) = self.channels.get_mut(&frame.channel) else { return };
+        let place = match direction {
+            Direction::Requests => &mut channel.published,
+            Direction::Responses => &mut channel.delivered,
+        };
+        let Some(content) = place else { return };
+        let progress = match frame.kind {
+            Kind::Header => content.header(&frame.payload, frame.whole, frame.bytes),
+            _ => content.body_frame(frame.bytes),
+        };
+        if progress == Progress::More {
+            return;
+        }
+        let Some(content) = place.take().filter(|_| progress == Progress::Complete) else { return };
+        match direction {
+            Direction::Requests => self.published(frame.channel, *content, last, out),
+            Direction::Responses => self.delivered(frame.channel, *content, last, out),
+        }
+    }
+
+    /// A message was published.
+    fn published(&mut self, number: u16, content: Content<M>, last: &M, out: &mut Out<'_, M>) {
+        let (offset, first, bytes) = (content.offset, content.first.clone(), content.bytes);
+        let (carrier, exchange, routing_key, message) = content.finish();
+        let Carrier::Publish { mandatory } = carrier else { return };
+        let room = self.has_room();
+        let Some(channel) = self.channels.get_mut(&number) else { return };
+        let (confirm_tag, refused) = (channel.confirms.publish(), channel.refused);
+        let likeness = confirm_tag.map(|_| Likeness::of(&exchange, &routing_key, &message));
+        let publish =
+            Publish { exchange, routing_key, mandatory, confirm_tag, channel: number, message };
+        let call = Call::Publish(Box::new(publish));
+        let exchange = self.begin(offset, first, last.clone(), bytes, call, out);
+        if let Some(refused) = refused {
+            return self.end(exchange, last, End::Closed(refused), out);
+        }
+        let (Some(tag), Some(likeness)) = (confirm_tag, likeness) else {
+            return self.end(exchange, last, End::NoReply, out);
+        };
+        let waits = Unconfirmed { exchange, likeness, mandatory, returned: None };
+        let entered = room
+            && self
+                .channels
+                .get_mut(&number)
+                .is_some_and(|channel| channel.unconfirmed.push(tag, waits).is_ok());
+        if !entered {
+            self.abandon(exchange, Abandon::TooMany, out);
+        }
+    }
+}
