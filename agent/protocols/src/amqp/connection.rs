@@ -21,22 +21,16 @@ use std::collections::BTreeMap;
 use super::channel::{Channel, Unsettled};
 use super::event::{Call, End, Event, Refusal, Tally};
 use super::frame::{At, Frame, Frames, Kind, PROTOCOL_HEADER, Step, Stream};
-use super::resync;
-use crate::exchange::{Abandon, Counters, Direction, EndError, Skip};
+use super::{requests, responses, resync};
+use crate::exchange::{Abandon, Direction, EndError, Skip, Tells};
+use crate::follow::Follow;
 use crate::limits;
 use crate::stream::{Flow, Piece};
 
 /// Where events go.
 pub(super) type Out<'a, M> = dyn FnMut(Event<M>) + 'a;
 
-/// A frame that waits for the other direction, in front of what is held.
-#[derive(Debug)]
-pub(super) struct Parked<M> {
-    frame: Frame<'static, M>,
-    last: M,
-}
-
-/// What is parked of each direction.
+/// One of something for each direction.
 #[derive(Debug)]
 struct Ways<T> {
     requests: T,
@@ -59,12 +53,11 @@ impl<T> Ways<T> {
 /// direction come in the order of their offsets; between the directions order may be slightly off: an
 /// answer that comes before what it answers is held for it.
 ///
-/// A connection whose lost bytes can't be placed in a direction needs [`Self::on_gap`] for both.
+/// A connection whose lost bytes can't be placed in a direction needs [`on_gap`](crate::exchange::Parser::on_gap) for both.
 #[derive(Debug)]
 pub struct Connection<M> {
     pub(super) requests: Stream<M>,
     pub(super) responses: Stream<M>,
-    parked: Ways<Option<Parked<M>>>,
     pub(super) channels: BTreeMap<u16, Channel<M>>,
     /// Channels that appear now were not seen to open.
     pub(super) met_in_the_middle: bool,
@@ -78,7 +71,7 @@ pub struct Connection<M> {
     pub(super) tally: Tally,
 }
 
-impl<M: Clone> Connection<M> {
+impl<M: Clone + 'static> Connection<M> {
     /// A connection seen `from_start`, or met in the middle.
     ///
     /// Met in the middle, each direction's first piece sets its offset: what is lost between the meeting
@@ -90,7 +83,6 @@ impl<M: Clone> Connection<M> {
         Self {
             requests: Stream::new(from_start, Frames::new(requests)),
             responses: Stream::new(from_start, Frames::new(responses)),
-            parked: Ways { requests: None, responses: None },
             channels: BTreeMap::new(),
             met_in_the_middle: !from_start,
             next_exchange: 0,
@@ -102,209 +94,25 @@ impl<M: Clone> Connection<M> {
         }
     }
 
-    /// Takes a piece: `bytes` begin at stream offset `offset`, and `missing` further bytes followed them
-    /// on the wire but were not captured. An offset beyond the expected one makes a hole, which is
-    /// the same as missing bytes; what lies before the expected one has passed already and is skipped.
-    pub fn on_bytes(
-        &mut self,
-        direction: Direction,
-        offset: u64,
-        bytes: &[u8],
-        missing: u64,
-        mark: &M,
-        out: &mut impl FnMut(Event<M>),
-    ) {
-        self.take(direction, Piece::first(offset, bytes, missing, mark), out);
-    }
-
-    /// Takes the last bytes of the operation that the piece before began, behind those that were missing.
-    pub fn on_rest(
-        &mut self,
-        direction: Direction,
-        offset: u64,
-        bytes: &[u8],
-        mark: &M,
-        out: &mut impl FnMut(Event<M>),
-    ) {
-        self.take(direction, Piece::rest(offset, bytes, mark), out);
-    }
-
-    fn take(
-        &mut self,
-        direction: Direction,
-        mut piece: Piece<'_, M>,
-        out: &mut impl FnMut(Event<M>),
-    ) {
-        let placed = self.stream_mut(direction).place(&mut piece);
-        if placed.overlap > 0 {
-            self.skip(direction, placed.overlap, Skip::Overlap, out);
-        }
-        if placed.hole > 0 {
-            let hole = piece.hole_before(placed.hole);
-            self.feed(direction, hole, out);
-        }
-        self.feed(direction, piece, out);
-    }
-
-    /// Bytes of a direction were lost and how they lie is unknown.
-    ///
-    /// Offsets still count: if they show a hole at the direction's next piece, that is another loss, for
-    /// nobody can tell whether it is the same.
-    pub fn on_gap(&mut self, direction: Direction, out: &mut impl FnMut(Event<M>)) {
-        if self.stream(direction).has_ended() {
-            return;
-        }
-        self.desync(direction, Skip::Resync, out);
-        self.release(out);
-    }
-
-    /// A direction ended, orderly (`None`) or not. Once the broker's has, every exchange is over.
-    pub fn on_end(
-        &mut self,
-        direction: Direction,
-        error: Option<EndError>,
-        mark: &M,
-        out: &mut impl FnMut(Event<M>),
-    ) {
-        let stream = self.stream_mut(direction);
-        if stream.has_ended() {
-            return;
-        }
-        stream.ending = Some((error, mark.clone()));
-        if self.requests.has_ended() && self.responses.has_ended() {
-            // Nothing will come that they could wait for.
-            self.unpark(out);
-        }
-        self.release(out);
-    }
-
-    /// The connection has been quiet for a while, longer than a broker takes to answer: what is held waits in
-    /// vain, and numbers and answers may be certain again.
-    pub fn on_idle(&mut self, out: &mut impl FnMut(Event<M>)) {
-        self.unpark(out);
-        for channel in self.channels.values_mut() {
-            channel.confirms.quiet();
-            channel.paired |= channel.asked.is_empty();
-        }
-    }
-
-    /// What became of a direction's bytes so far. `informational` counts heartbeats, on the broker's side.
-    #[must_use]
-    pub fn counters(&self, direction: Direction) -> Counters {
-        let informational = match direction {
-            Direction::Requests => 0,
-            Direction::Responses => self.tally.heartbeats,
-        };
-        let stream = self.stream(direction);
-        let state = &stream.state;
-        let header = if state.at == At::Start { state.window.len() as u64 } else { 0 };
-        stream.counters(state.unfinished() + header + self.parked_bytes(direction), informational)
-    }
-
-    fn parked_bytes(&self, direction: Direction) -> u64 {
-        let parked = match direction {
-            Direction::Requests => &self.parked.requests,
-            Direction::Responses => &self.parked.responses,
-        };
-        parked.as_ref().map_or(0, |parked| parked.frame.bytes)
-    }
-
-    /// How many exchanges are neither over nor abandoned.
-    #[must_use]
-    pub fn open_exchanges(&self) -> usize {
-        self.open
-    }
-
     /// What belongs to no exchange.
     #[must_use]
     pub fn tally(&self) -> Tally {
         self.tally
     }
 
-    pub(super) fn stream(&self, direction: Direction) -> &Stream<M> {
-        match direction {
-            Direction::Requests => &self.requests,
-            Direction::Responses => &self.responses,
-        }
-    }
-
-    pub(super) fn stream_mut(&mut self, direction: Direction) -> &mut Stream<M> {
-        match direction {
-            Direction::Requests => &mut self.requests,
-            Direction::Responses => &mut self.responses,
-        }
-    }
-
-    fn feed(&mut self, direction: Direction, mut piece: Piece<'_, M>, out: &mut Out<'_, M>) {
-        if piece.is_empty() {
-            return;
-        }
-        let behind = self.parked.of(direction).is_some() || !self.stream(direction).held.is_empty();
-        if (behind || self.advance(direction, &mut piece, out) == Flow::Hold)
-            && !piece.is_empty()
-            && !self.stream_mut(direction).held.push(
-                &piece,
-                limits::AMQP_HELD_BYTES,
-                limits::AMQP_HELD_PIECES,
-            )
-        {
-            // What it waits for was lost, or is too late to be waited for.
-            self.unpark(out);
-            while self.advance(direction, &mut piece, out) == Flow::Hold {
-                self.unpark(out);
-            }
-        }
-        self.release(out);
-    }
-
-    /// Takes what there is; `Hold`: the rest has to wait for the other direction.
-    fn advance(
-        &mut self,
-        direction: Direction,
-        piece: &mut Piece<'_, M>,
-        out: &mut Out<'_, M>,
-    ) -> Flow {
-        while !piece.is_empty() {
-            match self.stream(direction).state.at {
-                At::Start => self.protocol_header(piece, out),
-                At::Framed => {
-                    if self.frame(direction, piece, out) == Flow::Hold {
-                        return Flow::Hold;
-                    }
-                }
-                At::Desync => resync::advance(self, direction, piece, out),
-                At::Silent => {
-                    let bytes = piece.drain();
-                    self.skip(direction, bytes, Skip::Broken, out);
-                }
-                At::Ended => {
-                    let bytes = piece.drain();
-                    self.skip(direction, bytes, Skip::Resync, out);
-                }
-            }
-        }
-        Flow::Taken
-    }
-
     /// The first eight bytes of a client.
     fn protocol_header(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {
-        let have = self.requests.state.window.len();
-        let wanted = PROTOCOL_HEADER.get(have..).unwrap_or_default();
-        let captured = piece.bytes.len().min(wanted.len());
+        let stream = &mut self.requests;
+        let wanted = PROTOCOL_HEADER.get(stream.state.window.len()..).unwrap_or_default();
         let fits = piece.bytes.iter().zip(wanted).all(|(byte, wanted)| byte == wanted);
         if !fits {
-            self.requests.state.window.clear();
-            self.skip(Direction::Requests, have as u64, Skip::Broken, out);
             return self.silence(out);
         }
+        let captured = piece.bytes.len().min(wanted.len());
         if captured == 0 {
-            self.requests.state.window.clear();
-            self.skip(Direction::Requests, have as u64, Skip::Resync, out);
             return self.desync(Direction::Requests, Skip::Resync, out);
         }
-        let taken = piece.take(captured as u64);
-        let stream = &mut self.requests;
-        stream.state.window.extend_from_slice(taken);
+        stream.state.window.extend_from_slice(piece.take(captured as u64));
         if stream.state.window.len() == PROTOCOL_HEADER.len() {
             stream.count_message(PROTOCOL_HEADER.len() as u64);
             stream.state.window.clear();
@@ -318,32 +126,28 @@ impl<M: Clone> Connection<M> {
         piece: &mut Piece<'_, M>,
         out: &mut Out<'_, M>,
     ) -> Flow {
-        match self.stream_mut(direction).state.take(piece) {
+        let last = piece.mark;
+        let channels = &self.channels;
+        let step = match direction {
+            Direction::Requests => self
+                .requests
+                .state
+                .take(piece, |number, payload| requests::must_wait(channels, number, payload)),
+            Direction::Responses => self
+                .responses
+                .state
+                .take(piece, |number, payload| responses::must_wait(channels, number, payload)),
+        };
+        match step {
             Step::More => {}
+            Step::Hold => return Flow::Hold,
             Step::Body { channel, captured, missing } => {
-                self.body(direction, channel, captured, missing);
+                self.body(direction, channel, captured, missing, out);
             }
-            Step::Frame(frame) => {
-                let last = piece.mark;
-                if self.must_wait(direction, &frame) {
-                    let frame = Frame { payload: frame.payload.into_owned().into(), ..frame };
-                    *self.parked.of(direction) = Some(Parked { frame, last: last.clone() });
-                    return Flow::Hold;
-                }
-                self.accept(direction, frame, last, out);
-            }
+            Step::Frame(frame) => self.accept(direction, frame, last, out),
             Step::Lost | Step::Broken => self.desync(direction, Skip::Resync, out),
         }
         Flow::Taken
-    }
-
-    /// Whether what the frame says needs something that the other direction has not shown yet.
-    fn must_wait(&self, direction: Direction, frame: &Frame<'_, M>) -> bool {
-        frame.kind == Kind::Method
-            && match direction {
-                Direction::Requests => self.request_must_wait(frame.channel, &frame.payload),
-                Direction::Responses => self.response_must_wait(frame.channel, &frame.payload),
-            }
     }
 
     fn accept(
@@ -365,93 +169,33 @@ impl<M: Clone> Connection<M> {
         self.stream_mut(direction).state.recycle(frame.payload);
     }
 
-    /// Hands on what was held and needn't be any more.
-    fn release(&mut self, out: &mut Out<'_, M>) {
-        while self.release_one(Direction::Requests, out)
-            | self.release_one(Direction::Responses, out)
-        {}
-    }
-
-    /// Whether anything that was held was taken.
-    fn release_one(&mut self, direction: Direction, out: &mut Out<'_, M>) -> bool {
-        if let Some(Parked { frame, last }) = self.parked.of(direction).take() {
-            if self.must_wait(direction, &frame) {
-                *self.parked.of(direction) = Some(Parked { frame, last });
-                return false;
-            }
-            self.accept(direction, frame, &last, out);
-            self.settle(direction, out);
-            return true;
-        }
-        let mut taken = false;
-        if let Some(held) = self.stream_mut(direction).held.pop() {
-            let mut piece = held.piece();
-            let before = piece.len();
-            let flow = self.advance(direction, &mut piece, out);
-            let count = before - piece.len();
-            if flow == Flow::Hold && !piece.is_empty() {
-                self.stream_mut(direction).held.put_back(held, count);
-            }
-            taken = count > 0;
-        }
-        self.settle(direction, out);
-        taken
-    }
-
-    /// Ends a direction that has ended, once nothing of it is held.
-    fn settle(&mut self, direction: Direction, out: &mut Out<'_, M>) {
-        if self.parked.of(direction).is_some() || !self.stream(direction).held.is_empty() {
-            return;
-        }
-        let stream = self.stream_mut(direction);
-        let Some((error, mark)) = stream.ending.take() else { return };
-        stream.ended = Some(error);
-        let partial = stream.state.drop_partial();
-        let window = std::mem::take(&mut stream.state.window).len() as u64;
-        let window = if stream.state.at == At::Start { window } else { 0 };
-        stream.state.at = At::Ended;
-        self.skip(direction, partial + window, Skip::Resync, out);
-        if direction == Direction::Responses {
-            self.end_all(&End::Broken { error }, &mark, out);
-        } else if self.responses.ended.is_some() {
-            // What was published into a connection that was over.
-            self.end_all(&End::Broken { error: self.responses.ended.flatten() }, &mark, out);
-        }
-    }
-
-    /// What waits for the other direction waits no longer: what it would have shown counts as lost.
-    fn unpark(&mut self, out: &mut Out<'_, M>) {
-        for direction in [Direction::Requests, Direction::Responses] {
-            while self.parked.of(direction).is_some() || !self.stream(direction).held.is_empty() {
-                let other = match direction {
-                    Direction::Requests => Direction::Responses,
-                    Direction::Responses => Direction::Requests,
-                };
-                self.lose(other, out);
-                // In the other's absence nothing waits.
-                if !self.release_one(direction, out) && self.parked.of(direction).is_some() {
-                    break;
-                }
+    /// What is held waits no longer: what it would have waited for counts as lost.
+    fn wait_no_longer(&mut self, out: &mut Out<'_, M>) {
+        for (direction, other) in [
+            (Direction::Requests, Direction::Responses),
+            (Direction::Responses, Direction::Requests),
+        ] {
+            if !self.stream(direction).held.is_empty() {
+                self.lose_from(other, out);
             }
         }
+        self.release(out);
     }
 
     /// Bytes of a direction were lost: messages began or ended in them.
     fn desync(&mut self, direction: Direction, reason: Skip, out: &mut Out<'_, M>) {
-        let stream = self.stream_mut(direction);
-        if matches!(stream.state.at, At::Silent | At::Ended) {
+        let state = &mut self.stream_mut(direction).state;
+        if matches!(state.at, At::Silent | At::Ended) {
             return;
         }
-        let partial = stream.state.drop_partial();
-        let window = std::mem::take(&mut stream.state.window).len() as u64;
-        let window = if stream.state.at == At::Start { window } else { 0 };
-        stream.state.at = At::Desync;
-        self.skip(direction, partial + window, reason, out);
-        self.lose(direction, out);
+        let unfinished = state.drop_partial() + state.drop_start();
+        state.at = At::Desync;
+        self.skip(direction, unfinished, reason, out);
+        self.lose_from(direction, out);
     }
 
     /// What is not certain any more when bytes of a direction were lost.
-    pub(super) fn lose(&mut self, direction: Direction, out: &mut Out<'_, M>) {
+    pub(super) fn lose_from(&mut self, direction: Direction, out: &mut Out<'_, M>) {
         self.met_in_the_middle = true;
         *self.lost.of(direction) = true;
         let both = self.lost.requests && self.lost.responses;
@@ -631,19 +375,6 @@ impl<M: Clone> Connection<M> {
         out(Event::Abandoned { exchange, reason });
     }
 
-    pub(super) fn skip(
-        &mut self,
-        direction: Direction,
-        bytes: u64,
-        reason: Skip,
-        out: &mut Out<'_, M>,
-    ) {
-        if bytes > 0 {
-            self.stream_mut(direction).count_skipped(bytes);
-            out(Event::Skipped { direction, bytes, reason });
-        }
-    }
-
     /// The broker closes a channel (`Some`) or the connection.
     pub(super) fn refuse(
         &mut self,
@@ -658,6 +389,127 @@ impl<M: Clone> Connection<M> {
         self.end_channel(number, &end, last, out);
         if let Some(channel) = self.channels.get_mut(&number) {
             channel.refused = Some(refusal);
+        }
+    }
+}
+
+impl<M> Tells for Connection<M> {
+    type Event<'e> = Event<M>;
+}
+
+impl<M: Clone + 'static> Follow<M> for Connection<M> {
+    type State = Frames<M>;
+    const HELD_BYTES: usize = limits::AMQP_HELD_BYTES;
+    const HELD_PIECES: usize = limits::AMQP_HELD_PIECES;
+
+    fn stream(&self, direction: Direction) -> &Stream<M> {
+        match direction {
+            Direction::Requests => &self.requests,
+            Direction::Responses => &self.responses,
+        }
+    }
+
+    fn stream_mut(&mut self, direction: Direction) -> &mut Stream<M> {
+        match direction {
+            Direction::Requests => &mut self.requests,
+            Direction::Responses => &mut self.responses,
+        }
+    }
+
+    fn skipped(direction: Direction, bytes: u64, reason: Skip) -> Event<M> {
+        Event::Skipped { direction, bytes, reason }
+    }
+
+    fn advance(
+        &mut self,
+        direction: Direction,
+        piece: &mut Piece<'_, M>,
+        out: &mut Out<'_, M>,
+    ) -> Flow {
+        while !piece.is_empty() {
+            match self.stream(direction).state.at {
+                At::Start => self.protocol_header(piece, out),
+                At::Framed => {
+                    if self.frame(direction, piece, out) == Flow::Hold {
+                        return Flow::Hold;
+                    }
+                }
+                At::Desync => resync::advance(self, direction, piece, out),
+                At::Silent => {
+                    let bytes = piece.drain();
+                    self.skip(direction, bytes, Skip::Broken, out);
+                }
+                At::Ended => {
+                    let bytes = piece.drain();
+                    self.skip(direction, bytes, Skip::Resync, out);
+                }
+            }
+        }
+        Flow::Taken
+    }
+
+    fn lose(&mut self, direction: Direction, out: &mut Out<'_, M>) {
+        if self.stream(direction).has_ended() {
+            return;
+        }
+        self.skip_held(direction, Skip::Resync, out);
+        self.desync(direction, Skip::Resync, out);
+        self.release(out);
+    }
+
+    fn give_up_held(&mut self, out: &mut Out<'_, M>) {
+        for direction in [Direction::Requests, Direction::Responses] {
+            self.skip_held(direction, Skip::HeldTooLong, out);
+            self.desync(direction, Skip::HeldTooLong, out);
+        }
+    }
+
+    fn ending(&mut self, _: Direction, out: &mut Out<'_, M>) {
+        if self.requests.has_ended() && self.responses.has_ended() {
+            // Nothing will come that they could wait for.
+            self.wait_no_longer(out);
+        }
+    }
+
+    fn end(
+        &mut self,
+        direction: Direction,
+        error: Option<EndError>,
+        mark: &M,
+        out: &mut Out<'_, M>,
+    ) {
+        let state = &mut self.stream_mut(direction).state;
+        let unfinished = state.drop_partial() + state.drop_start();
+        state.at = At::Ended;
+        self.skip(direction, unfinished, Skip::Resync, out);
+        match (direction, self.responses.ended) {
+            (Direction::Responses, _) => self.end_all(&End::Broken { error }, mark, out),
+            // What was published into a connection that was over.
+            (Direction::Requests, Some(error)) => self.end_all(&End::Broken { error }, mark, out),
+            (Direction::Requests, None) => {}
+        }
+    }
+
+    fn idle(&mut self, out: &mut Out<'_, M>) {
+        self.wait_no_longer(out);
+        for channel in self.channels.values_mut() {
+            channel.confirms.quiet();
+            channel.paired |= channel.asked.is_empty();
+        }
+    }
+
+    fn unfinished_bytes(&self, direction: Direction) -> u64 {
+        self.stream(direction).state.unfinished()
+    }
+
+    fn open_count(&self) -> usize {
+        self.open
+    }
+
+    fn informational(&self, direction: Direction) -> u64 {
+        match direction {
+            Direction::Requests => 0,
+            Direction::Responses => self.tally.heartbeats,
         }
     }
 }

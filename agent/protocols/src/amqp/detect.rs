@@ -13,11 +13,11 @@ const START: [u8; 6] = [0, 10, 0, 10, 0, 9];
 /// messages are sent by both: they need more.
 #[must_use]
 pub fn detect(bytes: &[u8]) -> Detected {
-    if bytes.is_empty() || PROTOCOL_HEADER.starts_with(bytes) {
-        return Detected::NeedMore;
-    }
     if bytes.starts_with(PROTOCOL_HEADER) {
         return Detected::Requests;
+    }
+    if PROTOCOL_HEADER.starts_with(bytes) {
+        return Detected::NeedMore;
     }
     let mut rest = bytes;
     for _ in 0..limits::AMQP_RESYNC_FRAMES {
@@ -46,8 +46,8 @@ pub fn detect(bytes: &[u8]) -> Detected {
                 Some(_) => return Detected::No,
             },
             // Too little to begin with.
-            Kind::Body => return Detected::No,
-            Kind::Heartbeat => None,
+            Kind::Body if rest.len() == bytes.len() => return Detected::No,
+            Kind::Body | Kind::Heartbeat => None,
         };
         // The broker's first method is long, and may come in parts.
         if payload.starts_with(&START) && head.channel == 0 {

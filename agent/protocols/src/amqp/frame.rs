@@ -106,6 +106,8 @@ pub(super) struct Frame<'a, M> {
 pub(super) enum Step<'a, M> {
     /// The frame goes on in the next piece.
     More,
+    /// All but the frame's end has passed, which has to wait for the other direction.
+    Hold,
     Frame(Frame<'a, M>),
     /// Bytes of a body: captured ones, then as many missing ones.
     Body {
@@ -124,7 +126,7 @@ pub(super) type Stream<M> = stream::Stream<M, Frames<M>>;
 
 /// Where in its frames a stream is, and what it has of the present one.
 #[derive(Debug)]
-pub(super) struct Frames<M> {
+pub(crate) struct Frames<M> {
     pub(super) at: At,
     partial: Option<Partial<M>>,
     /// The buffer of the last frame that needed one.
@@ -138,8 +140,13 @@ impl<M: Clone> Frames<M> {
         Self { at, partial: None, spare: Vec::new(), window: Vec::new() }
     }
 
-    /// Takes the next frame, or as much of it as the piece has.
-    pub(super) fn take<'a>(&mut self, piece: &mut Piece<'a, M>) -> Step<'a, M> {
+    /// Takes the next frame, or as much of it as the piece has. `waits`: whether the other direction has to
+    /// come first, asked of a method's channel and payload.
+    pub(super) fn take<'a>(
+        &mut self,
+        piece: &mut Piece<'a, M>,
+        waits: impl Fn(u16, &[u8]) -> bool,
+    ) -> Step<'a, M> {
         let mut partial = self.partial.take().unwrap_or_else(|| Partial {
             offset: piece.offset,
             first: piece.mark.clone(),
@@ -188,18 +195,27 @@ impl<M: Clone> Frames<M> {
         let contiguous = partial.kept.len() as u64 == before;
         let fresh = if contiguous { captured.get(..room).unwrap_or(captured) } else { &[] };
         let ends_here = partial.left == 0 && !piece.is_empty();
-        let payload = if ends_here && (before == 0 || head.kind == Kind::Body) {
+        let borrows = ends_here && (before == 0 || head.kind == Kind::Body);
+        let is_method = head.kind == Kind::Method;
+        let hold = borrows && is_method && waits(head.channel, fresh)
+            || !borrows && {
+                if partial.kept.capacity() == 0 {
+                    partial.kept = std::mem::take(&mut self.spare);
+                    partial.kept.clear();
+                }
+                partial.kept.extend_from_slice(fresh);
+                ends_here && is_method && waits(head.channel, &partial.kept)
+            };
+        if hold && borrows {
+            partial.kept.extend_from_slice(fresh);
+        }
+        if hold || !ends_here {
+            self.partial = Some(partial);
+            return if hold { Step::Hold } else { Step::More };
+        }
+        let payload = if borrows {
             Cow::Borrowed(fresh)
         } else {
-            if partial.kept.capacity() == 0 {
-                partial.kept = std::mem::take(&mut self.spare);
-                partial.kept.clear();
-            }
-            partial.kept.extend_from_slice(fresh);
-            if !ends_here {
-                self.partial = Some(partial);
-                return Step::More;
-            }
             Cow::Owned(std::mem::take(&mut partial.kept))
         };
         let end = piece.take(1);
@@ -233,8 +249,16 @@ impl<M: Clone> Frames<M> {
         self.partial.take().map_or(0, |partial| partial.taken)
     }
 
-    /// Bytes of the incomplete frame.
+    /// Drops the incomplete protocol header; how many bytes of it there were.
+    pub(super) fn drop_start(&mut self) -> u64 {
+        let window = std::mem::take(&mut self.window);
+        // Of a stream that isn't understood it has been skipped already.
+        if self.at == At::Start { window.len() as u64 } else { 0 }
+    }
+
+    /// Bytes of the incomplete frame, or protocol header.
     pub(super) fn unfinished(&self) -> u64 {
-        self.partial.as_ref().map_or(0, |partial| partial.taken)
+        let start = if self.at == At::Start { self.window.len() as u64 } else { 0 };
+        self.partial.as_ref().map_or(start, |partial| partial.taken)
     }
 }

@@ -89,7 +89,7 @@ impl Ask {
     /// The method that a reply answers; `None`: it is no reply.
     fn answered_by(class: u16, method: u16) -> Option<Self> {
         let asked = match (class, method) {
-            (40, 11 | 21 | 31) | (50, 11 | 21 | 31 | 41 | 51) | (60, 11 | 31 | 71 | 111) => {
+            (40, 11 | 21 | 31) | (50, 11 | 21 | 31 | 41 | 51) | (60, 11 | 21 | 31 | 71 | 111) => {
                 method - 1
             }
             (40, 51) => 40,

@@ -1,5 +1,7 @@
 //! What the client sends: publishes, acknowledgements, methods that the broker answers.
 
+use std::collections::BTreeMap;
+
 use super::channel::{Asked, Channel, Confirms, Consumer, Unconfirmed, Unsettled, call};
 use super::connection::{Connection, Out};
 use super::content::{Carrier, Content, Likeness, Progress, name};
@@ -23,27 +25,31 @@ struct Settling {
     requeue: bool,
 }
 
-impl<M: Clone> Connection<M> {
-    /// Whether a method has to wait for what the broker sent before: an acknowledgement of what was not seen
-    /// to be delivered yet.
-    pub(super) fn request_must_wait(&self, number: u16, payload: &[u8]) -> bool {
-        let Some(channel) = self.channels.get(&number) else { return false };
-        let Some(delivered) = channel.delivery_tag else { return false };
-        match Method::read(Direction::Requests, payload) {
-            Some(
-                Method::Ack { tag, .. } | Method::Nack { tag, .. } | Method::Reject { tag, .. },
-            ) => tag > delivered && channel.refused.is_none() && !channel.closing,
-            // A number that is given anew: the answer to giving it back comes first.
-            Some(Method::ChannelOpen) => channel.closing,
-            _ => false,
+/// Whether a method has to wait for what the broker sent before: an acknowledgement of what was not seen
+/// to be delivered yet.
+pub(super) fn must_wait<M>(
+    channels: &BTreeMap<u16, Channel<M>>,
+    number: u16,
+    payload: &[u8],
+) -> bool {
+    let Some(channel) = channels.get(&number) else { return false };
+    let Some(delivered) = channel.delivery_tag else { return false };
+    match Method::read(Direction::Requests, payload) {
+        Some(Method::Ack { tag, .. } | Method::Nack { tag, .. } | Method::Reject { tag, .. }) => {
+            tag > delivered && channel.refused.is_none() && !channel.closing
         }
+        // A number that is given anew: the answer to giving it back comes first.
+        Some(Method::ChannelOpen) => channel.closing,
+        _ => false,
     }
+}
 
+impl<M: Clone + 'static> Connection<M> {
     pub(super) fn request(&mut self, frame: &Frame<'_, M>, last: &M, out: &mut Out<'_, M>) {
         let number = frame.channel;
         let Some(method) = Method::read(Direction::Requests, &frame.payload) else {
             // It may have been any.
-            return self.lose(Direction::Requests, out);
+            return self.lose_from(Direction::Requests, out);
         };
         match method {
             Method::Open { vhost } => out(Event::Session(Fact::VirtualHost(text(vhost)))),
@@ -108,7 +114,10 @@ impl<M: Clone> Connection<M> {
                 let (exchange, routing_key) = (text(exchange), text(routing_key));
                 let (offset, first, bytes) = (frame.offset, frame.first.clone(), frame.bytes);
                 let Some(channel) = self.channel(number) else { return };
-                // One whose content never came: the method that ended it was understood, so it was none.
+                if channel.published.is_some() {
+                    // One whose content was not understood; the broker may have counted it.
+                    channel.confirms.lose();
+                }
                 channel.published = Some(Box::new(Content::new(
                     Carrier::Publish { mandatory },
                     exchange,
@@ -227,6 +236,7 @@ impl<M: Clone> Connection<M> {
         number: u16,
         captured: &[u8],
         missing: u64,
+        out: &mut Out<'_, M>,
     ) {
         let Some(channel) = self.channels.get_mut(&number) else { return };
         let content = match direction {
@@ -235,6 +245,7 @@ impl<M: Clone> Connection<M> {
         };
         if content.as_mut().is_some_and(|it| it.part(captured, missing) == Progress::Broken) {
             *content = None;
+            self.lose_from(direction, out);
         }
     }
 
@@ -259,7 +270,11 @@ impl<M: Clone> Connection<M> {
         if progress == Progress::More {
             return;
         }
-        let Some(content) = place.take().filter(|_| progress == Progress::Complete) else { return };
+        let Some(content) = place.take() else { return };
+        if progress == Progress::Broken {
+            // The other side counts it, whatever it was.
+            return self.lose_from(direction, out);
+        }
         match direction {
             Direction::Requests => self.published(frame.channel, *content, last, out),
             Direction::Responses => self.delivered(frame.channel, *content, last, out),

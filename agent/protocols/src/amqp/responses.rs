@@ -1,5 +1,7 @@
 //! What the broker sends: deliveries, confirms, messages that come back, answers, its closing.
 
+use std::collections::BTreeMap;
+
 use super::channel::{Channel, Confirms, Consumer, Unsettled};
 use super::connection::{Connection, Out};
 use super::content::{Carrier, Content, Likeness, name};
@@ -10,35 +12,39 @@ use super::properties::{Table, Value, text};
 use crate::exchange::{Abandon, Direction};
 use crate::limits;
 
-impl<M: Clone> Connection<M> {
-    /// Whether a method has to wait for what the client sent before: the confirm of a publish that was not
-    /// seen yet, an answer to nothing.
-    pub(super) fn response_must_wait(&self, number: u16, payload: &[u8]) -> bool {
-        let Some(channel) = self.channels.get(&number) else { return false };
-        match Method::read(Direction::Responses, payload) {
-            Some(Method::Ack { tag, .. } | Method::Nack { tag, .. }) => match channel.confirms {
-                Confirms::On { next } => tag >= next,
-                Confirms::Off => !channel.closing && channel.refused.is_none(),
-                Confirms::Unknown { .. } => false,
-            },
-            // It comes back before it is confirmed.
-            Some(Method::Return { .. }) => {
-                matches!(channel.confirms, Confirms::On { .. }) && channel.unconfirmed.len() == 0
-            }
-            Some(
-                Method::Reply(_)
-                | Method::ConsumeOk { .. }
-                | Method::DeclareOk { .. }
-                | Method::GetOk { .. },
-            ) => channel.paired && channel.asked.is_empty() && channel.refused.is_none(),
-            _ => false,
+/// Whether a method has to wait for what the client sent before: the confirm of a publish that was not
+/// seen yet, an answer to nothing.
+pub(super) fn must_wait<M>(
+    channels: &BTreeMap<u16, Channel<M>>,
+    number: u16,
+    payload: &[u8],
+) -> bool {
+    let Some(channel) = channels.get(&number) else { return false };
+    match Method::read(Direction::Responses, payload) {
+        Some(Method::Ack { tag, .. } | Method::Nack { tag, .. }) => match channel.confirms {
+            Confirms::On { next } => tag >= next,
+            Confirms::Off => !channel.closing && channel.refused.is_none(),
+            Confirms::Unknown { .. } => false,
+        },
+        // It comes back before it is confirmed.
+        Some(Method::Return { .. }) => {
+            matches!(channel.confirms, Confirms::On { .. }) && channel.unconfirmed.len() == 0
         }
+        Some(
+            Method::Reply(_)
+            | Method::ConsumeOk { .. }
+            | Method::DeclareOk { .. }
+            | Method::GetOk { .. },
+        ) => channel.paired && channel.asked.is_empty() && channel.refused.is_none(),
+        _ => false,
     }
+}
 
+impl<M: Clone + 'static> Connection<M> {
     pub(super) fn response(&mut self, frame: &Frame<'_, M>, last: &M, out: &mut Out<'_, M>) {
         let number = frame.channel;
         let Some(method) = Method::read(Direction::Responses, &frame.payload) else {
-            return self.lose(Direction::Responses, out);
+            return self.lose_from(Direction::Responses, out);
         };
         match method {
             Method::Start { properties } => {

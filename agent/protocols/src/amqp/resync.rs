@@ -9,6 +9,7 @@ use super::connection::{Connection, Out};
 use super::frame::{At, FRAME_END, HEAD_BYTES, Head, Kind};
 use super::method::Method;
 use crate::exchange::{Direction, Skip};
+use crate::follow::Follow;
 use crate::limits;
 use crate::stream::Piece;
 
@@ -80,7 +81,7 @@ fn find(direction: Direction, bytes: &[u8], start: bool) -> Option<usize> {
 }
 
 /// Takes a piece of a stream that is not understood, or what of it comes before the first certain frame.
-pub(super) fn advance<M: Clone>(
+pub(super) fn advance<M: Clone + 'static>(
     connection: &mut Connection<M>,
     direction: Direction,
     piece: &mut Piece<'_, M>,
