@@ -4,6 +4,7 @@
 //! Debian's packages bring the programs (`cargo xtask setup`); a cluster that those start is left alone.
 
 use std::fs::{self, File, Permissions};
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -82,7 +83,7 @@ impl Servers {
         // The other account has to pass.
         fs::set_permissions(directory, Permissions::from_mode(0o711))?;
         Ok(Self {
-            redis: redis(&directory.join("redis")).context("start Redis")?,
+            redis: redis(&directory.join("redis"), &[]).context("start Redis")?,
             postgres: postgres(&directory.join("postgres")).context("start PostgreSQL")?,
         })
     }
@@ -104,7 +105,73 @@ impl Servers {
     }
 }
 
+/// A Redis Cluster: masters without replicas, each with a part of the slots.
+#[derive(Debug)]
+pub struct Cluster(Vec<Server>);
+
+/// Its masters: the fewest that agree on anything.
+const MASTERS: u16 = 3;
+
+/// Hash slots of every cluster.
+const SLOTS: u16 = 16_384;
+
+impl Cluster {
+    /// Starts the nodes in new directories under `directory`, and waits until the cluster serves.
+    ///
+    /// # Errors
+    /// When the program is missing, or a node ends or doesn't serve in time.
+    pub fn start(directory: &Path) -> Result<Self> {
+        let more = ["--cluster-enabled", "yes"];
+        let start = |node: u16| redis(&directory.join(format!("node-{node}")), &more);
+        let nodes = (0..MASTERS).map(start).collect::<Result<Vec<_>>>().context("start Redis")?;
+        for (node, server) in (0..MASTERS).zip(&nodes) {
+            let slots = (0..SLOTS).filter(|slot| slot % MASTERS == node);
+            let slots: Vec<String> = slots.map(|slot| slot.to_string()).collect();
+            server.ask(&format!("CLUSTER ADDSLOTS {}", slots.join(" ")))?;
+            server.ask(&format!("CLUSTER SET-CONFIG-EPOCH {}", node + 1))?;
+        }
+        for (server, other) in nodes.iter().zip(nodes.iter().skip(1)) {
+            server.ask(&format!("CLUSTER MEET 127.0.0.1 {}", other.port))?;
+        }
+        wait::until("the cluster serves", READY, || {
+            ensure!(!sys::is_stopped(), "interrupted");
+            let serves = |server: &Server| {
+                let info = server.ask("CLUSTER INFO")?;
+                let known = format!("cluster_known_nodes:{MASTERS}\r");
+                Ok::<_, anyhow::Error>(info.contains("cluster_state:ok") && info.contains(&known))
+            };
+            let all = nodes.iter().map(serves).collect::<Result<Vec<_>>>()?;
+            Ok(all.into_iter().all(|serves| serves).then_some(()))
+        })?;
+        Ok(Self(nodes))
+    }
+
+    /// The variables by which the programs under test find it.
+    #[must_use]
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let ports: Vec<String> = self.0.iter().map(|node| node.port.to_string()).collect();
+        vec![
+            ("REDIS_PORT", ports.first().cloned().unwrap_or_default()),
+            ("REDIS_SOCKET", String::new()),
+            ("REDIS_PASSWORD", PASSWORD.to_owned()),
+            ("PG_SOCKET_DIRECTORY", String::new()),
+        ]
+    }
+}
+
 impl Server {
+    /// What Redis answers an inline command, as it was sent.
+    fn ask(&self, command: &str) -> Result<String> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
+        stream.set_read_timeout(Some(READY))?;
+        stream.write_all(format!("AUTH {PASSWORD}\r\n{command}\r\nQUIT\r\n").as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let own = answer.strip_prefix("+OK\r\n").unwrap_or(&answer);
+        ensure!(!own.starts_with('-'), "{own}");
+        Ok(own.to_owned())
+    }
+
     /// The port on which it listens, on 127.0.0.1.
     #[must_use]
     pub fn port(&self) -> u16 {
@@ -134,12 +201,12 @@ impl Drop for Server {
     }
 }
 
-fn redis(directory: &Path) -> Result<Server> {
+fn redis(directory: &Path, more: &[&str]) -> Result<Server> {
     fs::create_dir_all(directory)?;
     let (port, socket, log) = (ports::free()?, directory.join("redis.sock"), directory.join("log"));
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
-    command.args(["--appendonly", "no", "--requirepass", PASSWORD]);
+    command.args(["--appendonly", "no", "--requirepass", PASSWORD]).args(more);
     command.arg("--dir").arg(directory).arg("--unixsocket").arg(&socket);
     let output = File::create(&log)?;
     command.stdout(output.try_clone()?).stderr(output);

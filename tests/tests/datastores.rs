@@ -12,7 +12,7 @@ use common::spans::{Kind, Span, Value};
 use rstest::rstest;
 use serde::Deserialize;
 use wirespan::capture::DEFAULT_BURST_BUDGET;
-use wirespan_tests::servers::{SECRET, Servers};
+use wirespan_tests::servers::{Cluster, SECRET, Servers};
 use wirespan_tests::wait;
 use wirespan_tests::workloads::{Program, Runtime};
 
@@ -143,6 +143,10 @@ impl Bench {
 }
 
 fn start(lab: &Lab, servers: &Servers, client: &Client) -> Program {
+    start_with(lab, servers.environment(), client)
+}
+
+fn start_with(lab: &Lab, servers: Vec<(&'static str, String)>, client: &Client) -> Program {
     lab.installed.datastores(client.runtime, client.name, servers, lab.path()).unwrap()
 }
 
@@ -237,6 +241,27 @@ fn every_operation_of_every_client_is_one_right_span(
     assert!(spans.iter().all(|span| span.kind == Kind::Client));
     assert!(wrong.is_empty(), "more (+) or fewer (-) spans than operations: {wrong:#?}");
     no_secret(&bench.tracing.file);
+}
+
+/// Each command is asked of the node that has the key, once more where the first was told that it moved.
+#[test]
+fn a_clusters_redirections_are_spans_and_what_finds_the_way_is_none() {
+    let lab = Lab::new();
+    let cluster = Cluster::start(lab.path()).unwrap();
+    let tracing = agent(&lab, &[]);
+    for name in ["ioredis", "node-redis", "redis-py"] {
+        let client = of_name(name);
+        let mut program = start_with(&lab, cluster.environment(), client);
+        traced(&tracing, &program);
+        let done = operations(&mut program, "cluster");
+        tracing.quiet();
+        let spans = tracing.spans();
+        let spans = of(&spans, client);
+        assert_eq!(difference(&spans, &done), BTreeMap::new(), "{name}");
+        let redirected = |span: &&&Span| matches!(span.text("error.type"), Some("ASK" | "MOVED"));
+        assert_eq!(spans.iter().filter(redirected).count(), 3, "{name}");
+    }
+    no_secret(&tracing.file);
 }
 
 impl Operation {

@@ -17,6 +17,32 @@ impl Redis {
     }
 }
 
+/// How libraries open a session, end it, see that it lives, and find out where what is.
+fn is_setting_up(name: &str) -> bool {
+    matches!(
+        name,
+        "ASKING"
+            | "AUTH"
+            | "CLIENT SETNAME"
+            | "CLUSTER INFO"
+            | "CLUSTER NODES"
+            | "CLUSTER SHARDS"
+            | "CLUSTER SLOTS"
+            | "COMMAND"
+            | "HELLO"
+            | "PING"
+            | "QUIT"
+            | "READONLY"
+            | "READWRITE"
+            | "SENTINEL GET-MASTER-ADDR-BY-NAME"
+            | "SENTINEL MASTER"
+            | "SENTINEL MASTERS"
+            | "SENTINEL REPLICAS"
+            | "SENTINEL SENTINELS"
+            | "SENTINEL SLAVES"
+    )
+}
+
 impl Adapter for Redis {
     type Connection = Connection<Mark>;
     /// Longer than a command takes that doesn't block: pairing begins anew where two such silences enclose as
@@ -61,7 +87,8 @@ pub(super) fn is_incidental(command: &Command<'_>) -> bool {
         || matches!(
             words.next(),
             Some(
-                "AUTH"
+                "ASKING"
+                    | "AUTH"
                     | "CLIENT"
                     | "CLUSTER"
                     | "COMMAND"
@@ -100,8 +127,7 @@ pub(super) fn is_silent(command: &Command<'_>, end: &End<'_>) -> bool {
         (_, Reply::Nil | Reply::Array { items: 0 } | Reply::Map { entries: 0 }) if command.poll => {
             true
         }
-        ("PING" | "HELLO" | "AUTH" | "QUIT" | "CLIENT SETNAME", _) => true,
-        _ => false,
+        (name, _) => is_setting_up(name),
     }
 }
 
@@ -144,6 +170,11 @@ mod tests {
             ("AUTH", false, error(), false),
             ("CLIENT SETINFO", false, error(), true),
             ("CLIENT LIST", false, Reply::Bulk { bytes: 9 }, false),
+            ("CLUSTER SLOTS", false, Reply::Array { items: 3 }, true),
+            ("CLUSTER SETSLOT", false, Reply::Ok, false),
+            ("ASKING", false, Reply::Ok, true),
+            ("SENTINEL MASTERS", false, Reply::Array { items: 1 }, true),
+            ("READONLY", false, error(), false),
         ] {
             let what = format!("{name} {reply:?}");
             assert_eq!(is_silent(&command(name, poll), &replied(reply)), silent, "{what}");
@@ -155,7 +186,9 @@ mod tests {
 
     #[test]
     fn what_libraries_send_by_themselves_proves_nothing() {
-        for name in ["HELLO", "CLIENT SETINFO", "SELECT", "PING", "SUBSCRIBE", "CLUSTER SLOTS"] {
+        for name in
+            ["HELLO", "CLIENT SETINFO", "SELECT", "PING", "SUBSCRIBE", "CLUSTER SLOTS", "ASKING"]
+        {
             assert!(is_incidental(&command(name, false)), "{name}");
         }
         for name in ["GET", "LPUSH", "EVALSHA", "MULTI", "?"] {

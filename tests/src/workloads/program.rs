@@ -14,7 +14,6 @@ use serde_json::Value;
 
 use super::{Installed, service::tail};
 use crate::process::Group;
-use crate::servers::Servers;
 
 /// How long one operation may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -40,7 +39,7 @@ pub struct Program {
 
 impl Installed {
     /// Starts the program of this runtime with this client library, which is its service's name too, and
-    /// waits until it can be told what to do. Its errors go to a file under `logs`.
+    /// waits until it can be told what to do. Its servers are in `environment`. Its errors go to a file under `logs`.
     ///
     /// # Errors
     /// When it cannot be started or ends at once.
@@ -48,7 +47,7 @@ impl Installed {
         &self,
         runtime: Runtime,
         client: &str,
-        servers: &Servers,
+        environment: Vec<(&'static str, String)>,
         logs: &Path,
     ) -> Result<Program> {
         let (mut command, script, directory) = match runtime {
@@ -61,7 +60,7 @@ impl Installed {
             }
         };
         // The last argument, which nothing reads, tells it from another test run's on this machine.
-        command.args([script, client]).arg(logs).current_dir(directory).envs(servers.environment());
+        command.args([script, client]).arg(logs).current_dir(directory).envs(environment);
         command.env("OTEL_SERVICE_NAME", client).env("PYTHONDONTWRITEBYTECODE", "1");
         let log = logs.join(format!("{client}.log"));
         command.stderr(File::create(&log)?);

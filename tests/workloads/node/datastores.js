@@ -78,6 +78,46 @@ function tellTransaction(commands) {
   }
 }
 
+/** A slot moves from one node to the other while its key is asked for. `ask` is the library's way to ask any
+ * node, `admin` to ask a certain one, `ports` its masters'. */
+async function redirected(name, owner, ports, ask, admin) {
+  const slot = String(require('cluster-key-slot')(name));
+  const other = ports.find((port) => port !== owner);
+  const id = async (port) => {
+    const answer = await admin(port, 'CLUSTER', 'MYID');
+    redisOp('CLUSTER MYID');
+    return answer;
+  };
+  const [from, to] = [await id(owner), await id(other)];
+  const set = async (port, ...words) => {
+    await admin(port, 'CLUSTER', 'SETSLOT', slot, ...words);
+    redisOp('CLUSTER SETSLOT');
+  };
+  const twice = async (error, command, facts) => {
+    await ask(name, ...command);
+    redisOp(command[0], name, { error });
+    redisOp(command[0], name, facts);
+  };
+  await set(other, 'IMPORTING', from);
+  await set(owner, 'MIGRATING', to);
+  await twice('ASK', ['GET', name], { nil: true });
+  await twice('ASK', ['SET', name, SECRET]);
+  await set(other, 'NODE', to);
+  await set(owner, 'NODE', to);
+  await twice('MOVED', ['GET', name]);
+  await ask(name, 'DEL', name);
+  redisOp('DEL', name);
+}
+
+/** Every node has its part. */
+const spread = (scenario, ask) =>
+  together(async () => {
+    for (const command of redisCommands(scenario, 1)) {
+      await ask(command[1]?.target ?? command[0][1], ...command[0]).catch(expected(command[1]));
+      tellRedis(command);
+    }
+  });
+
 async function ioredis(scenario) {
   const Redis = require('ioredis');
   const options = { port: env.REDIS_PORT, password: env.REDIS_PASSWORD };
@@ -89,6 +129,17 @@ async function ioredis(scenario) {
   };
   if (scenario === 'steady') return sequence((kept.client ??= new Redis(options)), 2);
   if (scenario === 'busy') return busy(() => together(() => sequence(kept.client, 1)));
+  if (scenario === 'cluster') {
+    const client = new Redis.Cluster([options], { redisOptions: { password: env.REDIS_PASSWORD } });
+    const ask = (_, ...words) => client.call(...words);
+    await spread(scenario, ask);
+    const nodes = Object.fromEntries(client.nodes('master').map((node) => [node.options.port, node]));
+    const name = key(scenario);
+    const owner = Number(client.slots[require('cluster-key-slot')(name)][0].split(':')[1]);
+    const ports = Object.keys(nodes).map(Number);
+    await redirected(name, owner, ports, ask, (port, ...words) => nodes[port].call(...words));
+    return client.quit();
+  }
   if (scenario === 'unix') options.path = env.REDIS_SOCKET;
   if (scenario === 'database') options.db = 2;
   if (scenario === 'autopipelined') options.enableAutoPipelining = true;
@@ -162,7 +213,20 @@ async function ioredis(scenario) {
 }
 
 async function nodeRedis(scenario) {
-  const { createClient } = require('redis');
+  const { createClient, createCluster } = require('redis');
+  if (scenario === 'cluster') {
+    const rootNodes = [{ url: `redis://127.0.0.1:${env.REDIS_PORT}` }];
+    const client = createCluster({ rootNodes, defaults: { password: env.REDIS_PASSWORD } });
+    await client.connect();
+    const ask = (name, ...words) => client.sendCommand(name, false, words);
+    await spread(scenario, ask);
+    const name = key(scenario);
+    const owner = client.slots[require('cluster-key-slot')(name)].master.port;
+    const admin = async (port, ...words) =>
+      (await client.nodeClient(client.masters.find((node) => node.port === port))).sendCommand(words);
+    await redirected(name, owner, client.masters.map((node) => node.port), ask, admin);
+    return client.close();
+  }
   const socket = scenario === 'unix' ? { path: env.REDIS_SOCKET } : { port: Number(env.REDIS_PORT), host: '127.0.0.1' };
   const options = { socket, password: env.REDIS_PASSWORD, RESP: scenario === 'resp3' ? 3 : 2 };
   if (scenario === 'database') options.database = 2;

@@ -91,6 +91,54 @@ def told(command, facts, **more):
     redis_op(command[0], facts.pop("target", command[1]), **facts)
 
 
+def redis_cluster(scenario):
+    """Every node has its part; then a slot moves from one node to the other while its key is asked for."""
+    import redis.cluster
+
+    client = redis.cluster.RedisCluster(host="127.0.0.1", **REDIS)
+
+    def part():
+        for command, facts in redis_commands(scenario, 1):
+            try:
+                client.execute_command(*command)
+            except redis.ResponseError as error:
+                expected(str(error).split()[0], facts)
+            told(command, facts)
+
+    threads = [threading.Thread(target=part) for _ in range(CONCURRENT)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    name = key(scenario)
+    slot = client.keyslot(name)
+    owner = client.get_node_from_key(name)
+    other = next(node for node in client.get_primaries() if node.port != owner.port)
+
+    def admin(node, command, *words):
+        redis_op(command)
+        return client.execute_command(command, *words, target_nodes=node)
+
+    def twice(error, *command, **facts):
+        client.execute_command(*command)
+        redis_op(command[0], name, error=error)
+        redis_op(command[0], name, **facts)
+
+    ids = [admin(node, "CLUSTER MYID") for node in (owner, other)]
+    ids = [text.decode() for text in ids]
+    admin(other, "CLUSTER SETSLOT", slot, "IMPORTING", ids[0])
+    admin(owner, "CLUSTER SETSLOT", slot, "MIGRATING", ids[1])
+    twice("ASK", "GET", name, nil=True)
+    twice("ASK", "SET", name, SECRET)
+    admin(other, "CLUSTER SETSLOT", slot, "NODE", ids[1])
+    admin(owner, "CLUSTER SETSLOT", slot, "NODE", ids[1])
+    twice("MOVED", "GET", name)
+    client.delete(name)
+    redis_op("DEL", name)
+    client.close()
+
+
 def redis_sync(scenario):
     import redis
 
@@ -102,6 +150,8 @@ def redis_sync(scenario):
                 expected(str(error).split()[0], facts)
             told(command, facts, **more)
 
+    if scenario == "cluster":
+        return redis_cluster(scenario)
     if scenario == "steady":
         client = _kept.get("client") or _kept.setdefault("client", redis.Redis(**REDIS))
         return sequence(client, 2)
