@@ -305,10 +305,13 @@ impl ProcFs {
             &self.required(pid, "cmdline", limits::COMMAND_BYTES)?,
             limits::ARGUMENTS,
         );
-        let environment = Environment::parse(
+        let mut environment = Environment::parse(
             &self.optional(pid, "environ", limits::ENVIRONMENT_BYTES),
             &self.wanted.variables,
         );
+        if runtime.is_traceable() {
+            environment.resolve(|| self.hosts(pid));
+        }
         let listening = if runtime.is_traceable() { self.listening(pid) } else { Vec::new() };
         let process = Process {
             pid,
@@ -441,6 +444,12 @@ impl ProcFs {
     fn required(&self, pid: i32, name: &str, limit_bytes: u64) -> Result<Vec<u8>, InspectError> {
         let path = self.path(pid, name);
         read::bounded(&path, limit_bytes).map_err(|source| self.error(pid, name, source))
+    }
+
+    /// The process's own `/etc/hosts`, unless it is longer than any that a person or an orchestrator writes.
+    fn hosts(&self, pid: i32) -> Option<Vec<u8>> {
+        let bytes = self.read_inside(pid, Path::new("/etc/hosts"), limits::SMALL_BYTES).ok()?;
+        ((bytes.len() as u64) < limits::SMALL_BYTES).then_some(bytes)
     }
 
     fn optional(&self, pid: i32, name: &str, limit_bytes: u64) -> Vec<u8> {

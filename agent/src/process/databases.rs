@@ -2,7 +2,8 @@
 //!
 //! Serves connections that are older than the agent, whose beginning would have named the database, for good:
 //! a session can't change it. (Of Redis it can: there nothing is taken from settings.) An environment is full
-//! of credentials: a URL's are dropped where it is read, and nothing is kept but host, port and name.
+//! of credentials: a URL's are dropped where it is read, and nothing is kept but host, port and name. A host that
+//! is a name is looked up in the process's own `/etc/hosts` and nowhere else: nobody is asked.
 
 use std::net::IpAddr;
 
@@ -17,6 +18,9 @@ const MAX_DATABASES: usize = 32;
 /// The longest name of a database that is kept (PostgreSQL's own have 63 bytes).
 const MAX_NAME_BYTES: usize = 128;
 
+/// Addresses of one name that are kept.
+const MAX_ADDRESSES: usize = 16;
+
 /// Where a variable says that a server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Host {
@@ -27,8 +31,10 @@ enum Host {
     Unix,
     /// Not said: a unix socket or this host.
     Default,
-    /// A name: whose address it is can't be known here.
-    Name,
+    /// A name: whose address it is isn't known.
+    Name(Box<str>),
+    /// A name that the process's `/etc/hosts` has, with what it has of it.
+    Named(Vec<IpAddr>),
 }
 
 /// One database that is named.
@@ -62,27 +68,74 @@ impl Databases {
         Self(found)
     }
 
-    /// The database that the process's variables name for a connection: only if they name one.
+    /// Whether a host is a name.
+    pub(super) fn have_names(&self) -> bool {
+        self.0.iter().any(|database| matches!(database.host, Host::Name(_)))
+    }
+
+    /// Looks up names in an `/etc/hosts`, which is whole.
+    pub(super) fn resolve(&mut self, hosts: &[u8]) {
+        for database in &mut self.0 {
+            let Host::Name(name) = &database.host else { continue };
+            let addresses = addresses(hosts, name);
+            if !addresses.is_empty() {
+                database.host = Host::Named(addresses);
+            }
+        }
+    }
+
+    /// The database that the process's variables name for a connection: only if they name one. One whose host
+    /// isn't known may be any connection's.
     #[must_use]
     pub fn at(&self, socket: &Socket) -> Option<&str> {
-        let mut at = self.0.iter().filter(|database| database.is_at(socket));
-        let name = &*at.next()?.name;
-        at.all(|other| *other.name == *name).then_some(name)
+        let at = |wanted: At| self.0.iter().filter(move |database| database.at(socket) == wanted);
+        let name = &*at(At::Yes).next()?.name;
+        at(At::Yes).chain(at(At::Maybe)).all(|other| *other.name == *name).then_some(name)
     }
 }
 
+/// Whether a connection is to a database's server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    Yes,
+    No,
+    Maybe,
+}
+
+/// The addresses that an `/etc/hosts` has of a name: hosts(5).
+fn addresses(hosts: &[u8], name: &str) -> Vec<IpAddr> {
+    let mut found = Vec::new();
+    for line in hosts.split(|byte| *byte == b'\n') {
+        let line = line.split(|byte| *byte == b'#').next().unwrap_or_default();
+        let Ok(line) = std::str::from_utf8(line) else { continue };
+        let mut words = line.split_ascii_whitespace();
+        if let Some(address) = words.next().and_then(|word| word.parse().ok())
+            && words.any(|word| word.eq_ignore_ascii_case(name))
+            && found.len() < MAX_ADDRESSES
+        {
+            found.push(address);
+        }
+    }
+    found
+}
+
 impl Database {
-    fn is_at(&self, socket: &Socket) -> bool {
+    fn at(&self, socket: &Socket) -> At {
+        let sure = |is: bool| if is { At::Yes } else { At::No };
         let Some((_, remote)) = socket.addresses else {
-            return socket.unix_ends.is_some() && matches!(self.host, Host::Unix | Host::Default);
+            let unix = matches!(self.host, Host::Unix | Host::Default);
+            return sure(socket.unix_ends.is_some() && unix);
         };
         let address = remote.ip();
-        remote.port() == self.port
-            && match &self.host {
-                Host::Address(host) => host.to_canonical() == address,
-                Host::Loopback | Host::Default => address.is_loopback(),
-                Host::Unix | Host::Name => false,
-            }
+        let is = |host: &IpAddr| host.to_canonical() == address;
+        match &self.host {
+            _ if remote.port() != self.port => At::No,
+            Host::Address(host) => sure(is(host)),
+            Host::Named(hosts) => sure(hosts.iter().any(is)),
+            Host::Loopback | Host::Default => sure(address.is_loopback()),
+            Host::Unix => At::No,
+            Host::Name(_) => At::Maybe,
+        }
     }
 }
 
@@ -100,7 +153,7 @@ fn host_of(host: &str) -> Host {
     } else if host.eq_ignore_ascii_case("localhost") {
         Host::Loopback
     } else {
-        Host::Name
+        Host::Name(host.into())
     }
 }
 
@@ -136,6 +189,7 @@ fn url(text: &str) -> Option<Database> {
 mod tests {
     use super::*;
     use crate::capture::Slot;
+    use crate::process::tests::Tree;
 
     fn to(remote: &str) -> Socket {
         let addresses = Some(("127.0.0.1:40000".parse().unwrap(), remote.parse().unwrap()));
@@ -207,6 +261,60 @@ mod tests {
         assert_eq!(two("postgres://c@10.0.0.7/audit"), None);
         assert_eq!(two("postgres://c@10.0.0.7/shop").as_deref(), Some("shop"));
         assert_eq!(two("postgres://c@10.0.0.8/audit").as_deref(), Some("shop"));
+    }
+
+    const HOSTS: &[u8] = b"127.0.0.1 localhost\n10.0.0.7\tdb.example DB # primary\n\
+        ::ffff:10.0.0.8 db\n#10.0.0.9 db\nnonsense db\n10.0.0.1 other\n";
+
+    #[test]
+    fn a_name_is_looked_up_in_the_processs_own_hosts() {
+        for (host, remote, name) in [
+            ("db", "10.0.0.7:5432", Some("shop")),
+            ("db", "10.0.0.8:5432", Some("shop")),
+            ("db.example", "10.0.0.7:5432", Some("shop")),
+            ("db.example", "10.0.0.8:5432", None),
+            ("db", "10.0.0.9:5432", None),
+            ("db", "10.0.0.7:5433", None),
+            ("primary", "10.0.0.7:5432", None),
+            ("example", "10.0.0.7:5432", None),
+        ] {
+            let mut found = read(&[("ANY", &*format!("postgres://me:secret@{host}/shop"))]);
+            assert!(found.have_names());
+            assert_eq!(found.at(&to(remote)), None, "{host} before");
+            found.resolve(HOSTS);
+            assert_eq!(found.at(&to(remote)), name, "{host} {remote}");
+        }
+    }
+
+    #[test]
+    fn no_more_of_hosts_is_read_than_all_of_it() {
+        let tree = Tree::new();
+        tree.add(42, 7, "node", b"...node.js/v20.11.1\0...", &["node", "server.js"]);
+        tree.write(42, "environ", b"DATABASE_URL=postgres://me:s3cr3t@db/shop\0");
+        let named = || {
+            let environment = tree.procfs().inspect(42).unwrap().environment;
+            environment.databases().at(&to("10.0.0.7:5432")).map(str::to_owned)
+        };
+        assert_eq!(named(), None, "no file");
+        tree.file("/etc/hosts", "10.0.0.7 db\n");
+        assert_eq!(named().as_deref(), Some("shop"));
+        tree.file("/etc/hosts", &format!("10.0.0.7 db\n{}", "#\n".repeat(40_000)));
+        assert_eq!(named(), None, "what follows may say otherwise");
+    }
+
+    #[test]
+    fn a_name_that_may_be_anybodys_leaves_no_other_certain() {
+        let two = |host: &str, second: &str| {
+            let second = format!("postgres://me@{host}/{second}");
+            let mut found = read(&[("A", "postgres://me@db/shop"), ("B", &*second)]);
+            found.resolve(HOSTS);
+            found.at(&to("10.0.0.7:5432")).map(str::to_owned)
+        };
+        assert_eq!(two("unknown", "audit"), None);
+        assert_eq!(two("unknown", "shop").as_deref(), Some("shop"));
+        assert_eq!(two("unknown:5433", "audit").as_deref(), Some("shop"));
+        assert_eq!(two("other", "audit").as_deref(), Some("shop"));
+        assert_eq!(two("db.example", "audit"), None);
     }
 
     #[test]

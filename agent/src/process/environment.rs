@@ -28,6 +28,16 @@ impl Environment {
         &self.databases
     }
 
+    /// Looks up hosts that are names in the process's `/etc/hosts`, which is read only if there are any; `None`:
+    /// there is none, or not all of it.
+    pub(super) fn resolve(&mut self, hosts: impl FnOnce() -> Option<Vec<u8>>) {
+        if self.databases.have_names()
+            && let Some(hosts) = hosts()
+        {
+            self.databases.resolve(&hosts);
+        }
+    }
+
     /// Whether a variable is one that is kept: those that are asked for, each by its name. Credentials travel
     /// in others of the same families, `OTEL_EXPORTER_OTLP_ENDPOINT` among them.
     fn keeps(name: &str) -> bool {
