@@ -10,6 +10,7 @@ mod object;
 mod python;
 mod record;
 mod slots;
+mod trial;
 
 pub use cost::HookCost;
 pub use fields::FieldError;
@@ -20,3 +21,4 @@ pub use record::{
     Gone, Operation, ProcessEvent, ProcessEventKind, Record, RecordError, Socket, parse,
 };
 pub use slots::Slot;
+pub use trial::{HookTrial, try_fields, try_hooks};

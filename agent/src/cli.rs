@@ -1,5 +1,8 @@
 //! The command line.
 
+mod config;
+mod doctor;
+mod explain;
 mod run;
 mod status;
 
@@ -8,7 +11,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, Config};
+use crate::config::scalar::{Leaf, Time};
+use crate::config::{Config, DEFAULT_PATH, reference};
 use crate::control;
 use crate::process::Rule;
 use crate::runtime::node::{self, inject};
@@ -27,6 +31,31 @@ enum Command {
     Run(RunArgs),
     /// Show what a running agent traces, and its books. Exit code 0: an agent is ready; 3: none runs.
     Status(StatusArgs),
+    /// Say why a process is traced or not, and what became of what it did. Exit code 0: it is traced; 1: it is not;
+    /// 3: no agent runs, and the answer is what the configuration file says.
+    Explain(ExplainArgs),
+    /// Show traces as the running agent makes them. Exit code 3: no agent runs.
+    Tap(TapArgs),
+    /// Look whether an agent can work here: the kernel, its rights, each hook, the exporters, the allowed processes.
+    /// Exit code 0: it can; 1: it can't.
+    Doctor(DoctorArgs),
+    /// Read a configuration file as `run` would, say what is wrong with it, and list the running processes that it
+    /// allows and by which rule. Exit code 1: it is wrong.
+    CheckConfig {
+        /// The file. Default: /etc/wirespan/wirespan.yaml.
+        file: Option<PathBuf>,
+    },
+    /// Write a commented configuration file that allows what runs now, to standard output or to a new file.
+    Init {
+        /// The file to write. One that is there is left alone.
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Print the JSON Schema of the configuration file, for editors.
+    ConfigSchema,
+    /// Print the table of keys for docs/configuration.md. For developers.
+    #[command(hide = true)]
+    ConfigTable,
     /// Print the assist for Node.js, for those who load it themselves: NODE_OPTIONS=--require=/path/of/it.cjs.
     NodeScript,
     /// Watch the inspector of a process that the agent signals. For the agent's own use.
@@ -98,12 +127,85 @@ pub struct StatusArgs {
     pub control_socket: PathBuf,
 }
 
+/// Arguments of `wirespan explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The process.
+    pub pid: i32,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// The configuration file that is looked at where no agent runs.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The agent's control socket.
+    #[arg(long, value_name = "PATH", default_value = control::DEFAULT_PATH)]
+    pub control_socket: PathBuf,
+}
+
+/// Arguments of `wirespan tap`: conditions that must all hold for one span of a trace.
+#[derive(Debug, Args)]
+pub struct TapArgs {
+    /// Its service.
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+    /// Its route, as in /users/{id}.
+    #[arg(long, value_name = "ROUTE")]
+    pub route: Option<String>,
+    /// It failed.
+    #[arg(long)]
+    pub errors: bool,
+    /// It took at least that long, as in 500ms or 2s.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub slower_than: Option<Time>,
+    /// Print the traceparent of each span.
+    #[arg(long)]
+    pub traceparent: bool,
+    /// The agent's control socket.
+    #[arg(long, value_name = "PATH", default_value = control::DEFAULT_PATH)]
+    pub control_socket: PathBuf,
+}
+
+/// Arguments of `wirespan doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// The configuration file. Default: /etc/wirespan/wirespan.yaml, if it is there.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The control socket of the agent that may run.
+    #[arg(long, value_name = "PATH", default_value = control::DEFAULT_PATH)]
+    pub control_socket: PathBuf,
+}
+
+fn time(text: &str) -> Result<Time, String> {
+    Time::read(text).map_err(|_| format!("expected {}", Time::EXPECTED))
+}
+
+/// Exit code: no agent runs.
+const NOT_RUNNING: u8 = 3;
+
 impl Cli {
     /// Does what was asked for. The code is for the shell.
     pub fn execute(self) -> ExitCode {
         let result = match self.command {
             Command::Run(args) => run::run(args),
             Command::Status(args) => status::status(&args),
+            Command::Explain(args) => explain::explain(&args),
+            Command::Tap(args) => explain::tap(&args),
+            Command::Doctor(args) => doctor::doctor(&args),
+            Command::CheckConfig { file } => config::check(file.as_deref()),
+            Command::Init { output } => config::init(output.as_deref()),
+            Command::ConfigSchema => {
+                print(&format!("{:#}", reference::schema()));
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::ConfigTable => {
+                print(reference::table().trim_end());
+                Ok(ExitCode::SUCCESS)
+            }
             Command::NodeScript => {
                 print(node::file().trim_end());
                 Ok(ExitCode::SUCCESS)
@@ -128,7 +230,7 @@ impl Cli {
 
 /// The configuration file that was named, or the one at its usual place if it is there, with what it says.
 fn configured(named: Option<&Path>) -> anyhow::Result<Option<(PathBuf, Config)>> {
-    let usual = Path::new(config::DEFAULT_PATH);
+    let usual = Path::new(DEFAULT_PATH);
     let path = match named {
         Some(path) => path,
         None if usual.exists() => usual,

@@ -194,6 +194,8 @@ pub struct Connection {
     from_start: bool,
     options: Options,
     bytes: Bytes,
+    /// What a beginning that no parser knows looks like.
+    resembles: Option<&'static str>,
 }
 
 impl Connection {
@@ -218,6 +220,7 @@ impl Connection {
             from_start,
             options: Options::default(),
             bytes: Bytes::default(),
+            resembles: None,
         }
     }
 
@@ -276,6 +279,25 @@ impl Connection {
     /// Nothing passed on it before it was followed.
     pub fn is_from_start(&self) -> bool {
         self.from_start
+    }
+
+    /// What is spoken on it and whether that is read, in words for a person.
+    pub fn state(&self) -> String {
+        match (&self.protocol, self.resembles) {
+            (Protocol::Known(parser), _) => parser.name().to_owned(),
+            (Protocol::Opaque, Some(resembles)) => format!("{resembles}, which is not read"),
+            (Protocol::Opaque, None) => "a protocol that is not known".to_owned(),
+            (Protocol::Undecided { .. }, Some(resembles)) => format!("perhaps {resembles}"),
+            (Protocol::Undecided { .. }, None) => "nothing that tells its protocol yet".to_owned(),
+        }
+    }
+
+    /// Calls that wait for their end.
+    pub fn open_calls(&self) -> usize {
+        match &self.protocol {
+            Protocol::Known(parser) => parser.open_exchanges(),
+            Protocol::Undecided { .. } | Protocol::Opaque => 0,
+        }
     }
 
     /// What became of its bytes.
@@ -463,7 +485,10 @@ impl Connection {
             Choice::NeedMore
                 if beginning.len() < MAX_UNDECIDED
                     && self.undecided.len() < MAX_UNDECIDED_PIECES => {}
-            Choice::NeedMore | Choice::Unknown => self.not_known(out),
+            Choice::NeedMore | Choice::Unknown => {
+                self.resembles = self.resembles.or(resembles(&beginning));
+                self.not_known(out);
+            }
         }
     }
 
@@ -515,6 +540,16 @@ impl Connection {
         let response_is_sent = self.role == Some(Role::Server);
         self.end(response_is_sent, Some(error), mark, out);
         self.end(!response_is_sent, Some(error), mark, out);
+    }
+}
+
+/// What a beginning is that is not read, where two words tell: a TLS record of a handshake (RFC 8446, 5.1), HTTP/2's
+/// preface (RFC 9113, 3.4).
+fn resembles(beginning: &[u8]) -> Option<&'static str> {
+    match beginning {
+        [0x16, 0x03, 0..=4, ..] => Some("TLS"),
+        [b'P', b'R', b'I', b' ', b'*', ..] => Some("HTTP/2"),
+        _ => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The control socket: a unix socket that only root may open, on which a running agent answers questions.
 //!
-//! A question is one line; the answer is one line of JSON, then the connection is closed. Now there is one
-//! question, `status`.
+//! A question is one line: `status`, `explain PID`, `tap JSON`. The answer is one line of JSON, then the connection
+//! is closed; to `tap` it is text, for as long as the asker reads.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileTypeExt;
@@ -17,6 +17,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, unix::SocketAddr};
 
 use crate::books::Status;
+use crate::explain::Explanation;
+use crate::export::TapRequest;
 use crate::pipeline::Request;
 
 /// Where the socket is unless told otherwise.
@@ -24,8 +26,8 @@ pub const DEFAULT_PATH: &str = "/run/wirespan.sock";
 
 /// Askers that wait to be accepted.
 const BACKLOG: i32 = 16;
-/// A question is a word; more is somebody's mistake.
-const MAX_QUESTION_BYTES: u64 = 256;
+/// A question is a word or a filter; more is somebody's mistake.
+const MAX_QUESTION_BYTES: u64 = 4096;
 /// An answer is some hundred bytes a process.
 const MAX_ANSWER_BYTES: u64 = 64 << 20;
 /// The pipeline answers between two rounds, within milliseconds.
@@ -97,22 +99,56 @@ async fn answer(stream: tokio::net::UnixStream, _: SocketAddr, pipeline: Sender<
     let (read, mut write) = stream.into_split();
     let mut question = String::new();
     let mut read = tokio::io::BufReader::new(read.take(MAX_QUESTION_BYTES));
-    if read.read_line(&mut question).await.is_err() || question.trim() != "status" {
+    if read.read_line(&mut question).await.is_err() {
         return;
     }
-    let (sender, receiver) = tokio::sync::oneshot::channel();
-    if pipeline.send(Request::Status(sender)).is_err() {
-        return;
-    }
-    let Ok(Ok(status)) = tokio::time::timeout(PATIENCE, receiver).await else { return };
-    match serde_json::to_vec(&status) {
+    let (word, rest) = question.trim().split_once(' ').unwrap_or((question.trim(), ""));
+    let json = match word {
+        "status" => answered(&pipeline, Request::Status).await,
+        "explain" => {
+            let Ok(pid) = rest.parse() else { return };
+            answered(&pipeline, |asker| Request::Explain(pid, asker)).await
+        }
+        "tap" => {
+            let Ok(request) = serde_json::from_str(rest) else { return };
+            let Some(tap) = asked(&pipeline, Request::Tap).await.flatten() else {
+                drop(write.write_all(b"too many look already\n").await);
+                return;
+            };
+            return tap.run(request, read.into_inner().into_inner(), write).await;
+        }
+        _ => return,
+    };
+    if let Some(json) = json {
         // An asker that has left needs no answer.
-        Ok(json) => drop(write.write_all(&json).await),
-        Err(error) => tracing::error!(%error, "status"),
+        drop(write.write_all(&json).await);
     }
 }
 
-/// Why no status could be had.
+/// What the pipeline answers.
+async fn asked<T>(
+    pipeline: &Sender<Request>,
+    request: impl FnOnce(tokio::sync::oneshot::Sender<T>) -> Request,
+) -> Option<T> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    pipeline.send(request(sender)).ok()?;
+    tokio::time::timeout(PATIENCE, receiver).await.ok()?.ok()
+}
+
+async fn answered<T: serde::Serialize>(
+    pipeline: &Sender<Request>,
+    request: impl FnOnce(tokio::sync::oneshot::Sender<T>) -> Request,
+) -> Option<Vec<u8>> {
+    match serde_json::to_vec(&asked(pipeline, request).await?) {
+        Ok(json) => Some(json),
+        Err(error) => {
+            tracing::error!(%error, "an answer that is no JSON");
+            None
+        }
+    }
+}
+
+/// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// Nobody answers.
@@ -131,13 +167,41 @@ pub enum AskError {
 /// # Errors
 /// [`AskError`].
 pub fn ask(path: &Path) -> Result<Status, AskError> {
-    let mut stream = UnixStream::connect(path).map_err(|error| match error.kind() {
+    question(path, "status")
+}
+
+/// Asks the agent that listens at `path` about a process.
+///
+/// # Errors
+/// [`AskError`].
+pub fn explain(path: &Path, pid: i32) -> Result<Explanation, AskError> {
+    question(path, &format!("explain {pid}"))
+}
+
+/// Has the agent that listens at `path` write traces, for as long as they are read.
+///
+/// # Errors
+/// [`AskError`].
+pub fn tap(path: &Path, request: &TapRequest) -> Result<UnixStream, AskError> {
+    let mut stream = connect(path)?;
+    let no_answer = |error: io::Error| AskError::NoAnswer(error.to_string());
+    let json = serde_json::to_string(request).map_err(|error| no_answer(error.into()))?;
+    stream.write_all(format!("tap {json}\n").as_bytes()).map_err(no_answer)?;
+    Ok(stream)
+}
+
+fn connect(path: &Path) -> Result<UnixStream, AskError> {
+    UnixStream::connect(path).map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => AskError::Denied(path.to_owned()),
         _ => AskError::NotRunning(path.to_owned()),
-    })?;
+    })
+}
+
+fn question<T: serde::de::DeserializeOwned>(path: &Path, question: &str) -> Result<T, AskError> {
+    let mut stream = connect(path)?;
     let no_answer = |error: io::Error| AskError::NoAnswer(error.to_string());
     stream.set_read_timeout(Some(2 * PATIENCE)).map_err(no_answer)?;
-    stream.write_all(b"status\n").map_err(no_answer)?;
+    stream.write_all(format!("{question}\n").as_bytes()).map_err(no_answer)?;
     let mut answer = String::new();
     BufReader::new(stream).take(MAX_ANSWER_BYTES).read_line(&mut answer).map_err(no_answer)?;
     serde_json::from_str(&answer).map_err(|error| AskError::NoAnswer(error.to_string()))

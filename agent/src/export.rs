@@ -11,6 +11,7 @@ mod grpc;
 mod options;
 mod otlp;
 mod queue;
+mod tap;
 mod target;
 #[cfg(test)]
 mod testing;
@@ -27,6 +28,8 @@ use tokio::task::JoinSet;
 pub use self::books::{ExporterBooks, Refusal, Refused};
 pub use self::options::{Compression, Endpoint, OptionsError, OtlpOptions, RetryPolicy, is_header};
 use self::queue::Queue;
+use self::tap::Taps;
+pub use self::tap::{Tap, TapRequest};
 pub use self::target::{Color, ConsoleOptions, Target, TargetError};
 use crate::span::Span;
 
@@ -58,6 +61,18 @@ impl Default for Limits {
     }
 }
 
+/// Whether spans can go to a target now: an OTLP receiver is sent an empty request, a file is opened.
+///
+/// # Errors
+/// Why they can't, without credentials.
+pub async fn probe(target: &Target) -> Result<(), String> {
+    match target {
+        Target::Console(_) => Ok(()),
+        Target::File(path) => file::probe(path).map_err(|error| error.to_string()),
+        Target::OtlpGrpc(options) => grpc::probe(options).await,
+    }
+}
+
 /// The running exporters. Dropping this stops them at once; [`Exporters::shutdown`] lets them finish.
 #[derive(Debug)]
 pub struct Exporters {
@@ -70,6 +85,7 @@ pub struct Exporters {
 #[derive(Clone, Debug)]
 pub struct ExportHandle {
     queues: Arc<[Arc<Queue>]>,
+    taps: Taps,
 }
 
 impl Exporters {
@@ -112,7 +128,7 @@ impl Exporters {
             }
             tracing::info!(exporter = name, "exporter started");
         }
-        Ok(Self { handle: ExportHandle { queues: queues.into() }, tasks })
+        Ok(Self { handle: ExportHandle { queues: queues.into(), taps: Taps::default() }, tasks })
     }
 
     /// See [`ExportHandle::offer`].
@@ -156,6 +172,12 @@ impl ExportHandle {
         for queue in self.queues.iter() {
             queue.offer(batch);
         }
+        self.taps.offer(batch);
+    }
+
+    /// A way to see what is offered from now on; `None`: too many look already.
+    pub fn tap(&self) -> Option<Tap> {
+        self.taps.open()
     }
 
     /// Every exporter's books, each as of one instant.

@@ -27,6 +27,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod explain;
 pub mod pipeline;
 pub mod settings;
 pub mod sys;

@@ -4,6 +4,7 @@
 //! run elsewhere; handing them a batch never blocks.
 
 mod begun;
+mod explain;
 mod reload;
 mod request;
 mod status;

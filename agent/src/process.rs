@@ -189,6 +189,11 @@ impl Process {
         Self { pid, start_time, ppid: self.pid, namespace_pid, ..self.clone() }
     }
 
+    /// The command line for a person's terminal: no control characters, and not too long.
+    pub fn shown_command(&self) -> String {
+        candidates::shortened(&self.command_line())
+    }
+
     /// The command line joined with spaces: what `cmd=` rules match.
     pub fn command_line(&self) -> String {
         self.command.join(" ")
@@ -481,3 +486,9 @@ impl ProcFs {
 
 #[cfg(test)]
 mod tests;
+
+/// Processes that live in no tree, for other modules' tests.
+#[cfg(test)]
+pub(crate) mod testing {
+    pub(crate) use super::tests::{node, python};
+}

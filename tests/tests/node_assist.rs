@@ -32,12 +32,12 @@ if (process.env.CLUSTER && cluster.isPrimary) for (let i = 0; i < Number(process
 else serve();
 ";
 
-fn application(lab: &Lab, name: &str) -> Spec {
+pub(crate) fn application(lab: &Lab, name: &str) -> Spec {
     lab.installed.text(name, APPLICATION).unwrap()
 }
 
 /// What the application says of itself.
-fn says(service: &Service) -> serde_json::Value {
+pub(crate) fn says(service: &Service) -> serde_json::Value {
     let outcome = load(service, 1, &gets("/says", 1, 1)).remove(0);
     serde_json::from_slice(&outcome.body).unwrap()
 }
@@ -55,7 +55,7 @@ fn context(tracing: &Tracing) -> String {
 }
 
 /// Waits until the process's requests are told apart in that way.
-fn becomes(tracing: &Tracing, wanted: &str) {
+pub(crate) fn becomes(tracing: &Tracing, wanted: &str) {
     let mut last = String::new();
     wait::until("its context method is known", PATIENCE, || {
         last = context(tracing);

@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod command;
 mod demo;
+mod docs;
 mod linker;
 mod lint;
 mod python_cost;
@@ -33,6 +34,8 @@ enum Task {
     Build(build::Options),
     /// Check formatting and lints
     Lint,
+    /// Write what of the documentation is made from the code
+    Docs,
     /// Build, then run the unit, property and privileged end-to-end tests
     Test(test::Options),
     /// Measure what the hooks cost an Express application, and the agent itself (needs root)
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::run(),
         Task::Build(options) => build::run(&options),
         Task::Lint => lint::run(),
+        Task::Docs => docs::run(),
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Accuracy(options) => accuracy::run(&options),

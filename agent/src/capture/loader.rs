@@ -38,7 +38,7 @@ pub(crate) const WIDE: u32 = 64;
 const FORK_SLOTS: usize = 64;
 
 /// The tracepoint programs, by the tracepoint's name, which is also the program's.
-const TRACEPOINTS: [&str; 8] = [
+pub(super) const TRACEPOINTS: [&str; 8] = [
     "sock_send_length",
     "sock_recv_length",
     "sk_data_ready",
@@ -49,8 +49,10 @@ const TRACEPOINTS: [&str; 8] = [
     "sched_process_exit",
 ];
 
+const RING_NAMES: [&str; RINGS] = ["RING_0", "RING_1", "RING_2", "RING_3"];
+
 /// The iterators, with what they go over.
-const ITERATORS: [(&str, &str); 2] = [("inventory", "task_file"), ("handlers", "task")];
+pub(super) const ITERATORS: [(&str, &str); 2] = [("inventory", "task_file"), ("handlers", "task")];
 
 /// What to load.
 #[derive(Clone, Copy, Debug)]
@@ -155,33 +157,8 @@ impl Capture {
     /// # Errors
     /// [`LoadError`], naming what the kernel lacks.
     pub fn load(settings: &CaptureSettings) -> Result<Self, LoadError> {
-        if OBJECT.is_empty() {
-            return Err(LoadError::NoObject);
-        }
-        let found = fields::find(Path::new("/sys/kernel/btf/vmlinux"))?;
-        let btf = Btf::from_sys_fs()?;
-        let rings = settings.rings.clamp(1, RINGS);
-        let rings = 1_usize << rings.ilog2();
-        let mut constants = found.offsets.clone();
-        constants.extend(program_settings(settings, &found, rings)?.words());
-        let object = relocate(OBJECT, &constants)?;
-        let log_level = if settings.log { aya_log::Level::Debug as u8 } else { 0 };
-        let page = 4096;
-        let ring_bytes = settings.ring_bytes.max(page).next_power_of_two();
-        let names = ["RING_0", "RING_1", "RING_2", "RING_3"];
-        let mut loader = EbpfLoader::new();
-        loader.btf(Some(&btf)).allow_unsupported_maps().override_global(
-            "AYA_LOG_LEVEL",
-            &log_level,
-            true,
-        );
-        let cpus = nr_cpus().map_err(|(path, cause)| LoadError::System(path, cause))?;
-        // A pair for each CPU.
-        loader.map_max_entries("SCRATCH", u32::try_from(2 * cpus).unwrap_or(u32::MAX));
-        for (index, name) in names.iter().enumerate() {
-            loader.map_max_entries(name, if index < rings { ring_bytes } else { page });
-        }
-        let mut ebpf = loader.load(&object).map_err(Box::new)?;
+        let (mut ebpf, btf) = load_object(settings)?;
+        let rings = rings(settings);
         let statistics = if settings.measure {
             let statistics = enable_stats(Stats::RunTime).map_err(|cause| {
                 LoadError::System("can't have the hooks measured", cause.io_error)
@@ -199,7 +176,7 @@ impl Capture {
         } else {
             None
         };
-        let rings = names.iter().take(rings).map(|name| {
+        let rings = RING_NAMES.iter().take(rings).map(|name| {
             let map = ebpf.take_map(name).ok_or(LoadError::Missing(name))?;
             RingBuf::try_from_map(map, name)
         });
@@ -456,6 +433,40 @@ const EMPTY: ProcessSlot = ProcessSlot {
     reserved: 0,
     padding: [0; 5],
 };
+
+/// The object with its maps, no program of it loaded yet.
+pub(super) fn load_object(settings: &CaptureSettings) -> Result<(Ebpf, Btf), LoadError> {
+    if OBJECT.is_empty() {
+        return Err(LoadError::NoObject);
+    }
+    let found = fields::find(Path::new("/sys/kernel/btf/vmlinux"))?;
+    let btf = Btf::from_sys_fs()?;
+    let rings = rings(settings);
+    let mut constants = found.offsets.clone();
+    constants.extend(program_settings(settings, &found, rings)?.words());
+    let object = relocate(OBJECT, &constants)?;
+    let log_level = if settings.log { aya_log::Level::Debug as u8 } else { 0 };
+    let page = 4096;
+    let ring_bytes = settings.ring_bytes.max(page).next_power_of_two();
+    let mut loader = EbpfLoader::new();
+    loader.btf(Some(&btf)).allow_unsupported_maps().override_global(
+        "AYA_LOG_LEVEL",
+        &log_level,
+        true,
+    );
+    let cpus = nr_cpus().map_err(|(path, cause)| LoadError::System(path, cause))?;
+    // A pair for each CPU.
+    loader.map_max_entries("SCRATCH", u32::try_from(2 * cpus).unwrap_or(u32::MAX));
+    for (index, name) in RING_NAMES.iter().enumerate() {
+        loader.map_max_entries(name, if index < rings { ring_bytes } else { page });
+    }
+    let ebpf = loader.load(&object).map_err(Box::new)?;
+    Ok((ebpf, btf))
+}
+
+fn rings(settings: &CaptureSettings) -> usize {
+    1 << settings.rings.clamp(1, RINGS).ilog2()
+}
 
 trait TryFromMap: Sized {
     fn try_from_map(map: Map, name: &'static str) -> Result<Self, LoadError>;

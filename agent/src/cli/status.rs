@@ -3,12 +3,9 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
-use crate::books::{ProcessStatus, Status};
-use crate::cli::{StatusArgs, complain, print};
+use crate::books::{ConfigStatus, ProcessStatus, Status};
+use crate::cli::{NOT_RUNNING, StatusArgs, complain, print};
 use crate::control::{self, AskError};
-
-/// No agent runs.
-const NOT_RUNNING: u8 = 3;
 
 const HEADER: [&str; 11] = [
     "PID",
@@ -49,6 +46,7 @@ fn render(status: &Status, text: &mut String) -> std::fmt::Result {
         "wirespan {} (pid {}), ready for {} s\n",
         status.version, status.pid, status.uptime_seconds
     )?;
+    configuration(&status.config, text)?;
     let mut rows = vec![HEADER.map(str::to_owned)];
     rows.extend(status.processes.iter().map(|process| row(process, process.pid.to_string())));
     rows.push(row(&status.departed, "gone".to_owned()));
@@ -98,6 +96,11 @@ fn render(status: &Status, text: &mut String) -> std::fmt::Result {
         calls.open,
         calls.waiting,
     )?;
+    let (ignored, unsampled) =
+        (status.total.agent.calls_ignored, status.total.agent.calls_unsampled);
+    if ignored + unsampled > 0 {
+        writeln!(text, "          without a span: ignored {ignored}, not sampled {unsampled}")?;
+    }
     for exporter in &status.exporters {
         writeln!(
             text,
@@ -119,6 +122,22 @@ fn render(status: &Status, text: &mut String) -> std::fmt::Result {
         writeln!(text, "doesn't balance: {wrong}")?;
     }
     Ok(())
+}
+
+fn configuration(config: &ConfigStatus, text: &mut String) -> std::fmt::Result {
+    let Some(file) = &config.file else { return Ok(()) };
+    writeln!(text, "config    {file}: read again {}, refused {}", config.reloads, config.refused)?;
+    if let Some(error) = &config.last_error {
+        writeln!(text, "          refused, what was read before is in force: {error}")?;
+    }
+    if !config.needs_restart.is_empty() {
+        writeln!(
+            text,
+            "          changed, but read at the start only: {}",
+            config.needs_restart.join(", ")
+        )?;
+    }
+    writeln!(text)
 }
 
 fn row(process: &ProcessStatus, name: String) -> [String; 11] {

@@ -387,3 +387,23 @@ fn the_schema_knows_every_key_and_takes_what_is_read() {
     assert_eq!(schema["additionalProperties"], false);
     assert!(!table.contains("|  |"), "a key without a meaning: {table}");
 }
+
+#[test]
+fn the_documentation_is_current() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let page = std::fs::read_to_string(docs.join("configuration.md")).unwrap();
+    assert!(page.contains(&reference::table()), "keys changed: run `cargo xtask docs`");
+    let schema = std::fs::read_to_string(docs.join("wirespan.schema.json")).unwrap();
+    let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+    assert_eq!(schema, reference::schema(), "keys changed: run `cargo xtask docs`");
+}
+
+/// What the page shows as an example is one.
+#[test]
+fn the_documentations_example_is_understood() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let page = std::fs::read_to_string(docs.join("configuration.md")).unwrap();
+    let example = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let plan = of(&example.replace("/etc/wirespan/token", "/run/token"));
+    assert_eq!(plan.rules.allow.len(), 2);
+}

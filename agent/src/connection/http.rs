@@ -10,6 +10,7 @@ pub(super) struct Http;
 
 impl Adapter for Http {
     type Connection = Connection<Mark>;
+    const NAME: &'static str = "HTTP/1";
     /// Ends a body whose framing was lost.
     const QUIET_NS: u64 = 500_000_000;
     const LEAST_PAUSE_NS: Option<u64> = None;

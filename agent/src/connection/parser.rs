@@ -18,6 +18,8 @@ pub(super) type Out<'a> = dyn FnMut(Message) + 'a;
 pub(super) trait Adapter: Send {
     /// The parser.
     type Connection: exchange::Parser<Mark> + Send;
+    /// What people call the protocol.
+    const NAME: &'static str;
     /// Silence that ends what only silence can end.
     const QUIET_NS: u64;
     /// Longer than most answers take: no shorter pause is [`Evidence`] that nothing is owed. `None`: this
@@ -75,6 +77,8 @@ pub(super) trait Parser: Send {
     fn counters(&self, direction: Direction) -> Counters;
     /// Calls that wait for their end.
     fn open_exchanges(&self) -> usize;
+    /// The protocol's name, for a person.
+    fn name(&self) -> &'static str;
 }
 
 /// The [`Parser`] that a protocol's parser and its [`Adapter`] make.
@@ -155,6 +159,10 @@ impl<A: Adapter> Parser for Adapted<A> {
     fn on_idle(&mut self, out: &mut Out<'_>) {
         let Self { connection, adapter, .. } = self;
         exchange::Parser::on_idle(connection, &mut |event| adapter.tell(event, out));
+    }
+
+    fn name(&self) -> &'static str {
+        A::NAME
     }
 
     fn quiet_ns(&self) -> u64 {

@@ -24,6 +24,7 @@ pub(super) fn connection(from_start: bool, options: Options) -> Connection<Mark>
 
 impl Adapter for Postgres {
     type Connection = Connection<Mark>;
+    const NAME: &'static str = "PostgreSQL";
     /// Longer than a server needs to begin an answer, as a rule: see `wirespan_protocols::postgres` on how
     /// pairing begins anew.
     const QUIET_NS: u64 = 1_000_000_000;

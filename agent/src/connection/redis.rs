@@ -45,6 +45,7 @@ fn is_setting_up(name: &str) -> bool {
 
 impl Adapter for Redis {
     type Connection = Connection<Mark>;
+    const NAME: &'static str = "Redis";
     /// Longer than a command takes that doesn't block: pairing begins anew where two such silences enclose as
     /// many replies as commands.
     const QUIET_NS: u64 = 1_000_000_000;

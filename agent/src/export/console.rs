@@ -4,9 +4,9 @@
 //! ([`tree`]), laid out in columns ([`layout`]) and written to standard output. Not a format for
 //! programs: that is the file exporter's.
 
-mod hold;
-mod layout;
-mod tree;
+pub(super) mod hold;
+pub(super) mod layout;
+pub(super) mod tree;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::Arc;

@@ -59,6 +59,25 @@ impl JsonLines {
     }
 }
 
+/// Whether the file could be appended to, without making one or leaving one behind.
+pub(super) fn probe(path: &Path) -> io::Result<()> {
+    let there = match OpenOptions::new().append(true).open(path) {
+        Ok(_) => path,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let directory = directory.unwrap_or(Path::new("."));
+            rustix::fs::access(directory, rustix::fs::Access::WRITE_OK)?;
+            directory
+        }
+        Err(error) => return Err(error),
+    };
+    let space = rustix::fs::statvfs(there)?;
+    if path.metadata().is_ok_and(|metadata| !metadata.is_file()) || space.f_bavail > 0 {
+        return Ok(());
+    }
+    Err(io::ErrorKind::StorageFull.into())
+}
+
 /// The spans as one line, its newline included. JSON strings hold no raw newline, so the line is one.
 fn json_line(slices: &[Slice]) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(&otlp::request(queue::spans(slices)))?;

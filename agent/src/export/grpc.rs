@@ -14,8 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tonic::codec::CompressionEncoding;
@@ -71,6 +73,21 @@ fn tls(options: &OtlpOptions) -> anyhow::Result<ClientTlsConfig> {
         _ => anyhow::bail!("mutual TLS needs both a client certificate and its key"),
     }
     Ok(tls)
+}
+
+/// Sends an empty request, once. An error is why it was not answered, without credentials.
+pub(super) async fn probe(options: &OtlpOptions) -> Result<(), String> {
+    let channel = connect_lazily(options).map_err(|error| format!("{error:#}"))?;
+    let mut sender =
+        Sender::new(channel, options, Limits::default()).map_err(|error| format!("{error:#}"))?;
+    let mut request = Request::new(ExportTraceServiceRequest::default());
+    *request.metadata_mut() = sender.metadata.clone();
+    request.set_timeout(sender.timeout);
+    match tokio::time::timeout(sender.timeout, sender.client.export(request)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(status)) => Err(sender.describe(&status)),
+        Err(_) => Err(format!("no answer within {} ms", sender.timeout.as_millis())),
+    }
 }
 
 /// One of the exporter's tasks: takes a batch, sees it through, takes the next.

@@ -21,6 +21,8 @@ use crate::span::Span;
 pub(super) struct Queue {
     name: String,
     capacity_spans: usize,
+    /// What it refuses is told to its reader, and is no matter for the log.
+    quiet: bool,
     state: Mutex<State>,
     arrived: Notify,
 }
@@ -65,8 +67,17 @@ pub(super) struct Claim {
 
 impl Queue {
     pub(super) fn new(name: String, capacity_spans: usize) -> Arc<Self> {
+        Arc::new(Self::with(name, capacity_spans, false))
+    }
+
+    /// One whose refusals are not logged.
+    pub(super) fn quiet(name: String, capacity_spans: usize) -> Arc<Self> {
+        Arc::new(Self::with(name, capacity_spans, true))
+    }
+
+    fn with(name: String, capacity_spans: usize, quiet: bool) -> Self {
         let state = Mutex::new(State::default());
-        Arc::new(Self { name, capacity_spans, state, arrived: Notify::new() })
+        Self { name, capacity_spans, quiet, state, arrived: Notify::new() }
     }
 
     /// Accepts as many of the batch's first spans as there is room for and refuses the rest. Never
@@ -90,7 +101,7 @@ impl Queue {
         }
         drop(state);
         self.arrived.notify_one();
-        if began {
+        if began && !self.quiet {
             tracing::error!(
                 exporter = self.name,
                 "spans are refused: the exporter's queue is full"

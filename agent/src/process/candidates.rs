@@ -124,7 +124,7 @@ fn name(runtime: Runtime) -> &'static str {
     }
 }
 
-fn shortened(command: &str) -> String {
+pub(super) fn shortened(command: &str) -> String {
     let printable: String = command
         .chars()
         .map(|character| if character.is_control() { ' ' } else { character })

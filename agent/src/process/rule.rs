@@ -188,6 +188,16 @@ impl Rule {
         unmet.map(|term| format!("{term}, but {}", term.found(process))).collect()
     }
 
+    /// Its terms that are not negated, as keys and values of a configuration file.
+    pub fn plain_terms(&self) -> Vec<(String, String)> {
+        let tests = self.terms.iter().filter(|term| !term.negated).flat_map(|term| &term.tests);
+        let split = |test: &Test| {
+            let text = test.to_string();
+            text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()))
+        };
+        tests.filter_map(split).collect()
+    }
+
     /// The rule `user=UID`.
     pub(super) fn of_uid(uid: u32) -> Self {
         Self { terms: vec![Term { negated: false, tests: vec![Test::Uid(uid)] }] }

@@ -6,13 +6,13 @@ use std::os::unix::fs::symlink;
 use super::*;
 
 /// A Node.js process that lives in no tree.
-pub(super) fn node(command: &[&str], listening: &[u16]) -> Process {
+pub(crate) fn node(command: &[&str], listening: &[u16]) -> Process {
     let version = Version { major: 20, minor: 11, patch: Some(1) };
     process("/usr/bin/node", Runtime::Node(Some(version)), command, listening)
 }
 
 /// A CPython process that lives in no tree.
-pub(super) fn python(command: &[&str], listening: &[u16]) -> Process {
+pub(crate) fn python(command: &[&str], listening: &[u16]) -> Process {
     let version = Version { major: 3, minor: 11, patch: None };
     process("/usr/bin/python3.11", Runtime::Python(Some(version)), command, listening)
 }

@@ -18,7 +18,7 @@ const QUIET_NS: u64 = 1_200_000_000;
 const PATIENCE_NS: u64 = 30_000_000_000;
 
 /// The traces held back.
-pub(super) struct Hold {
+pub(in crate::export) struct Hold {
     max_traces: usize,
     max_spans: usize,
     /// By order of their first spans.
@@ -29,7 +29,7 @@ pub(super) struct Hold {
 }
 
 /// One trace's spans, in order of arrival.
-pub(super) struct HeldTrace {
+pub(in crate::export) struct HeldTrace {
     trace_id: TraceId,
     spans: Vec<SpanRef>,
     first_ns: u64,
@@ -43,7 +43,7 @@ struct SpanRef {
 }
 
 impl Hold {
-    pub(super) fn new(max_traces: usize, max_spans: usize) -> Self {
+    pub(in crate::export) fn new(max_traces: usize, max_spans: usize) -> Self {
         Self {
             max_traces,
             max_spans,
@@ -54,12 +54,12 @@ impl Hold {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::export) fn is_empty(&self) -> bool {
         self.traces.is_empty()
     }
 
     /// Takes in a slice's spans, which arrived at `now_ns`. The bounds are kept by [`Self::tick`].
-    pub(super) fn insert(&mut self, slice: &Slice, now_ns: u64) {
+    pub(in crate::export) fn insert(&mut self, slice: &Slice, now_ns: u64) {
         let (batch, range) = slice.parts();
         for (index, span) in batch.iter().enumerate().take(range.end).skip(range.start) {
             let number = *self.numbers.entry(span.trace_id).or_insert_with(|| {
@@ -79,7 +79,7 @@ impl Hold {
     }
 
     /// The traces that are due at `now_ns`, and the oldest of those that are too many, oldest first.
-    pub(super) fn tick(&mut self, now_ns: u64) -> Vec<HeldTrace> {
+    pub(in crate::export) fn tick(&mut self, now_ns: u64) -> Vec<HeldTrace> {
         let due = self.traces.iter().filter(|(_, trace)| trace.is_due(now_ns));
         let due: Vec<u64> = due.map(|(number, _)| *number).collect();
         let mut ready: Vec<HeldTrace> =
@@ -92,7 +92,7 @@ impl Hold {
     }
 
     /// All that is held, oldest first.
-    pub(super) fn drain(&mut self) -> Vec<HeldTrace> {
+    pub(in crate::export) fn drain(&mut self) -> Vec<HeldTrace> {
         let numbers: Vec<u64> = self.traces.keys().copied().collect();
         numbers.into_iter().filter_map(|number| self.release(number)).collect()
     }
@@ -106,11 +106,11 @@ impl Hold {
 }
 
 impl HeldTrace {
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::export) fn len(&self) -> usize {
         self.spans.len()
     }
 
-    pub(super) fn spans(&self) -> Vec<&Span> {
+    pub(in crate::export) fn spans(&self) -> Vec<&Span> {
         self.spans.iter().filter_map(SpanRef::get).collect()
     }
 

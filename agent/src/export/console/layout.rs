@@ -26,7 +26,7 @@ const WIDTHS: (usize, usize) = (60, 140);
 
 /// How traces are to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Look {
+pub(in crate::export) struct Look {
     name_columns: usize,
     color: bool,
     traceparent: bool,
@@ -45,13 +45,13 @@ enum Style {
 const SERVICE_COLORS: [&str; 6] = ["36", "35", "34", "32", "96", "95"];
 
 impl Look {
-    pub(super) fn new(columns: usize, color: bool, traceparent: bool) -> Self {
+    pub(in crate::export) fn new(columns: usize, color: bool, traceparent: bool) -> Self {
         let name_columns = columns.clamp(WIDTHS.0, WIDTHS.1) - FIGURES_COLUMNS;
         Self { name_columns, color, traceparent }
     }
 
     /// The levels that branches can be drawn for.
-    pub(super) fn depth_limit(&self) -> usize {
+    pub(in crate::export) fn depth_limit(&self) -> usize {
         self.name_columns.saturating_sub(LEAST_NAME_COLUMNS) / 3
     }
 
@@ -76,7 +76,7 @@ impl Look {
 }
 
 /// Appends one trace and an empty line.
-pub(super) fn trace(out: &mut String, rows: &[Row<'_>], look: &Look) {
+pub(in crate::export) fn trace(out: &mut String, rows: &[Row<'_>], look: &Look) {
     for row in rows {
         span(out, row, look);
         notes(out, row, look);

@@ -9,16 +9,16 @@ use std::collections::HashMap;
 use crate::span::{Span, SpanId, SpanKind};
 
 /// One span's place in the tree.
-pub(super) struct Row<'a> {
-    pub(super) span: &'a Span,
+pub(in crate::export) struct Row<'a> {
+    pub(in crate::export) span: &'a Span,
     /// Drawn before the span: branches such as `│  └─ `.
-    pub(super) lead: String,
+    pub(in crate::export) lead: String,
     /// Drawn before a line that says more about the span.
-    pub(super) below: String,
+    pub(in crate::export) below: String,
     /// The other side of this call is shown beneath it.
-    pub(super) answered: bool,
+    pub(in crate::export) answered: bool,
     /// The span has a parent on this node that is not shown above it.
-    pub(super) parent_missing: bool,
+    pub(in crate::export) parent_missing: bool,
 }
 
 /// What is drawn instead of branches below the deepest level drawn.
@@ -34,7 +34,7 @@ struct Pending {
 
 /// Every span once, parents before their children, siblings by start. Branches are drawn for
 /// `depth_limit` levels, and what is deeper stays at that indentation.
-pub(super) fn rows<'a>(spans: &[&'a Span], depth_limit: usize) -> Vec<Row<'a>> {
+pub(in crate::export) fn rows<'a>(spans: &[&'a Span], depth_limit: usize) -> Vec<Row<'a>> {
     let children = children(spans);
     let mut seen = vec![false; spans.len()];
     let mut rows = Vec::with_capacity(spans.len());

@@ -1,0 +1,292 @@
+//! What the agent would do here: its hooks, its configuration, its exporters, the processes that it allows.
+
+use std::path::Path;
+
+use anyhow::Context;
+use opentelemetry_semantic_conventions::attribute::SERVICE_NAME;
+
+use super::Check;
+use crate::books::Status;
+use crate::capture;
+use crate::cli::variable;
+use crate::config::plan::{Flags, Plan};
+use crate::config::{Config, DEFAULT_PATH};
+use crate::control::{self, AskError};
+use crate::export;
+use crate::process::{AgentInfo, Decision, ProcFs, Process, Reason, Runtime, resource};
+
+/// Allowed processes that are told of one by one.
+const PROCESSES: usize = 100;
+
+/// Each hook, loaded, attached and detached.
+pub(super) fn hooks() -> Vec<Check> {
+    let trials = match capture::try_hooks() {
+        Ok(trials) => trials,
+        Err(error) => {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default().to_owned();
+            return vec![Check::fail(
+                "kernel programs",
+                first,
+                "run it as root, or with CAP_BPF and CAP_PERFMON, on a kernel that docs/kernel-support.md names",
+            )];
+        }
+    };
+    let check = |trial: capture::HookTrial| match trial.result {
+        // They are attached to single processes only.
+        Ok(()) if trial.name.starts_with("probes") => Check::ok(trial.name, "loaded"),
+        Ok(()) => Check::ok(trial.name, "loaded, attached and detached"),
+        Err(problem) if trial.name.starts_with("probes") => Check::warn(
+            trial.name,
+            problem,
+            "CPython's requests are told apart by threads only; see docs/kernel-support.md",
+        ),
+        Err(problem) => {
+            Check::fail(trial.name, problem, "docs/kernel-support.md says which kernels have it")
+        }
+    };
+    trials.into_iter().map(check).collect()
+}
+
+/// The configuration, and what follows from it.
+pub(super) fn configured(named: Option<&Path>, socket: &Path) -> anyhow::Result<Vec<Check>> {
+    let mut checks = Vec::new();
+    let config = match crate::cli::configured(named) {
+        Ok(Some((path, config))) => {
+            checks.push(Check::ok("configuration", format!("{} is understood", path.display())));
+            config
+        }
+        Ok(None) => {
+            checks.push(Check::warn(
+                "configuration",
+                format!("{DEFAULT_PATH} is not there: flags alone say what is traced"),
+                format!("`wirespan init --output {DEFAULT_PATH}` writes one"),
+            ));
+            Config::default()
+        }
+        Err(error) => {
+            checks.push(Check::fail(
+                "configuration",
+                format!("{error:#}"),
+                "put it right; `wirespan check-config` tries it again",
+            ));
+            return Ok(checks);
+        }
+    };
+    let plan = match Plan::new(&config, &Flags::default(), variable) {
+        Ok(plan) => plan,
+        Err(error) => {
+            checks.push(Check::fail(
+                "environment",
+                format!("{error:#}"),
+                "set it right, or unset it",
+            ));
+            return Ok(checks);
+        }
+    };
+    let status = agent(socket, &mut checks);
+    exporters(&plan, &mut checks)?;
+    processes(&plan, status.as_ref(), &mut checks)?;
+    Ok(checks)
+}
+
+/// The agent that runs, if one does.
+fn agent(socket: &Path, checks: &mut Vec<Check>) -> Option<Status> {
+    let name = "running agent";
+    let status = match control::ask(socket) {
+        Ok(status) => status,
+        Err(AskError::NotRunning(_)) => {
+            checks.push(Check::ok(name, "none"));
+            return None;
+        }
+        Err(error) => {
+            let remedy = "ask as root; if it hangs, its log says why";
+            checks.push(Check::warn(name, error.to_string(), remedy));
+            return None;
+        }
+    };
+    let found = format!("{} (pid {})", status.version, status.pid);
+    checks.push(match &status.config.last_error {
+        Some(error) => Check::warn(
+            name,
+            format!("{found}, with an older configuration: the new one was refused: {error}"),
+            "put the file right: it is read again",
+        ),
+        None => Check::ok(name, found),
+    });
+    let dropped = status.total.kernel.operations_dropped;
+    if dropped > 0 {
+        checks.push(Check::warn(
+            name,
+            format!("{dropped} operations were dropped"),
+            "give the rings more room: capture.ring_size",
+        ));
+    }
+    if status.processes_failed > 0 {
+        checks.push(Check::warn(
+            name,
+            format!("{} allowed processes could not be traced", status.processes_failed),
+            "the agent's log names them and says why",
+        ));
+    }
+    Some(status)
+}
+
+fn exporters(plan: &Plan, checks: &mut Vec<Check>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("can't start a runtime")?;
+    if plan.targets.is_empty() {
+        checks.push(Check::warn(
+            "exporters",
+            "none: spans go nowhere",
+            "name one under `exporters`",
+        ));
+    }
+    for target in &plan.targets {
+        let name = format!("exporter {}", target.name());
+        checks.push(match runtime.block_on(export::probe(target)) {
+            Ok(()) if matches!(target, export::Target::OtlpGrpc(_)) => {
+                Check::ok(name, "an empty request was accepted")
+            }
+            Ok(()) => Check::ok(name, "can be written"),
+            Err(problem) => {
+                let remedy = remedy(&problem);
+                Check::fail(name, problem, remedy)
+            }
+        });
+    }
+    Ok(())
+}
+
+/// What helps against a failure of an exporter, by the words that its parts use for it.
+fn remedy(problem: &str) -> &'static str {
+    let problem = problem.to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| problem.contains(word));
+    if says(&["expired"]) {
+        "renew the receiver's certificate (or this machine's clock is wrong)"
+    } else if says(&["unknownissuer", "unknown issuer", "certificate", "notvalidforname"]) {
+        "trust the receiver's authority with tls.ca_file, and use the host name that its certificate has"
+    } else if says(&["unauthenticated", "permissiondenied"]) {
+        "check the headers: the receiver does not accept these credentials"
+    } else if says(&["unimplemented", "not found", "404"]) {
+        "the address is no OTLP/gRPC receiver's: that is port 4317 as a rule, 4318 is HTTP"
+    } else if says(&["dns", "lookup", "resolve"]) {
+        "the host's name has no address: check the endpoint"
+    } else if says(&["refused", "unreachable"]) {
+        "nothing listens there: start the receiver, or check the endpoint"
+    } else if says(&["no answer", "deadline", "timed out"]) {
+        "a firewall drops the packets, or the receiver is overloaded"
+    } else if says(&["no space", "storage", "full"]) {
+        "make room on that disk, or write elsewhere"
+    } else if says(&["permission", "read-only"]) {
+        "let the agent write there, or write elsewhere"
+    } else if says(&["no such file"]) {
+        "make the directory"
+    } else {
+        "see what the receiver logs"
+    }
+}
+
+fn processes(plan: &Plan, status: Option<&Status>, checks: &mut Vec<Check>) -> anyhow::Result<()> {
+    let mut procfs = ProcFs::new("/proc");
+    procfs.want(plan.rules.wants());
+    let own = procfs.ancestry(std::process::id().cast_signed());
+    let running = procfs.traceable().context("can't list processes")?;
+    let agent = AgentInfo::default();
+    let mut allowed = 0;
+    for process in running.iter().filter(|process| !own.contains(&process.id())) {
+        let name = format!("process {}", process.pid);
+        match plan.rules.decide(process) {
+            Decision::Traced { by } => {
+                allowed += 1;
+                if allowed > PROCESSES {
+                    continue;
+                }
+                let settings = plan.rules.settings(by);
+                let resource = resource(&procfs, process, &agent, settings);
+                let service = resource.text(SERVICE_NAME).unwrap_or_default();
+                let line = status.and_then(|status| {
+                    status.processes.iter().find(|line| line.pid == process.pid)
+                });
+                let context = line.and_then(|line| line.context.as_deref());
+                checks.push(method(name, process, service, context, settings.node_assist));
+            }
+            Decision::NotTraced { reason: Reason::SdkDisabled } => checks.push(Check::warn(
+                name,
+                format!("{}: OTEL_SDK_DISABLED=true in its environment", process.shown_command()),
+                "start it without the variable to have it traced",
+            )),
+            Decision::NotTraced { .. } => {}
+        }
+    }
+    let candidates = running.len();
+    checks.push(if allowed > 0 {
+        Check::ok("allowed processes", format!("{allowed} of {candidates} that could be traced"))
+    } else {
+        Check::warn(
+            "allowed processes",
+            format!("none of {candidates} that could be traced"),
+            "`wirespan check-config` shows what each rule allows, `wirespan explain PID` why one is not",
+        )
+    });
+    Ok(())
+}
+
+/// How a process's requests are, or would be, told apart.
+fn method(
+    name: String,
+    process: &Process,
+    service: &str,
+    context: Option<&str>,
+    assist: bool,
+) -> Check {
+    let version = process.runtime.version().map_or(String::new(), |version| format!(" {version}"));
+    let what = format!("{service}, {}{version}", process.runtime.word());
+    match context {
+        Some("exact") => return Check::ok(name, format!("{what}: exact")),
+        Some(context) => {
+            let remedy =
+                "parents are certain where one request is in flight; docs/limitations.md#parents";
+            return Check::warn(name, format!("{what}: {context}"), remedy);
+        }
+        None => {}
+    }
+    match process.runtime {
+        Runtime::Node(None) => {
+            Check::warn(name, format!("{what}: its version can't be told"), "it is not assisted")
+        }
+        Runtime::Node(_) if !assist => {
+            Check::warn(name, format!("{what}: the assist is off"), "settings.node_assist")
+        }
+        Runtime::Node(_) => Check::ok(name, format!("{what}: by the assist")),
+        Runtime::Python(_) => Check::ok(name, format!("{what}: by its contexts")),
+        Runtime::Other => Check::ok(name, what),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_have_a_remedy_of_their_own() {
+        for (problem, part) in [
+            (
+                "Unavailable: tcp connect error: Connection refused (os error 111)",
+                "nothing listens",
+            ),
+            ("invalid peer certificate: Expired", "renew"),
+            ("invalid peer certificate: UnknownIssuer", "tls.ca_file"),
+            ("Unauthenticated: bad token", "headers"),
+            ("no answer within 10000 ms", "firewall"),
+            ("no storage space", "make room"),
+            ("Permission denied (os error 13)", "let the agent write"),
+            ("dns error: failed to lookup address information", "no address"),
+            ("Unimplemented: 404", "4317"),
+        ] {
+            assert!(remedy(problem).contains(part), "{problem}: {}", remedy(problem));
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The configuration file: what it says is done, and a new one takes effect without a gap.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use wirespan::books::ConfigStatus;
+use wirespan_tests::agent::Agent;
+use wirespan_tests::workloads::{Service, Worker};
+use wirespan_tests::{sys, wait};
+
+use crate::common::lab::{Lab, PATIENCE, Tracing, gets, load};
+use crate::common::spans::Kind;
+use crate::node_assist::{application, becomes, says};
+
+const RELOADS: usize = 100;
+
+/// Requests made one after the other before the agent is waited for.
+const BURST: usize = 100;
+
+/// A configuration file and the agent that follows it.
+struct Configured {
+    file: PathBuf,
+    tracing: Tracing,
+}
+
+impl Configured {
+    fn start(lab: &Lab, text: &str) -> Self {
+        let directory = lab.path().join("agent");
+        let file = lab.path().join("wirespan.yaml");
+        put(&file, text);
+        let spans = directory.join("spans.jsonl");
+        let arguments =
+            [format!("--config={}", file.display()), format!("--export=file:{}", spans.display())];
+        let agent = Agent::start(&directory, &arguments).unwrap();
+        Self { file, tracing: Tracing { agent, file: spans } }
+    }
+
+    /// Puts another file in its place, says so, and waits until the agent has answered it.
+    fn reload(&self, text: &str) -> ConfigStatus {
+        let count = |status: &ConfigStatus| status.reloads + status.refused;
+        let before = count(&self.tracing.status().config);
+        put(&self.file, text);
+        sys::kill(self.tracing.agent.pid(), libc::SIGHUP).unwrap();
+        wait::until("the agent read the file", PATIENCE, || {
+            let status = self.tracing.status().config;
+            Ok((count(&status) > before).then_some(status))
+        })
+        .unwrap()
+    }
+}
+
+/// As editors do: what reads it finds the old one or the new one.
+fn put(file: &Path, text: &str) {
+    let new = file.with_extension("new");
+    std::fs::write(&new, text).unwrap();
+    std::fs::rename(&new, file).unwrap();
+}
+
+fn rules(rules: &[(&Service, &str)]) -> String {
+    let rule = |(service, more): &(&Service, &str)| {
+        format!("- match: {{port: {}}}\n{more}\n", service.port())
+    };
+    format!("rules:\n{}", rules.iter().map(rule).collect::<String>())
+}
+
+#[test]
+fn reloads_under_load_lose_no_span_of_what_stays_allowed() {
+    let lab = Lab::new();
+    let node = application(&lab, "node").start(lab.path()).unwrap();
+    let flask = lab.installed.flask("flask", Worker::Sync, 1).unwrap().start(lab.path()).unwrap();
+    let configured = Configured::start(&lab, &rules(&[(&node, "")]));
+    becomes(&configured.tracing, "exact");
+    let (over, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let first = sent.load(Ordering::Relaxed);
+                load(&node, 4, &gets("/prices", first, BURST));
+                let now = sent.fetch_add(BURST, Ordering::Relaxed) + BURST;
+                // As fast as the agent reads: this is not about overload.
+                wait::until("the agent keeps up", PATIENCE, || {
+                    Ok((configured.tracing.status().spans >= (now - BURST) as u64).then_some(()))
+                })
+                .unwrap();
+            }
+        });
+        for number in 0..RELOADS {
+            let status = match number % 4 {
+                0 => configured.reload(&rules(&[(&flask, ""), (&node, "")])),
+                1 => configured.reload(&rules(&[(&node, "  attributes: {round: a}")])),
+                2 => configured.reload("rules: [{match: {prot: 1}}]"),
+                _ => configured.reload(&rules(&[(&node, "  service: renamed"), (&flask, "")])),
+            };
+            let refused = number % 4 == 2;
+            assert_eq!(status.last_error.is_some(), refused, "{status:?}");
+            let error = status.last_error.unwrap_or_default();
+            assert!(!refused || error.contains("rules[0].match.prot"), "{error}");
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    let sent = sent.into_inner();
+    let status = configured.tracing.quiet();
+    assert_eq!(status.config.reloads + status.config.refused, RELOADS as u64);
+    let spans = configured.tracing.spans();
+    let served = spans.iter().filter(|span| span.kind == Kind::Server).count();
+    let total = &status.total;
+    assert_eq!(served, sent, "spans of the service that stayed allowed, and requests: {total:#?}");
+    assert!(spans.iter().any(|span| span.service == "renamed"));
+
+    // Who is allowed no longer is let go, with all that was put into it, and the agent goes on.
+    configured.reload(&rules(&[(&flask, "")]));
+    let node_pids = node.pids().unwrap();
+    let flask_pids = flask.pids().unwrap();
+    wait::until("one is let go and the other traced", PATIENCE, || {
+        let status = configured.tracing.status();
+        let traced = |pids: &[u32]| {
+            let among = |pid: &u32| {
+                status.processes.iter().any(|process| process.pid.cast_unsigned() == *pid)
+            };
+            pids.iter().filter(|pid| among(pid)).count()
+        };
+        let done = traced(&node_pids) == 0 && traced(&flask_pids) == flask_pids.len();
+        Ok(done.then_some(()))
+    })
+    .unwrap();
+    let said = says(&node);
+    assert_eq!(said["own"], false, "{said}");
+    load(&node, 2, &gets("/prices", 0, 20));
+    load(&flask, 1, &gets("/api/orders", 1, 1));
+    let before = spans.iter().filter(|span| span.service == "renamed").count();
+    configured.tracing.quiet();
+    let spans = configured.tracing.spans();
+    assert_eq!(spans.iter().filter(|span| span.service == "renamed").count(), before);
+    assert!(
+        spans.iter().any(|span| span.service.contains("flask")),
+        "what is allowed now is traced"
+    );
+    let log = configured.tracing.agent.stderr().unwrap();
+    assert!(!log.contains("was not undone"), "{log}");
+}
