@@ -232,7 +232,7 @@ fn is_descriptor_of(task: Object, sk: Object, fd: u64) -> bool {
     file != 0 && file == own
 }
 
-/// Whether the operation begins as a message of Redis or PostgreSQL does, whose structure is spread over all of
+/// Whether the operation begins as a message of Redis, PostgreSQL or AMQP does, whose structure is spread over all of
 /// a stream: more of it is worth copying. Where that errs too much is copied, or too little, and nothing else.
 #[inline(always)]
 pub(crate) fn begins_wide(source: &Source) -> bool {
@@ -250,6 +250,8 @@ pub(crate) fn begins_wide(source: &Source) -> bool {
         ) => true,
         // A type of PostgreSQL's, and a length's first byte.
         Some([b'A'..=b'Z' | b'a'..=b'z' | b'1'..=b'3', 0]) => true,
+        // A frame's type of AMQP's, and a channel's first byte.
+        Some([1..=3 | 8, 0]) => true,
         _ => false,
     }
 }

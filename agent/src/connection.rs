@@ -4,6 +4,7 @@
 //! A connection decides its protocol from content, whichever side the process is on and whatever the
 //! port. It knows nothing of other connections, of processes or of spans.
 
+mod amqp;
 mod ends;
 mod evidence;
 mod http;
@@ -21,6 +22,7 @@ use wirespan_protocols::exchange::{Direction, EndError};
 use crate::call::{ProcessId, Role};
 use crate::capture::{Gone, Operation, Socket};
 
+pub use amqp::AmqpSession;
 use ends::Ends;
 pub use message::{Broken, Content, Message, Outcome, PostgresSession, Step};
 use parser::{Choice, Parser};
@@ -467,14 +469,16 @@ impl Connection {
         self.undecided.push(piece);
         let Some(first) = self.undecided.first() else { return };
         let sent = first.sent;
-        let mut beginning = Vec::new();
-        for piece in self.undecided.iter().filter(|piece| piece.sent == sent) {
-            beginning.extend_from_slice(&piece.bytes);
-            if piece.missing > 0 {
-                break;
+        let beginning = self.beginning(sent);
+        let mut choice = self.choose(&beginning, sent);
+        if matches!(choice, Choice::NeedMore) {
+            // What both sides may say (a heartbeat) is decided by what the other one says.
+            let answer = self.choose(&self.beginning(!sent), !sent);
+            if matches!(answer, Choice::Parser(..)) {
+                choice = answer;
             }
         }
-        match parser::choose(&beginning, sent, self.side(), self.from_start, self.options) {
+        match choice {
             Choice::Parser(parser, role) => {
                 self.role = Some(role);
                 self.protocol = Protocol::Known(parser);
@@ -490,6 +494,22 @@ impl Connection {
                 self.not_known(out);
             }
         }
+    }
+
+    /// What came in one direction, up to the first byte that was not captured.
+    fn beginning(&self, sent: bool) -> Vec<u8> {
+        let mut beginning = Vec::new();
+        for piece in self.undecided.iter().filter(|piece| piece.sent == sent) {
+            beginning.extend_from_slice(&piece.bytes);
+            if piece.missing > 0 {
+                break;
+            }
+        }
+        beginning
+    }
+
+    fn choose(&self, beginning: &[u8], sent: bool) -> Choice {
+        parser::choose(beginning, sent, self.side(), self.from_start, self.options)
     }
 
     /// The process's side, where its socket tells it.

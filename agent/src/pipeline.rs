@@ -512,8 +512,9 @@ impl Stages {
                 let parent = sql::traceparent_in_comment(text);
                 parent.map(|parent| RemoteParent { parent, state: None })
             }
+            Content::Amqp { call, .. } => span::amqp::remote(call),
         };
-        let incidental = content.is_incidental();
+        let (incidental, receives) = (content.is_incidental(), content.receives());
         let database = match (&content, &connection.socket) {
             (Content::Postgres { session, .. }, Some(socket))
                 if session.database.is_none() && role == Role::Client =>
@@ -554,7 +555,7 @@ impl Stages {
             offset,
             remote,
             incidental,
-            receives: false,
+            receives,
         });
         if role == Role::Client {
             self.engine.made_by(id, first.strand);
@@ -753,6 +754,7 @@ fn is_wanted(settings: &Settings, role: Role, content: &Content) -> bool {
         }
         Content::Redis(_) => settings.protocols.redis,
         Content::Postgres { .. } => settings.protocols.postgresql,
+        Content::Amqp { .. } => settings.protocols.amqp,
     }
 }
 

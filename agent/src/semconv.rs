@@ -58,3 +58,24 @@ pub const REDIS_QUEUED: &str = "wirespan.redis.queued";
 
 /// Rows that a statement inserted, changed, deleted or copied: an integer.
 pub const AFFECTED_ROWS: &str = "wirespan.db.affected_rows";
+
+/// The virtual host of a RabbitMQ connection: text.
+pub const RABBITMQ_VIRTUAL_HOST: &str = "wirespan.rabbitmq.virtual_host";
+
+/// The queue that a message was delivered from: text.
+pub const RABBITMQ_QUEUE: &str = "wirespan.rabbitmq.queue";
+
+/// The consumer that a message was delivered to: text.
+pub const RABBITMQ_CONSUMER_TAG: &str = "wirespan.rabbitmq.consumer_tag";
+
+/// `true`: a message was delivered before, or may have been.
+pub const RABBITMQ_REDELIVERED: &str = "wirespan.rabbitmq.redelivered";
+
+/// What the process said of a message: `ack`, `nack`, `reject`, or `auto` where the broker waits for no word.
+pub const RABBITMQ_SETTLEMENT: &str = "wirespan.rabbitmq.settlement";
+
+/// `true`: a message that was not acknowledged goes back into its queue. `false`: it is dropped, or dead-lettered.
+pub const RABBITMQ_REQUEUE: &str = "wirespan.rabbitmq.requeue";
+
+/// `true`: the broker confirmed that it has the message. Absent where it was not asked to, or its word was not seen.
+pub const RABBITMQ_CONFIRMED: &str = "wirespan.rabbitmq.confirmed";

@@ -171,11 +171,13 @@ pub struct Protocols {
     pub redis: bool,
     /// PostgreSQL.
     pub postgresql: bool,
+    /// AMQP 0-9-1.
+    pub amqp: bool,
 }
 
 impl Default for Protocols {
     fn default() -> Self {
-        Self { http: true, redis: true, postgresql: true }
+        Self { http: true, redis: true, postgresql: true, amqp: true }
     }
 }
 

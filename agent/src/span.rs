@@ -2,6 +2,7 @@
 //!
 //! Wire-neutral: no OTLP type and no clock. Times are Unix nanoseconds.
 
+pub mod amqp;
 mod common;
 pub mod http;
 mod postgres;
@@ -24,6 +25,7 @@ pub fn of(exchange: &Exchange, route: &str, placement: Placement) -> Span {
         }
         Content::Redis(command) => redis::span(exchange, command, placement),
         Content::Postgres { query, session } => postgres::span(exchange, query, session, placement),
+        Content::Amqp { call, session } => amqp::span(exchange, call, session, placement),
     }
 }
 

@@ -45,6 +45,8 @@ pub struct ProtocolSwitches {
     pub redis: Option<Scalar<bool>>,
     /// PostgreSQL. Default: true.
     pub postgresql: Option<Scalar<bool>>,
+    /// AMQP 0-9-1. Default: true.
+    pub amqp: Option<Scalar<bool>>,
 }
 
 /// Which traces are kept.
@@ -87,6 +89,7 @@ impl Settings {
                 http: flag(&self.protocols.http, protocols.http),
                 redis: flag(&self.protocols.redis, protocols.redis),
                 postgresql: flag(&self.protocols.postgresql, protocols.postgresql),
+                amqp: flag(&self.protocols.amqp, protocols.amqp),
             },
             sampling: Sampling {
                 ratio: self.sampling.ratio.as_ref().map_or(defaults.sampling.ratio, |it| it.0.0),

@@ -130,6 +130,7 @@ fn a_service_is_named_and_described() {
 #[case("protocols: {http: false}", |it: &Settings| !it.protocols.http && it.protocols.redis)]
 #[case("protocols: {redis: false}", |it: &Settings| !it.protocols.redis && it.protocols.http)]
 #[case("protocols: {postgresql: false}", |it: &Settings| !it.protocols.postgresql)]
+#[case("protocols: {amqp: false}", |it: &Settings| !it.protocols.amqp)]
 #[case("sampling: {ratio: 0.25}", |it: &Settings| it.sampling == Sampling { ratio: 0.25, parent_based: false })]
 #[case("sampling: {parent_based: true}", |it: &Settings| it.sampling == Sampling { ratio: 1.0, parent_based: true })]
 #[case("routes: [/users/{id}]", |it: &Settings| it.routes == ["/users/{id}"])]

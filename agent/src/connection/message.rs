@@ -7,8 +7,9 @@
 use std::sync::Arc;
 
 use wirespan_protocols::exchange::EndError;
-use wirespan_protocols::{http1, postgres, redis};
+use wirespan_protocols::{amqp, http1, postgres, redis};
 
+use super::amqp::AmqpSession;
 use super::{Mark, Options};
 
 /// What a parser told.
@@ -92,6 +93,13 @@ pub enum Content {
         /// The session that it runs in.
         session: Arc<PostgresSession>,
     },
+    /// AMQP.
+    Amqp {
+        /// A message that is published or was delivered, or what is asked of the broker.
+        call: amqp::Call,
+        /// The connection's.
+        session: Arc<AmqpSession>,
+    },
 }
 
 /// Who uses a PostgreSQL connection, and for which database.
@@ -117,6 +125,8 @@ pub enum Outcome {
     },
     /// PostgreSQL.
     Postgres(postgres::End<'static>),
+    /// AMQP.
+    Amqp(amqp::End),
 }
 
 /// How a connection's end cut a call short.
@@ -149,6 +159,15 @@ impl Content {
             Self::Http { .. } => false,
             Self::Redis(command) => super::redis::is_incidental(command),
             Self::Postgres { query, .. } => super::postgres::is_incidental(query),
+            Self::Amqp { call, .. } => super::amqp::is_incidental(call),
+        }
+    }
+
+    /// The process is given a message by it, whose sender is its cause.
+    pub fn receives(&self) -> bool {
+        match self {
+            Self::Http { .. } | Self::Redis(_) | Self::Postgres { .. } => false,
+            Self::Amqp { call, .. } => super::amqp::delivery(call).is_some(),
         }
     }
 }
@@ -165,6 +184,7 @@ impl Outcome {
             (Self::Postgres(end), Content::Postgres { query, .. }) => {
                 options.silent_pool_pings && super::postgres::is_ping(query, end)
             }
+            (Self::Amqp(end), Content::Amqp { call, .. }) => super::amqp::is_silent(call, end),
             _ => false,
         }
     }
@@ -174,9 +194,8 @@ impl Outcome {
         match self {
             Self::Http(http1::End::Reset { error, .. })
             | Self::Redis { end: redis::End::Reset { error, .. }, .. }
-            | Self::Postgres(postgres::End::Closed { error: Some(error), .. }) => {
-                Some((*error).into())
-            }
+            | Self::Postgres(postgres::End::Closed { error: Some(error), .. })
+            | Self::Amqp(amqp::End::Broken { error: Some(error) }) => Some((*error).into()),
             Self::Http(http1::End::NoResponse { error })
             | Self::Redis { end: redis::End::NoResponse { error }, .. } => {
                 Some(error.map_or(Broken::NoResponse, Broken::from))
@@ -186,9 +205,8 @@ impl Outcome {
             | Self::Postgres(postgres::End::Closed { answered: true, error: None }) => {
                 Some(Broken::Truncated)
             }
-            Self::Postgres(postgres::End::Closed { answered: false, error: None }) => {
-                Some(Broken::NoResponse)
-            }
+            Self::Postgres(postgres::End::Closed { answered: false, error: None })
+            | Self::Amqp(amqp::End::Broken { error: None }) => Some(Broken::NoResponse),
             Self::Http(
                 http1::End::Complete { .. }
                 | http1::End::Inferred { .. }
@@ -203,6 +221,17 @@ impl Outcome {
                 postgres::End::Complete(_)
                 | postgres::End::Inferred(_)
                 | postgres::End::NotExecuted,
+            )
+            | Self::Amqp(
+                amqp::End::NoReply
+                | amqp::End::Confirmed { .. }
+                | amqp::End::Refused
+                | amqp::End::Settled { .. }
+                | amqp::End::Replied
+                | amqp::End::Got(_)
+                | amqp::End::Empty
+                | amqp::End::Released
+                | amqp::End::Closed(_),
             ) => None,
         }
     }

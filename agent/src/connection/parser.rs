@@ -4,11 +4,13 @@
 //! [`Adapter`], in a file of its own beside this one.
 
 use wirespan_protocols::exchange::{self, Counters, Detected, Direction, EndError, Skip, Tells};
-use wirespan_protocols::{http1, postgres, redis};
+use wirespan_protocols::{amqp, http1, postgres, redis};
 
 use super::evidence::Evidence;
 use super::message::Message;
-use super::{Mark, Options, http, postgres as postgres_parser, redis as redis_parser};
+use super::{
+    Mark, Options, amqp as amqp_parser, http, postgres as postgres_parser, redis as redis_parser,
+};
 use crate::call::Role;
 
 /// Where messages go.
@@ -184,16 +186,18 @@ enum Protocol {
     Http1,
     Redis,
     Postgres,
+    Amqp,
 }
 
 impl Protocol {
-    const ALL: [Self; 3] = [Self::Http1, Self::Redis, Self::Postgres];
+    const ALL: [Self; 4] = [Self::Http1, Self::Redis, Self::Postgres, Self::Amqp];
 
     fn detect(self, beginning: &[u8]) -> Detected {
         match self {
             Self::Http1 => http1::detect(beginning),
             Self::Redis => redis::detect(beginning),
             Self::Postgres => postgres::detect(beginning),
+            Self::Amqp => amqp::detect(beginning),
         }
     }
 
@@ -207,6 +211,10 @@ impl Protocol {
             Self::Postgres => Box::new(Adapted::new(
                 postgres_parser::connection(from_start, options),
                 postgres_parser::Postgres::default(),
+            )),
+            Self::Amqp => Box::new(Adapted::new(
+                amqp::Connection::new(from_start),
+                amqp_parser::Amqp::default(),
             )),
         }
     }

@@ -31,7 +31,7 @@ pub enum Event<M> {
         /// Bytes of its frames; of a message, the body's frames among them.
         bytes: u64,
     },
-    /// The other side answered: the broker, or of a delivery the process.
+    /// The broker answered. A delivery's settlement is its end alone.
     Response {
         /// The exchange.
         exchange: u64,

@@ -129,16 +129,16 @@ impl<M: Clone + 'static> Connection<M> {
             }
             Method::Ack { tag, multiple } => {
                 let how = Settling { settlement: Settlement::Ack, tag, multiple, requeue: false };
-                self.settles(frame, &how, last, out);
+                self.settles(number, &how, last, out);
             }
             Method::Nack { tag, multiple, requeue } => {
                 let how = Settling { settlement: Settlement::Nack, tag, multiple, requeue };
-                self.settles(frame, &how, last, out);
+                self.settles(number, &how, last, out);
             }
             Method::Reject { tag, requeue } => {
                 let settlement = Settlement::Reject;
                 let how = Settling { settlement, tag, multiple: false, requeue };
-                self.settles(frame, &how, last, out);
+                self.settles(number, &how, last, out);
             }
             _ => {}
         }
@@ -196,8 +196,7 @@ impl<M: Clone + 'static> Connection<M> {
     }
 
     /// The process settles deliveries.
-    fn settles(&mut self, frame: &Frame<'_, M>, how: &Settling, last: &M, out: &mut Out<'_, M>) {
-        let number = frame.channel;
+    fn settles(&mut self, number: u16, how: &Settling, last: &M, out: &mut Out<'_, M>) {
         let all = how.multiple && how.tag == 0;
         loop {
             let Some(channel) = self.channels.get_mut(&number) else { return };
@@ -222,7 +221,7 @@ impl<M: Clone + 'static> Connection<M> {
             };
             let Settling { settlement, multiple, requeue, .. } = *how;
             let end = End::Settled { settlement, requeue, multiple };
-            self.answer(exchange, frame.first.clone(), last, end, out);
+            self.end(exchange, last, end, out);
             if !how.multiple {
                 return;
             }
