@@ -1,7 +1,9 @@
-//! A Redis and a PostgreSQL of a test's own: temporary processes on free loopback ports and unix sockets,
+//! A Redis, a PostgreSQL and a RabbitMQ of a test's own: temporary processes on free loopback ports and unix sockets,
 //! with passwords, in a directory that the test owns.
 //!
 //! Debian's packages bring the programs (`cargo xtask setup`); a cluster that those start is left alone.
+
+mod rabbitmq;
 
 use std::fs::{self, File, Permissions};
 use std::io::{Read as _, Write as _};
@@ -17,6 +19,8 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::process::Group;
 use crate::workloads::{ports, service::tail};
 use crate::{sys, wait};
+
+pub use rabbitmq::RabbitMq;
 
 /// In every password and value that a program under test uses: nothing exported may hold it.
 pub const SECRET: &str = "s3cr3t";
@@ -68,10 +72,10 @@ pub struct Server {
     farewell: Option<i32>,
 }
 
-/// Whether both servers' programs are there.
+/// Whether all servers' programs are there.
 #[must_use]
 pub fn are_installed() -> bool {
-    postgres_programs().is_ok() && on_path("redis-server").is_some()
+    postgres_programs().is_ok() && on_path("redis-server").is_some() && rabbitmq::is_installed()
 }
 
 impl Servers {

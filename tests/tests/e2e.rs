@@ -27,6 +27,7 @@ mod diagnosis;
 mod http_shapes;
 mod kernel_latency;
 mod loss_is_counted;
+mod messages;
 mod node_assist;
 mod node_parents;
 mod otlp_receivers;

@@ -23,7 +23,7 @@ const RUSTUP: Duration = Duration::from_secs(180);
 const DEBIAN_COMPILER: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 
 /// Debian's servers for the end-to-end tests. What these packages start by themselves is not used.
-const SERVERS: [&str; 2] = ["redis-server", "postgresql"];
+const SERVERS: [&str; 3] = ["redis-server", "postgresql", "rabbitmq-server"];
 
 /// What builds the eBPF programs.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// What the end-to-end tests ask: a Redis and a PostgreSQL, which they start themselves.
+/// What the end-to-end tests ask: a Redis, a PostgreSQL and a RabbitMQ, which they start themselves.
 ///
 /// # Errors
 /// When they are missing and cannot be installed from here, with the command that would.
@@ -84,7 +84,7 @@ pub(crate) fn servers() -> Result<()> {
         return Ok(());
     }
     if !is_debian() {
-        bail!("redis-server and PostgreSQL's server programs (initdb, postgres, psql)");
+        bail!("redis-server, PostgreSQL's server programs (initdb, postgres, psql) and RabbitMQ");
     }
     install_packages(&SERVERS)
 }

@@ -1,5 +1,5 @@
-//! `python/datastores.py` and `node/datastores.js`: programs that use Redis or PostgreSQL as they are told
-//! to, and say what they did.
+//! `datastores` and `messaging`, each for Python and for Node.js: programs that use Redis or PostgreSQL, or
+//! RabbitMQ, as they are told to, and say what they did.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::{Installed, service::tail};
 use crate::process::Group;
+use crate::servers::RabbitMq;
 
 /// How long one operation may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -50,17 +51,44 @@ impl Installed {
         environment: Vec<(&'static str, String)>,
         logs: &Path,
     ) -> Result<Program> {
+        self.program(runtime, "datastores", client, environment, logs)
+    }
+
+    /// As [`Self::datastores`], of messages.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn messaging(
+        &self,
+        runtime: Runtime,
+        client: &str,
+        server: &RabbitMq,
+        logs: &Path,
+    ) -> Result<Program> {
+        self.program(runtime, "messaging", client, server.environment(), logs)
+    }
+
+    fn program(
+        &self,
+        runtime: Runtime,
+        name: &str,
+        client: &str,
+        environment: Vec<(&'static str, String)>,
+        logs: &Path,
+    ) -> Result<Program> {
         let (mut command, script, directory) = match runtime {
             Runtime::Node => {
-                let package = self.package("datastores", "datastores.js")?;
-                (Command::new("node"), "datastores.js", package)
+                let script = format!("{name}.js");
+                let package = self.package(name, &script)?;
+                (Command::new("node"), script, package)
             }
             Runtime::Python => {
-                (Command::new(self.venv_program("python")), "datastores.py", self.sources())
+                let python = Command::new(self.venv_program("python"));
+                (python, format!("{name}.py"), self.sources())
             }
         };
         // The last argument, which nothing reads, tells it from another test run's on this machine.
-        command.args([script, client]).arg(logs).current_dir(directory).envs(environment);
+        command.args([&*script, client]).arg(logs).current_dir(directory).envs(environment);
         command.env("OTEL_SERVICE_NAME", client).env("PYTHONDONTWRITEBYTECODE", "1");
         let log = logs.join(format!("{client}.log"));
         command.stderr(File::create(&log)?);

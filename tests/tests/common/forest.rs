@@ -71,6 +71,8 @@ impl Forest {
         let kind = match span.kind {
             Kind::Server => "server",
             Kind::Client => "client",
+            Kind::Producer => "producer",
+            Kind::Consumer => "consumer",
             Kind::Other => "other",
         };
         let status = span.status().map_or_else(|| "-".to_owned(), |status| status.to_string());

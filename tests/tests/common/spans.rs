@@ -29,6 +29,8 @@ pub(crate) type Attributes = BTreeMap<String, Value>;
 pub(crate) enum Kind {
     Server,
     Client,
+    Producer,
+    Consumer,
     Other,
 }
 
@@ -152,6 +154,8 @@ fn span(span: &OtlpSpan, resource: &Attributes) -> Span {
         kind: match span.kind() {
             SpanKind::Server => Kind::Server,
             SpanKind::Client => Kind::Client,
+            SpanKind::Producer => Kind::Producer,
+            SpanKind::Consumer => Kind::Consumer,
             _ => Kind::Other,
         },
         name: span.name.clone(),
