@@ -191,7 +191,7 @@ fn record(
     // SAFETY: `state` is a map value.
     unsafe {
         if reason == uncaptured::NONE
-            && (*state).burst_left < length
+            && ((*state).burst_left < length || length == payload::AMQP_BYTES)
             && (*state).wide == 0
             && payload::begins_wide(&source)
         {

@@ -232,6 +232,10 @@ fn is_descriptor_of(task: Object, sk: Object, fd: u64) -> bool {
     file != 0 && file == own
 }
 
+/// What an AMQP client begins with, and a heartbeat, are operations of so many bytes. They are looked at whether
+/// or not they would be cut: what follows in one burst is read in parts that begin anywhere.
+pub(crate) const AMQP_BYTES: u32 = 8;
+
 /// Whether the operation begins as a message of Redis, PostgreSQL or AMQP does, whose structure is spread over all of
 /// a stream: more of it is worth copying. Where that errs too much is copied, or too little, and nothing else.
 #[inline(always)]
@@ -250,8 +254,8 @@ pub(crate) fn begins_wide(source: &Source) -> bool {
         ) => true,
         // A type of PostgreSQL's, and a length's first byte.
         Some([b'A'..=b'Z' | b'a'..=b'z' | b'1'..=b'3', 0]) => true,
-        // A frame's type of AMQP's, and a channel's first byte.
-        Some([1..=3 | 8, 0]) => true,
+        // A frame's type of AMQP's, and a channel's first byte; what its clients begin with.
+        Some([1..=3 | 8, 0] | [b'A', b'M']) => true,
         _ => false,
     }
 }

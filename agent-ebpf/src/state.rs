@@ -8,7 +8,7 @@ use crate::uncaptured;
 pub struct Settings {
     /// Payload bytes copied of one burst (consecutive operations in one direction of a connection).
     pub burst_budget: u32,
-    /// The same where the stream's structure is spread over all of it, as Redis' and PostgreSQL's is; not
+    /// The same where the stream's structure is spread over all of it, as Redis', PostgreSQL's and AMQP's is; not
     /// less than `burst_budget`.
     pub wide_budget: u32,
     /// Number of ring buffers in use, less one; a power of two less one.
@@ -59,7 +59,8 @@ pub struct SocketState {
     pub blocking: u8,
     /// [`crate::flag::LOST_RECEIVED`] and [`crate::flag::LOST_SENT`], for the next record.
     pub lost: u8,
-    /// The wide budget holds: an operation that would have been cut looked like Redis or PostgreSQL.
+    /// The wide budget holds: an operation that would have been cut looked like Redis, PostgreSQL or AMQP, or one
+    /// was AMQP's beginning.
     pub wide: u8,
     /// When the burst's budget was given: CLOCK_MONOTONIC in units of 2^30 ns.
     pub burst_since: u8,
