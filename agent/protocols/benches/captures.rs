@@ -9,7 +9,7 @@ use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use wirespan_protocols::exchange::Direction;
 use wirespan_protocols::exchange::Parser as _;
-use wirespan_protocols::{http1, postgres, redis};
+use wirespan_protocols::{amqp, http1, postgres, redis};
 
 fn main() {
     divan::main();
@@ -77,4 +77,9 @@ fn postgres(bencher: Bencher<'_, '_>, name: &str) {
 #[divan::bench(args = ["node-keep-alive.http", "python-keep-alive.http", "pipelined.http"])]
 fn http1(bencher: Bencher<'_, '_>, name: &str) {
     parse!(bencher, http1, name);
+}
+
+#[divan::bench(args = ["amqplib.amqp", "pika.amqp", "aio-pika.amqp"])]
+fn amqp(bencher: Bencher<'_, '_>, name: &str) {
+    parse!(bencher, amqp, name);
 }

@@ -1,7 +1,8 @@
 //! In the steady state a parser allocates nothing: recorded sessions, over and over on one connection.
 //!
 //! What a session begins with (a login) is fed once, and what ends it is left out. Parameters of statements are
-//! not kept here, as they aren't by default: where they are, they are memory of their own.
+//! not kept here, as they aren't by default: where they are, they are memory of their own. AMQP's messages are told
+//! with their names and ids, which the spans of deliveries keep until they are settled.
 
 #![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -9,7 +10,7 @@ use allocation_counter::measure;
 use rstest::rstest;
 use wirespan_protocols::exchange::Direction::{self, Requests, Responses};
 use wirespan_protocols::exchange::Parser;
-use wirespan_protocols::{http1, postgres, redis};
+use wirespan_protocols::{amqp, http1, postgres, redis};
 
 /// Times that a session is repeated before it is measured: buffers have grown to what is needed.
 const WARM_UP: usize = 3;
@@ -128,4 +129,54 @@ fn of_postgres(
     let end = records.iter().position(terminate).unwrap_or(records.len());
     records.truncate(end);
     allocates_nothing(name, || postgres::Connection::new(true), is_end, login, &records);
+}
+
+/// A frame of AMQP's.
+fn frame(kind: u8, channel: u8, payload: &[u8]) -> Vec<u8> {
+    let size = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&[kind, 0, channel], &size[..], payload, &[0xce]].concat()
+}
+
+/// A message's header, with its id, and its body in two frames.
+fn content(body: &[u8]) -> Vec<u8> {
+    let size = (body.len() as u64).to_be_bytes();
+    let header = [&[0, 60, 0, 0], &size[..], &[0x00, 0x80], b"\x04id-1"].concat();
+    let (first, second) = body.split_at(body.len() / 2);
+    [frame(2, 1, &header), frame(3, 1, first), frame(3, 1, second)].concat()
+}
+
+#[test]
+fn an_amqp_message_costs_its_names_and_its_id() {
+    let publish = frame(1, 1, b"\0\x3c\0\x28\0\0\x06events\x03key\0");
+    let publish = [publish, content(&[b'a'; 300])].concat();
+    let ack = |confirmed: u64| {
+        let mut ack = *b"\x01\0\x01\0\0\0\x0d\0\x3c\0\x50\0\0\0\0\0\0\0\0\0\xce";
+        ack[11..19].copy_from_slice(&confirmed.to_be_bytes());
+        ack.to_vec()
+    };
+    let begins = [
+        (Requests, b"AMQP\0\0\x09\x01".to_vec()),
+        (Requests, frame(1, 1, &[0, 20, 0, 10, 0])),
+        (Requests, frame(1, 1, &[0, 85, 0, 10, 0])),
+        (Responses, frame(1, 1, &[0, 85, 0, 11])),
+    ];
+    for piece_bytes in [usize::MAX, 7] {
+        let is_end = |event: amqp::Event<u64>| matches!(event, amqp::Event::End { .. });
+        let connection = amqp::Connection::<u64>::new(true);
+        let mut feed = Feed { connection, offsets: [0; 2], is_end, ended: 0 };
+        feed.records(&begins, piece_bytes);
+        let mut rounds = (0..2).map(|half| {
+            let first = half * ROUNDS as u64;
+            let confirms = (1..=ROUNDS as u64).map(|nth| first + nth);
+            confirms
+                .flat_map(|nth| [(Requests, publish.clone()), (Responses, ack(nth))])
+                .collect::<Vec<Record>>()
+        });
+        feed.records(&rounds.next().unwrap(), piece_bytes);
+        let (before, round) = (feed.ended, rounds.next().unwrap());
+        let allocations = measure(|| feed.records(&round, piece_bytes)).count_total;
+        assert_eq!(feed.ended - before, ROUNDS);
+        // Exchange, routing key, id, and what holds them.
+        assert_eq!(allocations, 4 * ROUNDS as u64, "by {piece_bytes}");
+    }
 }

@@ -116,8 +116,8 @@ pub(super) struct Asked {
 #[derive(Debug)]
 pub(super) struct Channel<M> {
     /// Messages that are passing, by direction.
-    pub(super) published: Option<Box<Content<M>>>,
-    pub(super) delivered: Option<Box<Content<M>>>,
+    pub(super) published: Option<Content<M>>,
+    pub(super) delivered: Option<Content<M>>,
     pub(super) confirms: Confirms,
     pub(super) unconfirmed: Window<Unconfirmed>,
     pub(super) unsettled: Window<Unsettled<M>>,

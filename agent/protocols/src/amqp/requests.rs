@@ -118,14 +118,14 @@ impl<M: Clone + 'static> Connection<M> {
                     // One whose content was not understood; the broker may have counted it.
                     channel.confirms.lose();
                 }
-                channel.published = Some(Box::new(Content::new(
+                channel.published = Some(Content::new(
                     Carrier::Publish { mandatory },
                     exchange,
                     routing_key,
                     offset,
                     first,
                     bytes,
-                )));
+                ));
             }
             Method::Ack { tag, multiple } => {
                 let how = Settling { settlement: Settlement::Ack, tag, multiple, requeue: false };
@@ -275,8 +275,8 @@ impl<M: Clone + 'static> Connection<M> {
             return self.lose_from(direction, out);
         }
         match direction {
-            Direction::Requests => self.published(frame.channel, *content, last, out),
-            Direction::Responses => self.delivered(frame.channel, *content, last, out),
+            Direction::Requests => self.published(frame.channel, content, last, out),
+            Direction::Responses => self.delivered(frame.channel, content, last, out),
         }
     }
 

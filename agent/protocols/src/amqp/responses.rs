@@ -121,7 +121,7 @@ impl<M: Clone + 'static> Connection<M> {
         let (offset, first, bytes) = (frame.offset, frame.first.clone(), frame.bytes);
         if let Some(channel) = self.channel(frame.channel) {
             let content = Content::new(carrier, exchange, routing_key, offset, first, bytes);
-            channel.delivered = Some(Box::new(content));
+            channel.delivered = Some(content);
         }
     }
 
@@ -242,7 +242,7 @@ impl<M: Clone + 'static> Connection<M> {
                 self.answer(exchange_number, first, last, End::Got(delivery), out);
             }
             Carrier::Return { code } => {
-                self.returned(number, code, &exchange, &routing_key, &message)
+                self.returned(number, code, &exchange, &routing_key, &message);
             }
             Carrier::Publish { .. } => {}
         }
