@@ -3,6 +3,9 @@
 //! Correlation needs to know who made a call, on which connection and when; it never sees a protocol.
 //! What a call carried (method, status, statement) stays with the pipeline under the same [`CallId`].
 
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::LazyLock;
+
 use wirespan_protocols::w3c::{SpanId, TraceId, TraceParent};
 
 /// Names one call for as long as the agent runs.
@@ -71,6 +74,14 @@ pub struct CallStarted {
 /// What a message is known by at both of its ends: equal keys are the same message, or can't be told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MessageKey(pub u64);
+
+impl MessageKey {
+    /// Of what both ends know of it. Differs from run to run: nobody can make two messages look alike.
+    pub fn of(parts: impl Hash) -> Self {
+        static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        Self(KEYS.hash_one(parts))
+    }
+}
 
 /// A message was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

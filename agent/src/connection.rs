@@ -24,7 +24,7 @@ use crate::capture::{Gone, Operation, Socket};
 
 pub use amqp::AmqpSession;
 use ends::Ends;
-pub use message::{Broken, Content, Message, Outcome, PostgresSession, Step};
+pub use message::{Broken, Content, Mail, Message, Outcome, PostgresSession, Step};
 use parser::{Choice, Parser};
 use stream::{Piece, Stream};
 pub use table::{Announced, Connections};

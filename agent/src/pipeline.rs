@@ -29,7 +29,7 @@ use crate::call::{
 use crate::capture::{Capture, Gone, Operation, Record, Socket};
 use crate::clock::{self, WallClock};
 use crate::connection::{
-    Announced, Connection, Connections, Content, Fate, Mark, Message, Options, Outcome, Step,
+    Announced, Connection, Connections, Content, Fate, Mail, Mark, Message, Options, Outcome, Step,
 };
 use crate::correlation::Engine;
 use crate::exchange::{Exchange, Exchanges};
@@ -514,7 +514,8 @@ impl Stages {
             }
             Content::Amqp { call, .. } => span::amqp::remote(call),
         };
-        let (incidental, receives) = (content.is_incidental(), content.receives());
+        let (incidental, receives) = (content.is_incidental(), content.is_delivery());
+        let mail = content.mail(cookie, first.at_ns);
         let database = match (&content, &connection.socket) {
             (Content::Postgres { session, .. }, Some(socket))
                 if session.database.is_none() && role == Role::Client =>
@@ -544,13 +545,19 @@ impl Stages {
         };
         let Some(id) = self.exchanges.enter((cookie, exchange), call) else { return };
         books.calls += 1;
-        self.runtimes.node.began(cookie, id, role, offset, first.at_ns);
+        // Who reads a delivery reads those of others too, and was begun by anybody: its task says nothing.
+        let (role, task) = if receives {
+            (Role::Server, Task { tid: first.tid, context: 0, blocking: false })
+        } else {
+            self.runtimes.node.began(cookie, id, role, offset, first.at_ns);
+            (role, Task { tid: first.tid, context: first.context, blocking: first.blocking })
+        };
         self.engine.started(CallStarted {
             id,
             process,
             socket: SocketId(cookie),
             role,
-            task: Task { tid: first.tid, context: first.context, blocking: first.blocking },
+            task,
             at_ns: first.at_ns,
             offset,
             remote,
@@ -559,6 +566,11 @@ impl Stages {
         });
         if role == Role::Client {
             self.engine.made_by(id, first.strand);
+        }
+        match mail {
+            Some(Mail::Sends(message)) => self.engine.sent(id, message),
+            Some(Mail::Receives(receipt)) => self.engine.received(id, receipt),
+            None => {}
         }
         if !wanted {
             self.engine.unwanted(id);

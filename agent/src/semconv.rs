@@ -46,6 +46,9 @@ pub const ON_CPU_TIME_NS: &str = "wirespan.kernel.on_cpu_time_ns";
 /// framing was not captured. The span's end is the last byte that was seen.
 pub const END_INFERRED: &str = "wirespan.end_inferred";
 
+/// Nanoseconds from when a message was sent until it was read, where its sender is the parent.
+pub const MESSAGE_WAIT_TIME: &str = "wirespan.message.wait_time_ns";
+
 /// On a link: why. `late_work`: the span is work of the linked request, which was answered too long before to be
 /// the parent. `message`: the linked span sent one of several messages that this one received.
 pub const LINK_REASON: &str = "wirespan.link.reason";

@@ -6,6 +6,7 @@ use crate::common;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use common::forest::STAMP_NS;
 use common::lab::{Lab, PATIENCE};
 use common::spans::{Kind, Span, Value};
 use serde::Deserialize;
@@ -124,6 +125,25 @@ fn each_message_is_in_one_span_of_its_producer_and_of_its_consumer() {
         let tag = span.int("messaging.rabbitmq.message.delivery_tag");
         assert_eq!(tag.is_some(), kind != Kind::Producer);
     }
+    joined(&spans);
     let text = std::fs::read_to_string(&tracing.file).unwrap();
     assert!(!text.contains(SECRET), "a body or a password was exported");
+}
+
+/// Every delivery is its sender's child, in the sender's trace, each time that it comes.
+fn joined(spans: &[Span]) {
+    let id = |span: &Span| span.text("messaging.message.id").unwrap().to_owned();
+    let sent: BTreeMap<String, &Span> =
+        spans.iter().filter(|span| span.kind == Kind::Producer).map(|s| (id(s), s)).collect();
+    let mut deliveries = 0;
+    for delivery in spans.iter().filter(|span| span.kind == Kind::Consumer) {
+        let sender = sent[&id(delivery)];
+        assert_eq!(delivery.parent.as_deref(), Some(&*sender.id), "{delivery:?} of {sender:?}");
+        assert_eq!((&delivery.trace, delivery.parent_is_remote), (&sender.trace, false));
+        let waited = delivery.int("wirespan.message.wait_time_ns").unwrap();
+        let apart = delivery.start_ns.saturating_sub(sender.start_ns).cast_signed();
+        assert!((waited - apart).abs() <= STAMP_NS.cast_signed(), "{waited} and {apart} ns");
+        deliveries += 1;
+    }
+    assert!(deliveries > 0);
 }

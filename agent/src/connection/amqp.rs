@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use wirespan_protocols::amqp::{Call, Connection, Delivery, End, Event, Fact};
+use wirespan_protocols::amqp::{self, Call, Connection, Delivery, End, Event, Fact};
 
 use super::Mark;
-use super::message::{Content, Message, Outcome, Step};
+use super::message::{Content, Mail, Message, Outcome, Step};
 use super::parser::{self, Adapter, Out};
+use crate::call::{MessageKey, Receipt};
 
 /// What is known of an AMQP connection beside its messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,6 +91,34 @@ pub(super) fn delivery(call: &Call) -> Option<&Delivery> {
     match call {
         Call::Delivery(delivery) => Some(delivery),
         Call::Publish(_) | Call::Get { .. } | Call::Method { .. } => None,
+    }
+}
+
+/// What a message is known by at both ends; `None`: not enough of it was captured.
+///
+/// The virtual host and the broker are no part of it: a connection that is older than the agent doesn't tell.
+fn key(exchange: &str, routing_key: &str, message: &amqp::Message) -> Option<MessageKey> {
+    let properties = message.properties.hash?;
+    let body = message.body_hash.or(message.prefix_hash)?;
+    Some(MessageKey::of(("amqp", exchange, routing_key, properties, message.body_bytes, body)))
+}
+
+/// The message that a call sends or is given. `connection`: its socket's cookie.
+pub(super) fn mail(call: &Call, connection: u64, at_ns: u64) -> Option<Mail> {
+    match call {
+        Call::Publish(publish) => {
+            key(&publish.exchange, &publish.routing_key, &publish.message).map(Mail::Sends)
+        }
+        Call::Delivery(delivery) => {
+            let message = key(&delivery.exchange, &delivery.routing_key, &delivery.message)?;
+            let receiver = match &delivery.queue {
+                Some(queue) => MessageKey::of(queue),
+                None => MessageKey::of((connection, delivery.channel, &delivery.consumer_tag)),
+            };
+            let again = delivery.redelivered;
+            Some(Mail::Receives(Receipt { message, receiver: receiver.0, at_ns, again }))
+        }
+        Call::Get { .. } | Call::Method { .. } => None,
     }
 }
 

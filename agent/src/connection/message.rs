@@ -11,6 +11,7 @@ use wirespan_protocols::{amqp, http1, postgres, redis};
 
 use super::amqp::AmqpSession;
 use super::{Mark, Options};
+use crate::call::{MessageKey, Receipt};
 
 /// What a parser told.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +72,15 @@ pub enum Step {
     },
     /// It will never be known in full.
     Abandoned,
+}
+
+/// The message that a call sends or is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mail {
+    /// It sends it.
+    Sends(MessageKey),
+    /// It is given it.
+    Receives(Receipt),
 }
 
 /// What a call asks for.
@@ -163,11 +173,21 @@ impl Content {
         }
     }
 
-    /// The process is given a message by it, whose sender is its cause.
-    pub fn receives(&self) -> bool {
+    /// A message comes to the process unasked, as a request does, and is handled until it is settled: whoever
+    /// sent it is its cause.
+    pub fn is_delivery(&self) -> bool {
         match self {
             Self::Http { .. } | Self::Redis(_) | Self::Postgres { .. } => false,
             Self::Amqp { call, .. } => super::amqp::delivery(call).is_some(),
+        }
+    }
+
+    /// The message that it sends or is given, where enough is known of it. `connection`: its socket's cookie;
+    /// `at_ns`: when it began.
+    pub fn mail(&self, connection: u64, at_ns: u64) -> Option<Mail> {
+        match self {
+            Self::Http { .. } | Self::Redis(_) | Self::Postgres { .. } => None,
+            Self::Amqp { call, .. } => super::amqp::mail(call, connection, at_ns),
         }
     }
 }

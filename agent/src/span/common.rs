@@ -54,6 +54,10 @@ pub(super) fn span(
     if exchange.end.as_ref().is_some_and(|(_, outcome)| outcome.is_inferred()) {
         attributes.push(Attribute::new(semconv::END_INFERRED, true));
     }
+    if let Some(sent_ns) = placement.sent_at_ns {
+        let waited = exchange.first.at_ns.saturating_sub(sent_ns);
+        attributes.push(Attribute::new(semconv::MESSAGE_WAIT_TIME, waited.cast_signed()));
+    }
     kernel(exchange, &mut attributes);
     parent(placement.status, &mut attributes);
     let start = exchange.wall.unix_ns(exchange.start_ns());
