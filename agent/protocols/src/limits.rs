@@ -128,6 +128,10 @@ pub const POSTGRES_STATEMENTS: usize = 512;
 /// Most bytes of those texts together.
 pub const POSTGRES_STATEMENT_BYTES: usize = 256 * 1024;
 
+/// Texts and names of one connection whose memory is used again once nobody has them. Of a client that pipelines
+/// more than this each is memory of its own.
+pub const POSTGRES_RECENT_TEXTS: usize = 8;
+
 /// Most named portals of one connection that are known.
 pub const POSTGRES_PORTALS: usize = 64;
 

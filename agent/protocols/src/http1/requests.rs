@@ -75,14 +75,13 @@ impl<M: Clone + 'static> Connection<M> {
     pub(super) fn begin(&mut self, direction: Direction, piece: &mut Piece<'_, M>) {
         let empty = piece.bytes.len() - skip_empty_lines(piece.bytes).len();
         let taken = piece.advance(empty as u64);
-        let room = std::mem::take(&mut self.spare);
-        let stream = self.stream_mut(direction);
-        stream.count_message(taken);
-        stream.state = if piece.bytes.is_empty() {
+        self.stream_mut(direction).count_message(taken);
+        let state = if piece.bytes.is_empty() {
             State::Boundary
         } else {
-            State::Head(Gather::new(piece, room))
+            State::Head(Gather::new(piece, std::mem::take(&mut self.spare)))
         };
+        self.stream_mut(direction).state = state;
     }
 
     /// Keeps what a head was gathered in.

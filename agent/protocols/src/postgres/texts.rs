@@ -4,8 +4,7 @@
 
 use std::{borrow::Borrow, ops::Deref, sync::Arc};
 
-/// Texts that take turns. Of a client that pipelines more than this each text is memory of its own.
-const TURNS: usize = 8;
+use crate::limits;
 
 /// A statement's text, or a name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -50,12 +49,12 @@ impl Texts {
             }
         }
         let text = Text(Arc::new(text.to_owned()));
-        if self.recent.len() < TURNS {
+        if self.recent.len() < limits::POSTGRES_RECENT_TEXTS {
             self.recent.push(text.clone());
         } else if let Some(oldest) = self.recent.get_mut(self.oldest) {
             // Long-lived ones have no turn.
             *oldest = text.clone();
-            self.oldest = (self.oldest + 1) % TURNS;
+            self.oldest = (self.oldest + 1) % limits::POSTGRES_RECENT_TEXTS;
         }
         text
     }
@@ -80,6 +79,6 @@ mod tests {
         for (n, text) in kept.iter().enumerate() {
             assert_eq!(**text, format!("named {n}"));
         }
-        assert!(texts.recent.len() <= TURNS);
+        assert!(texts.recent.len() <= limits::POSTGRES_RECENT_TEXTS);
     }
 }
