@@ -36,7 +36,7 @@ pub enum Event<'e, M> {
         exact: bool,
     },
     /// The head of the final response, of a 101, or of a 2xx to CONNECT. Other 1xx are counted only
-    /// ([`Counters::informational`]).
+    /// ([`Counters::informational`](crate::exchange::Counters::informational)).
     Response {
         /// The exchange.
         exchange: u64,
