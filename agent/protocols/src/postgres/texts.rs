@@ -42,7 +42,10 @@ impl Texts {
     /// Keeps a text, in memory that nobody uses any more if there is any.
     pub(super) fn keep(&mut self, text: &str) -> Text {
         for Text(recent) in &mut self.recent {
-            if let Some(unused) = Arc::get_mut(recent) {
+            // Counting first: the other locks.
+            if Arc::strong_count(recent) == 1
+                && let Some(unused) = Arc::get_mut(recent)
+            {
                 unused.clear();
                 unused.push_str(text);
                 return Text(Arc::clone(recent));
