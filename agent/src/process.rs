@@ -206,9 +206,11 @@ impl ProcFs {
         Self { root: root.into(), versions: Versions::default(), wanted: Wanted::default() }
     }
 
-    /// From now on reads this, too.
-    pub fn want(&mut self, wanted: Wanted) {
+    /// From now on reads this, too. Whether that is other than before.
+    pub fn want(&mut self, wanted: Wanted) -> bool {
+        let differs = self.wanted != wanted;
         self.wanted = wanted;
+        differs
     }
 
     /// The processes that there are, ascending.

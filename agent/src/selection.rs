@@ -289,13 +289,13 @@ impl Selection {
         if self.left == 0 {
             // For now it is what its parent is.
             self.looks.add(pid, Look::default());
-            return self.enter_child(pid, slot, event, changed);
+            return self.enter_child(pid, slot, event, capture, changed);
         }
         self.left -= 1;
         let process = match self.procfs.inspect_traceable(pid) {
             Ok(Some(process)) => Some(process),
             Ok(None) => None,
-            Err(_) => return self.enter_child(pid, slot, event, changed),
+            Err(_) => return self.enter_child(pid, slot, event, capture, changed),
         };
         // It may have executed something else by now.
         let granted = process.and_then(|process| {
@@ -385,6 +385,7 @@ impl Selection {
         pid: i32,
         slot: Slot,
         event: &ProcessEvent,
+        capture: &mut Capture,
         changed: &mut impl FnMut(Change),
     ) {
         let Some(parent) = event.parent_slot.and_then(|slot| self.by_slot(slot)) else { return };
@@ -393,7 +394,10 @@ impl Selection {
             child.start_time = id.start_time;
         }
         let resource = resource_of_child(&parent.resource, &parent.process, &child, &self.agent);
-        let grant = Grant { by: parent.by, origin: Some(Arc::clone(&parent.origin)) };
+        let Some(grant) = self.grant_of(parent) else {
+            capture.untrace(pid, slot);
+            return self.leave(event.at_ns, slot, None);
+        };
         self.enter_as(child, resource, grant, slot, changed, false);
     }
 

@@ -10,10 +10,13 @@ use super::Routes;
 /// Services without a process whose routes are kept: at most half a megabyte each, most far less.
 const DEPARTED_LIMIT: usize = 64;
 
+/// Sets of templates in use under one name at a time: rules may give processes of one service different ones.
+const TEMPLATES_LIMIT: usize = 4;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Services {
-    by_name: HashMap<String, Known>,
+    by_name: HashMap<String, Vec<Known>>,
     /// Counts uses.
     clock: u64,
 }
@@ -27,17 +30,27 @@ struct Known {
 }
 
 impl Services {
-    /// The routes of the service of this name. With other templates than before it begins anew; without routes where
-    /// a template is none.
+    /// The routes of the service of this name with these templates of the operator's; none where a template is none.
     pub fn of(&mut self, name: &str, templates: &[String]) -> Option<&mut Routes> {
         self.clock += 1;
-        if self.by_name.get(name).is_none_or(|known| known.templates != templates) {
-            // They were tried when they were read.
-            let routes = Routes::new(templates).ok()?;
-            let known = Known { routes, templates: templates.to_vec(), used: 0 };
-            self.by_name.insert(name.to_owned(), known);
+        if !self.by_name.contains_key(name) {
+            self.by_name.insert(name.to_owned(), Vec::new());
         }
         let known = self.by_name.get_mut(name)?;
+        let at = match known.iter().position(|known| known.templates == templates) {
+            Some(at) => at,
+            None => {
+                // They were tried when they were read.
+                let routes = Routes::new(templates).ok()?;
+                if known.len() >= TEMPLATES_LIMIT {
+                    let oldest = known.iter().enumerate().min_by_key(|(_, known)| known.used);
+                    oldest.map(|(at, _)| at).map(|at| known.swap_remove(at));
+                }
+                known.push(Known { routes, templates: templates.to_vec(), used: 0 });
+                known.len() - 1
+            }
+        };
+        let known = known.get_mut(at)?;
         known.used = self.clock;
         Some(&mut known.routes)
     }
@@ -48,7 +61,7 @@ impl Services {
             return;
         }
         let departed = self.by_name.iter().filter(|(name, _)| !living.contains(name.as_str()));
-        let mut used: Vec<u64> = departed.map(|(_, known)| known.used).collect();
+        let mut used: Vec<u64> = departed.map(|(_, known)| last_used(known)).collect();
         used.sort_unstable();
         // All that were used up to here go.
         let Some(last) =
@@ -56,8 +69,13 @@ impl Services {
         else {
             return;
         };
-        self.by_name.retain(|name, known| known.used > last || living.contains(name.as_str()));
+        self.by_name
+            .retain(|name, known| last_used(known) > last || living.contains(name.as_str()));
     }
+}
+
+fn last_used(known: &[Known]) -> u64 {
+    known.iter().map(|known| known.used).max().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -83,14 +101,20 @@ mod tests {
     }
 
     #[test]
-    fn new_templates_are_taken_on() {
+    fn processes_of_one_service_may_have_different_templates() {
         let mut services = Services::default();
         let mut route = |templates: &[&str]| {
             let templates: Vec<String> = templates.iter().map(|&text| text.to_owned()).collect();
             services.of("orders", &templates).unwrap().route("/a/b")
         };
-        assert_eq!(&*route(&[]), "/a/b");
-        assert_eq!(&*route(&["/a/{name}"]), "/a/{name}");
-        assert_eq!(&*route(&["/{any}/b"]), "/{any}/b");
+        for _ in 0..3 {
+            assert_eq!(&*route(&[]), "/a/b");
+            assert_eq!(&*route(&["/a/{name}"]), "/a/{name}");
+            assert_eq!(&*route(&["/{any}/b"]), "/{any}/b");
+        }
+        for number in 0..100 {
+            route(&[&format!("/{number}")]);
+        }
+        assert_eq!(services.by_name["orders"].len(), TEMPLATES_LIMIT);
     }
 }

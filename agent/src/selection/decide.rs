@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Change, Grant, Look, Selection};
+use super::{Change, Grant, Look, Selection, Traced};
 use crate::call::ProcessId;
 use crate::capture::{Capture, TraceError};
 use crate::process::{Decision, InspectError, Process, Reason, resource};
@@ -78,12 +78,20 @@ impl Selection {
     /// Whether a process is to be traced. `parent`: the traced process that forked it; a child that has not
     /// executed anything else is a part of it.
     pub(super) fn is_wanted(&self, process: &Process, parent: Option<ProcessId>) -> Option<Grant> {
-        let parent = parent.and_then(|id| self.by_id.get(&id)).map(|parent| {
-            let grant = Grant { by: parent.by, origin: Some(Arc::clone(&parent.origin)) };
-            (grant, parent.process.exe == process.exe)
-        });
+        let parent = parent
+            .and_then(|id| self.by_id.get(&id))
+            .and_then(|parent| Some((self.grant_of(parent)?, parent.process.exe == process.exe)));
         let own = self.allows(process, parent.as_ref().map(|(grant, _)| grant));
         own.or_else(|| parent.filter(|(_, same_program)| *same_program).map(|(grant, _)| grant))
+    }
+
+    /// What a part of a traced process is allowed by. None where new rules don't allow that any more, as of one that
+    /// is gone by now.
+    pub(super) fn grant_of(&self, traced: &Traced) -> Option<Grant> {
+        match self.rules.decide(&traced.origin) {
+            Decision::Traced { by } => Some(Grant { by, origin: Some(Arc::clone(&traced.origin)) }),
+            Decision::NotTraced { .. } => None,
+        }
     }
 
     /// Whether the rules allow a process, or it is a worker of one that they allow: a rule that names a port
@@ -117,9 +125,9 @@ impl Selection {
                 && known.command == process.command
                 && (!look.executed || known.environment == process.environment)
         });
-        let before = Grant { by: traced.by, origin: Some(Arc::clone(&traced.origin)) };
+        let before = self.grant_of(traced);
         let granted = process.and_then(|process| {
-            let grant = self.allows(&process, Some(&before))?;
+            let grant = self.allows(&process, before.as_ref())?;
             Some((process, grant))
         });
         let Some((process, grant)) = granted else {

@@ -29,13 +29,13 @@ impl Selection {
     /// Takes new rules. Who the agent itself is does not change.
     pub fn reload(&mut self, rules: Rules, changed: &mut impl FnMut(Change)) {
         self.rules = Rules { own: std::mem::take(&mut self.rules.own), ..rules };
-        self.procfs.want(self.rules.wants());
+        // Else what is known of a process is what would be read: the rings fill meanwhile.
+        let reread = self.procfs.want(self.rules.wants());
         let alive = self.by_id.values().filter(|traced| traced.gone_ns.is_none());
-        let mut known: Vec<(ProcessId, i32)> =
-            alive.map(|traced| (traced.id, traced.process.pid)).collect();
+        let mut known: Vec<ProcessId> = alive.map(|traced| traced.id).collect();
         known.sort_unstable();
-        for (id, pid) in known {
-            self.apply(id, pid, changed);
+        for id in known {
+            self.apply(id, reread, changed);
         }
         match self.procfs.pids() {
             Ok(pids) => {
@@ -48,15 +48,20 @@ impl Selection {
     }
 
     /// What the new rules say of a traced process.
-    fn apply(&mut self, id: ProcessId, pid: i32, changed: &mut impl FnMut(Change)) {
+    fn apply(&mut self, id: ProcessId, reread: bool, changed: &mut impl FnMut(Change)) {
         let Some(traced) = self.by_id.get(&id) else { return };
         // Rules may ask for what was not read before. One that can't be read now is about to end.
-        let process = match self.procfs.inspect_traceable(pid) {
-            Ok(Some(process)) if process.id() == traced.process.id() => process,
-            _ => traced.process.clone(),
+        let fresh = |known: &Process| match self.procfs.inspect_traceable(known.pid) {
+            Ok(Some(process)) if process.id() == known.id() => process,
+            _ => known.clone(),
         };
+        let process = if reread { fresh(&traced.process) } else { traced.process.clone() };
         let itself = traced.origin.id() == traced.process.id();
-        let origin = if itself { Arc::new(process.clone()) } else { self.fresh(&traced.origin) };
+        let origin = match (itself, reread) {
+            (true, _) => Arc::new(process.clone()),
+            (false, true) => Arc::new(fresh(&traced.origin)),
+            (false, false) => Arc::clone(&traced.origin),
+        };
         let by = match (self.rules.decide(&process), self.rules.decide(&origin)) {
             (Decision::Traced { by }, _) => Some((by, true)),
             (Decision::NotTraced { reason: Reason::NoRule }, Decision::Traced { by }) => {
@@ -84,14 +89,6 @@ impl Selection {
         }
         if !same {
             changed(Change::Reset { id });
-        }
-    }
-
-    /// A process as it is now, or as it was last known.
-    fn fresh(&self, known: &Arc<Process>) -> Arc<Process> {
-        match self.procfs.inspect_traceable(known.pid) {
-            Ok(Some(process)) if process.id() == known.id() => Arc::new(process),
-            _ => Arc::clone(known),
         }
     }
 
