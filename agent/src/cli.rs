@@ -181,7 +181,7 @@ pub struct DoctorArgs {
 }
 
 fn time(text: &str) -> Result<Time, String> {
-    Time::read(text).map_err(|_ignored| format!("expected {}", Time::EXPECTED))
+    Time::read(text).map_err(|_none| format!("expected {}", Time::EXPECTED))
 }
 
 /// Exit code: no agent runs.

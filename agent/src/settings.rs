@@ -323,6 +323,36 @@ mod tests {
     }
 
     #[test]
+    fn statements_are_ignored_by_text_summary_or_operation() {
+        use opentelemetry_semantic_conventions::attribute as key;
+        let with = |key: &'static str, value: &'static str| Span {
+            trace_id: trace(1),
+            span_id: crate::span::SpanId([1; 8]),
+            parent_span_id: None,
+            parent_is_remote: false,
+            trace_flags: 1,
+            trace_state: None,
+            kind: crate::span::SpanKind::Client,
+            name: "x".into(),
+            start_unix_ns: 0,
+            end_unix_ns: 1,
+            attributes: vec![Attribute::new(key, value)],
+            links: Vec::new(),
+            status: crate::span::Status::Unset,
+            resource: std::sync::Arc::new(crate::span::Resource { attributes: Vec::new() }),
+        };
+        let globs = ["SELECT ?", "PING", "*pg_catalog*"].map(str::to_owned);
+        let ignored_statements = Globs::new(globs.to_vec()).unwrap();
+        let settings = Settings { ignored_statements, ..Settings::default() };
+        assert!(settings.ignores_statement_of(&with(key::DB_QUERY_TEXT, "SELECT ?")));
+        assert!(settings.ignores_statement_of(&with(key::DB_OPERATION_NAME, "PING")));
+        assert!(settings.ignores_statement_of(&with(key::DB_QUERY_SUMMARY, "SELECT pg_catalog.x")));
+        assert!(!settings.ignores_statement_of(&with(key::DB_QUERY_TEXT, "SELECT ? FROM t")));
+        assert!(!settings.ignores_statement_of(&with(key::URL_PATH, "PING")));
+        assert!(!Settings::default().ignores_statement_of(&with(key::DB_OPERATION_NAME, "PING")));
+    }
+
+    #[test]
     fn texts_are_cut_at_a_character() {
         let settings = Settings { attribute_length: Some(2), ..Settings::default() };
         let mut attributes = [

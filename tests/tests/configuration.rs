@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use wirespan::books::ConfigStatus;
 use wirespan_tests::agent::Agent;
-use wirespan_tests::workloads::{Service, Worker};
+use wirespan_tests::workloads::{Loop, Service, Worker};
 use wirespan_tests::{sys, wait};
 
 use crate::common::lab::{Lab, PATIENCE, Tracing, gets, load};
-use crate::common::spans::Kind;
+use crate::common::spans::{Kind, Value};
 use crate::node_assist::{application, becomes, says};
 
 const RELOADS: usize = 100;
@@ -137,4 +137,53 @@ fn reloads_under_load_lose_no_span_of_what_stays_allowed() {
     );
     let log = configured.tracing.agent.stderr().unwrap();
     assert!(!log.contains("was not undone"), "{log}");
+}
+
+/// Every trace that is kept, whole: what a rule takes out, and what lies beneath it, is gone and counted.
+#[test]
+fn settings_do_what_they_say() {
+    const REQUESTS: usize = 200;
+    const TREE: &str = "\
+front server GET /orders/{order} 200
+  front client GET /api/orders/{id} 200
+  front client GET /stock/{id} 200
+";
+    let lab = Lab::new();
+    let installed = &lab.installed;
+    let prices = installed.plain("prices").unwrap().start(lab.path()).unwrap();
+    let orders = installed.flask("orders", Worker::Sync, 1).unwrap().upstream(&prices);
+    let orders = orders.start(lab.path()).unwrap();
+    let stock = installed.fastapi("stock", Loop::Asyncio).unwrap().upstream(&prices);
+    let stock = stock.start(lab.path()).unwrap();
+    let gateway = installed.gateway(&orders, &stock).unwrap().env("TEAM", "web");
+    let gateway = gateway.start(lab.path()).unwrap();
+    let front = "  service: front
+  attributes: {team: {env: TEAM}, none: {env: NONE}, tier: 1}
+  settings: {routes: ['/orders/{order}'], attribute_value_length: 9}";
+    let ignored = "  settings: {ignore: {routes: ['/api/orders*']}}";
+    let off = "  settings: {protocols: {http: false}}";
+    let rules = rules(&[(&gateway, front), (&orders, ignored), (&stock, off), (&prices, "")]);
+    let text = format!("settings: {{sampling: {{ratio: 0.5}}}}\n{rules}");
+    let configured = Configured::start(&lab, &text);
+    becomes(&configured.tracing, "exact");
+    load(&gateway, 1, &gets("/orders", 1, REQUESTS));
+    wait::until("all calls are placed", PATIENCE, || {
+        let status = configured.tracing.status();
+        let placed = status.total.agent.parents_certain + status.total.agent.parents_none;
+        Ok((placed >= 9 * REQUESTS as u64).then_some(()))
+    })
+    .unwrap();
+    let forest = configured.tracing.forest();
+    let kept = forest.traces().len();
+    assert!((60..140).contains(&kept), "{kept} of {REQUESTS}");
+    for root in forest.roots() {
+        assert_eq!(forest.outline(root), TREE, "{root:#?}");
+        assert_eq!(root.text("http.route"), Some("/orders/{"));
+        let resource = |key: &str| root.resource.get(key).cloned();
+        assert_eq!(resource("team"), Some(Value::Text("web".to_owned())));
+        assert_eq!((resource("tier"), resource("none")), (Some(Value::Int(1)), None));
+    }
+    let agent = configured.tracing.status().total.agent;
+    assert_eq!(agent.calls_ignored, 6 * REQUESTS as u64, "{agent:?}");
+    assert_eq!(agent.calls_unsampled, 3 * (REQUESTS - kept) as u64, "{agent:?}");
 }

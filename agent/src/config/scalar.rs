@@ -233,7 +233,7 @@ impl Leaf for Size {
             "GiB" => 1 << 30,
             _ => return Err(String::new()),
         };
-        let number: u64 = digits.parse().map_err(|_ignored| String::new())?;
+        let number: u64 = digits.parse().map_err(|_none| String::new())?;
         let bytes = number.saturating_mul(factor);
         match u32::try_from(bytes) {
             Ok(bytes) if (1..=1 << 30).contains(&bytes) => Ok(Self(bytes)),
@@ -261,7 +261,7 @@ impl Leaf for Time {
             "m" => 60_000,
             _ => return Err(String::new()),
         };
-        let number: u64 = digits.parse().map_err(|_ignored| String::new())?;
+        let number: u64 = digits.parse().map_err(|_none| String::new())?;
         match number.saturating_mul(factor) {
             0 => Err(String::new()),
             milliseconds => Ok(Self(Duration::from_millis(milliseconds))),

@@ -1,6 +1,5 @@
 //! Each key: what it does, and that what is wrong with it is told where it stands.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rstest::rstest;
@@ -164,7 +163,7 @@ rules:
     ignore: {routes: []}
 - match: {port: 2}
 ");
-    let [first, second] = [0, 1].map(|index| Arc::clone(&plan.rules.allow[index].settings));
+    let [first, second] = [0, 1].map(|index| &*plan.rules.allow[index].settings);
     assert_eq!((first.sampling.ratio, second.sampling.ratio), (0.1, 0.5));
     assert!(first.protocols.redis && !first.protocols.http);
     assert!(!second.protocols.redis && second.protocols.http);

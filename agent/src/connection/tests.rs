@@ -269,3 +269,18 @@ fn a_piece_from_before_the_first_is_left_out_and_what_follows_is_followed() {
     assert_eq!(bytes.skipped, 10);
     assert_eq!(bytes.parsed, bytes.messages + bytes.skipped + bytes.pending);
 }
+
+#[test]
+fn what_is_not_read_is_named_where_two_words_tell() {
+    let state = |bytes: &'static [u8]| {
+        let mut connection = Connection::new(ProcessId(1), Some(socket()), true);
+        let operation =
+            Operation { payload: bytes, length: 64, ..Session::new().operation(false, "") };
+        connection.operation(&operation, &mut |_| {});
+        connection.state()
+    };
+    assert_eq!(state(b"GET / HTTP/1.1\r\n\r\n"), "HTTP/1");
+    assert_eq!(state(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), "TLS, which is not read");
+    assert_eq!(state(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), "HTTP/2, which is not read");
+    assert_eq!(state(b"\x00\x01\x02\x03\x04\x05\x06\x07"), "a protocol that is not known");
+}

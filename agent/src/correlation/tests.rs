@@ -170,7 +170,7 @@ impl Scenario {
         assert_eq!(placement.status, ParentStatus::Certain);
         assert_eq!(placement.trace_id, TraceId([trace; 16]));
         assert_eq!(placement.parent_span_id, Some(SpanId([span; 8])));
-        assert!(placement.parent_is_remote);
+        assert!(placement.parent_is_remote && placement.continued);
         assert_eq!(placement.parent_call, None);
         assert_eq!(placement.trace_flags, 0, "the sampled bit is the caller's");
         assert_eq!(placement.trace_state.as_deref(), Some("vendor=x"));

@@ -139,6 +139,7 @@ fn notable(settings: &Settings) -> Vec<(&'static str, String)> {
         ("HTTP", settings.protocols.http),
         ("Redis", settings.protocols.redis),
         ("PostgreSQL", settings.protocols.postgresql),
+        ("AMQP", settings.protocols.amqp),
     ];
     let off: Vec<&str> = protocols.iter().filter(|(_, on)| !on).map(|(name, _)| *name).collect();
     if !off.is_empty() {

@@ -148,3 +148,26 @@ fn a_join_that_would_close_a_circle_is_refused() {
     s.is_alone(2, ParentStatus::Root);
     s.is_child(1, 2);
 }
+
+/// A request that nobody wants a span of: what it causes is not wanted either, here and behind its calls, also where
+/// those are placed long after it.
+#[test]
+fn what_is_beneath_an_unwanted_call_is_unwanted() {
+    let mut s = Scenario::new();
+    s.pair(10, 20);
+    s.start(server(1, 1, 0).thread(1)).start(server(5, 1, 0).thread(2));
+    s.engine.unwanted(CallId(1));
+    s.start(client(2, 1, 100).thread(1).on(10, 7)).start(server(3, 2, 150).thread(9).on(20, 7));
+    s.run(client(4, 2, 200).thread(9), 300).end(2, 800).end(1, 900);
+    s.run(client(6, 1, 120).thread(2), 300).end(5, 900);
+    s.tick(5_000_000);
+    // Its own end comes last.
+    s.end(3, 5_000_100).tick(LATER);
+    s.is_child(2, 1);
+    s.is_child(3, 2);
+    s.is_child(4, 3);
+    s.is_child(6, 5);
+    let unwanted: Vec<u64> = (1..=6).filter(|id| s.of(*id).unwanted).collect();
+    assert_eq!(unwanted, [1, 2, 3, 4]);
+    assert!(!s.of(1).continued);
+}
