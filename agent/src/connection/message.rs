@@ -85,7 +85,6 @@ pub enum Mail {
 
 /// What a call asks for.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "most calls are HTTP: a box would be one more each")]
 pub enum Content {
     /// HTTP/1.x.
     Http {
