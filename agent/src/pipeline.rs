@@ -766,7 +766,8 @@ fn is_wanted(settings: &Settings, role: Role, content: &Content) -> bool {
         }
         Content::Redis(_) => settings.protocols.redis,
         Content::Postgres { .. } => settings.protocols.postgresql,
-        Content::Amqp { .. } => settings.protocols.amqp,
+        // What a broker or a relay receives and sends is its clients' doing.
+        Content::Amqp { .. } => settings.protocols.amqp && role == Role::Client,
     }
 }
 

@@ -13,6 +13,7 @@ mod channel;
 mod connection;
 mod content;
 mod detect;
+mod endings;
 mod event;
 mod frame;
 #[cfg(any(test, fuzzing))]

@@ -164,6 +164,9 @@ pub const AMQP_HEADER_VALUE_BYTES: usize = 512;
 /// How much of a message's body its prefix is.
 pub const AMQP_PREFIX_BYTES: u64 = 256;
 
+/// Longest body that is hashed as a whole: a byte takes about a nanosecond.
+pub const AMQP_HASHED_BYTES: u64 = 16 * 1024;
+
 /// Most channels of one connection that are followed (RabbitMQ's default limit is 2,047).
 pub const AMQP_CHANNELS: usize = 2048;
 

@@ -18,7 +18,7 @@
 
 use std::collections::BTreeMap;
 
-use super::channel::{Channel, Unsettled};
+use super::channel::Channel;
 use super::event::{Call, End, Event, Refusal, Tally};
 use super::frame::{At, Frame, Frames, Kind, PROTOCOL_HEADER, Step, Stream};
 use super::{requests, responses, resync};
@@ -66,6 +66,8 @@ pub struct Connection<M> {
     /// Deliveries that are kept untold.
     pub(super) untold: usize,
     pub(super) consumers: usize,
+    /// The broker closed the connection: what is sent now is dropped there.
+    pub(super) refused: Option<Refusal>,
     /// Directions that lost bytes since consumers were last forgotten.
     lost: Ways<bool>,
     pub(super) tally: Tally,
@@ -89,6 +91,7 @@ impl<M: Clone + 'static> Connection<M> {
             open: 0,
             untold: 0,
             consumers: 0,
+            refused: None,
             lost: Ways { requests: false, responses: false },
             tally: Tally::default(),
         }
@@ -200,6 +203,11 @@ impl<M: Clone + 'static> Connection<M> {
         *self.lost.of(direction) = true;
         let both = self.lost.requests && self.lost.responses;
         let mut abandoned = Vec::new();
+        if direction == Direction::Requests {
+            for number in self.channels.keys().copied().collect::<Vec<_>>() {
+                abandoned.extend(self.take_unsettled(number));
+            }
+        }
         for channel in self.channels.values_mut() {
             channel.paired = false;
             abandoned.extend(channel.asked.drain(..).map(|asked| asked.exchange));
@@ -208,15 +216,6 @@ impl<M: Clone + 'static> Connection<M> {
                     channel.published = None;
                     channel.refused = None;
                     channel.confirms.lose();
-                    while let Some(unsettled) = channel.unsettled.take_first(u64::MAX) {
-                        match unsettled {
-                            Unsettled::Told { exchange } => abandoned.push(exchange),
-                            Unsettled::Untold { .. } => {
-                                self.untold = self.untold.saturating_sub(1);
-                                self.tally.untold = self.tally.untold.saturating_add(1);
-                            }
-                        }
-                    }
                 }
                 Direction::Responses => {
                     channel.delivered = None;
@@ -251,71 +250,6 @@ impl<M: Clone + 'static> Connection<M> {
             }
         }
         self.forget_channels(Abandon::Broken, out);
-    }
-
-    /// Everything on every channel is over.
-    pub(super) fn end_all(&mut self, end: &End, last: &M, out: &mut Out<'_, M>) {
-        for number in self.channels.keys().copied().collect::<Vec<_>>() {
-            self.end_channel(number, end, last, out);
-            self.remove_channel(number);
-        }
-    }
-
-    /// Everything that waits on a channel is over; the channel stays.
-    pub(super) fn end_channel(&mut self, number: u16, end: &End, last: &M, out: &mut Out<'_, M>) {
-        let Some(channel) = self.channels.get_mut(&number) else { return };
-        channel.published = None;
-        channel.delivered = None;
-        let mut over: Vec<u64> = channel.asked.drain(..).map(|asked| asked.exchange).collect();
-        while let Some(publish) = channel.unconfirmed.take_first(u64::MAX) {
-            over.push(publish.exchange);
-        }
-        over.extend(self.take_unsettled(number));
-        for exchange in over {
-            self.end(exchange, last, end.clone(), out);
-        }
-    }
-
-    /// What was told of the deliveries that wait on a channel; those that were not are forgotten.
-    pub(super) fn take_unsettled(&mut self, number: u16) -> Vec<u64> {
-        let mut told = Vec::new();
-        let Some(channel) = self.channels.get_mut(&number) else { return told };
-        while let Some(unsettled) = channel.unsettled.take_first(u64::MAX) {
-            match unsettled {
-                Unsettled::Told { exchange } => told.push(exchange),
-                Unsettled::Untold { .. } => {
-                    self.untold = self.untold.saturating_sub(1);
-                    self.tally.untold = self.tally.untold.saturating_add(1);
-                }
-            }
-        }
-        told
-    }
-
-    fn forget_channels(&mut self, reason: Abandon, out: &mut Out<'_, M>) {
-        for number in self.channels.keys().copied().collect::<Vec<_>>() {
-            self.abandon_channel(number, reason, out);
-            self.remove_channel(number);
-        }
-    }
-
-    /// What waits on a channel will never be known.
-    pub(super) fn abandon_channel(&mut self, number: u16, reason: Abandon, out: &mut Out<'_, M>) {
-        let Some(channel) = self.channels.get_mut(&number) else { return };
-        let mut given_up: Vec<u64> = channel.asked.drain(..).map(|asked| asked.exchange).collect();
-        while let Some(publish) = channel.unconfirmed.take_first(u64::MAX) {
-            given_up.push(publish.exchange);
-        }
-        given_up.extend(self.take_unsettled(number));
-        for exchange in given_up {
-            self.abandon(exchange, reason, out);
-        }
-    }
-
-    pub(super) fn remove_channel(&mut self, number: u16) {
-        if let Some(channel) = self.channels.remove(&number) {
-            self.consumers = self.consumers.saturating_sub(channel.consumers.len());
-        }
     }
 
     /// The channel; one that was not seen to open is met in the middle. `None`: there are too many.
@@ -373,23 +307,6 @@ impl<M: Clone + 'static> Connection<M> {
     pub(super) fn abandon(&mut self, exchange: u64, reason: Abandon, out: &mut Out<'_, M>) {
         self.open = self.open.saturating_sub(1);
         out(Event::Abandoned { exchange, reason });
-    }
-
-    /// The broker closes a channel (`Some`) or the connection.
-    pub(super) fn refuse(
-        &mut self,
-        number: Option<u16>,
-        code: u16,
-        last: &M,
-        out: &mut Out<'_, M>,
-    ) {
-        let refusal = Refusal { code };
-        let end = End::Closed(refusal);
-        let Some(number) = number else { return self.end_all(&end, last, out) };
-        self.end_channel(number, &end, last, out);
-        if let Some(channel) = self.channels.get_mut(&number) {
-            channel.refused = Some(refusal);
-        }
     }
 }
 

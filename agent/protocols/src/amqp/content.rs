@@ -135,8 +135,12 @@ impl<M> Content<M> {
             if self.prefix.is_none() && before + head.len() as u64 == prefix {
                 self.prefix = Some(self.hash.value());
             }
-            self.hash.bytes(rest);
-            self.hashed += captured.len() as u64;
+            if self.body_bytes <= limits::AMQP_HASHED_BYTES {
+                self.hash.bytes(rest);
+                self.hashed += captured.len() as u64;
+            } else {
+                self.hashed += head.len() as u64;
+            }
         }
         Progress::More
     }

@@ -135,7 +135,8 @@ pub struct Message {
     pub properties: Properties,
     /// Bytes of the body, as the header says.
     pub body_bytes: u64,
-    /// FNV-1a of the whole body; `None`: not all of it was captured.
+    /// FNV-1a of the whole body; `None`: not all of it was captured, or it is longer than
+    /// [`crate::limits::AMQP_HASHED_BYTES`].
     pub body_hash: Option<u64>,
     /// FNV-1a of the body's first [`crate::limits::AMQP_PREFIX_BYTES`], or of all of it if it is shorter;
     /// `None`: not all of them were captured.

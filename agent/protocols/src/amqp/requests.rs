@@ -197,34 +197,49 @@ impl<M: Clone + 'static> Connection<M> {
 
     /// The process settles deliveries.
     fn settles(&mut self, number: u16, how: &Settling, last: &M, out: &mut Out<'_, M>) {
-        let all = how.multiple && how.tag == 0;
+        // The one that is named needed it; those before it may have needed none.
+        self.acknowledges(number, how.tag);
+        let up_to = if how.tag == 0 { u64::MAX } else { how.tag };
         loop {
             let Some(channel) = self.channels.get_mut(&number) else { return };
             let unsettled = if how.multiple {
-                channel.unsettled.take_first(if all { u64::MAX } else { how.tag })
+                channel.unsettled.take_first(up_to)
             } else {
                 channel.unsettled.take(how.tag)
             };
-            let Some(unsettled) = unsettled else { return };
             let exchange = match unsettled {
-                Unsettled::Told { exchange } => exchange,
-                Unsettled::Untold { delivery, offset, first, last, bytes } => {
+                None => return,
+                Some(Unsettled::Told { exchange }) => Some(exchange),
+                Some(Unsettled::Untold { delivery, offset, first, last, bytes }) => {
                     self.untold = self.untold.saturating_sub(1);
-                    // It acknowledges: its next ones are told at once.
-                    let tag = delivery.consumer_tag.clone();
-                    let consumer = Consumer { queue: None, automatic: Some(false) };
-                    if channel.consumers.get(&tag).is_none_or(|known| known.automatic.is_none()) {
-                        self.consumes(number, tag.as_bytes(), consumer);
+                    let consumer = channel.consumers.get(&delivery.consumer_tag);
+                    if consumer.is_some_and(|known| known.automatic == Some(false)) {
+                        let call = Call::Delivery(delivery);
+                        Some(self.begin(offset, first, last, bytes, call, out))
+                    } else {
+                        self.tally.untold = self.tally.untold.saturating_add(1);
+                        None
                     }
-                    self.begin(offset, first, last, bytes, Call::Delivery(delivery), out)
                 }
             };
-            let Settling { settlement, multiple, requeue, .. } = *how;
-            let end = End::Settled { settlement, requeue, multiple };
-            self.end(exchange, last, end, out);
+            if let Some(exchange) = exchange {
+                let Settling { settlement, multiple, requeue, .. } = *how;
+                self.end(exchange, last, End::Settled { settlement, requeue, multiple }, out);
+            }
             if !how.multiple {
                 return;
             }
+        }
+    }
+
+    /// The consumer of this delivery acknowledges: its next ones are told at once.
+    fn acknowledges(&mut self, number: u16, tag: u64) {
+        let Some(channel) = self.channels.get_mut(&number) else { return };
+        let Some(Unsettled::Untold { delivery, .. }) = channel.unsettled.get(tag) else { return };
+        let tag = delivery.consumer_tag.clone();
+        if channel.consumers.get(&tag).is_none_or(|known| known.automatic.is_none()) {
+            let consumer = Consumer { queue: None, automatic: Some(false) };
+            self.consumes(number, tag.as_bytes(), consumer);
         }
     }
 
@@ -287,7 +302,8 @@ impl<M: Clone + 'static> Connection<M> {
         let Carrier::Publish { mandatory } = carrier else { return };
         let room = self.has_room();
         let Some(channel) = self.channels.get_mut(&number) else { return };
-        let (confirm_tag, refused) = (channel.confirms.publish(), channel.refused);
+        let refused = channel.refused.or(self.refused);
+        let confirm_tag = channel.confirms.publish();
         let likeness = confirm_tag.map(|_| Likeness::of(&exchange, &routing_key, &message));
         let publish =
             Publish { exchange, routing_key, mandatory, confirm_tag, channel: number, message };

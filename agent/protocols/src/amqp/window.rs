@@ -37,6 +37,11 @@ impl<T> Window<T> {
         Ok(())
     }
 
+    pub(super) fn get(&self, tag: u64) -> Option<&T> {
+        let at = self.entries.binary_search_by_key(&tag, |&(tag, _)| tag).ok()?;
+        self.entries.get(at)?.1.as_ref()
+    }
+
     /// Takes this one out.
     pub(super) fn take(&mut self, tag: u64) -> Option<T> {
         let at = self.entries.binary_search_by_key(&tag, |&(tag, _)| tag).ok()?;

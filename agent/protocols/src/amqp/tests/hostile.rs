@@ -125,7 +125,8 @@ fn floods_stay_within_the_limits() {
         run.responses([deliver(1, "c", tag, ""), frame(8, 0, &[])].concat());
     }
     assert_eq!(run.connection.untold, limits::AMQP_UNTOLD);
-    run.requests([ack(1, 0, true), frame(8, 0, &[])].concat());
+    let last = limits::AMQP_UNTOLD as u64;
+    run.requests([ack(1, last, true), frame(8, 0, &[])].concat());
     assert_eq!((run.connection.untold, run.told().len()), (0, limits::AMQP_UNTOLD));
 }
 

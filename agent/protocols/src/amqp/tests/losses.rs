@@ -102,6 +102,17 @@ fn a_consumer_that_is_older_is_told_once_it_settles() {
 }
 
 #[test]
+fn of_several_consumers_that_are_older_one_may_acknowledge_nothing() {
+    let mut run = Run::new(false);
+    let deliveries = [deliver(1, "a", 41, "m"), deliver(1, "b", 42, "n"), deliver(1, "b", 43, "o")];
+    run.responses(deliveries.concat());
+    run.requests([ack(1, 43, true), frame(8, 0, &[])].concat());
+    let told = ["deliver n from ? > Ack, all before", "deliver o from ? > Ack, all before"];
+    assert_eq!(run.told(), told);
+    assert_eq!(run.connection.tally().untold, 1);
+}
+
+#[test]
 fn names_of_consumers_outlive_one_direction_and_not_both() {
     for (gaps, queue) in
         [(&[Requests][..], "q"), (&[Responses], "q"), (&[Requests, Responses], "?")]
