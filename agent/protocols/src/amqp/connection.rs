@@ -59,8 +59,6 @@ pub struct Connection<M> {
     pub(super) requests: Stream<M>,
     pub(super) responses: Stream<M>,
     pub(super) channels: BTreeMap<u16, Channel<M>>,
-    /// Channels that appear now were not seen to open.
-    pub(super) met_in_the_middle: bool,
     pub(super) next_exchange: u64,
     pub(super) open: usize,
     /// Deliveries that are kept untold.
@@ -86,7 +84,6 @@ impl<M: Clone + 'static> Connection<M> {
             requests: Stream::new(from_start, Frames::new(requests)),
             responses: Stream::new(from_start, Frames::new(responses)),
             channels: BTreeMap::new(),
-            met_in_the_middle: !from_start,
             next_exchange: 0,
             open: 0,
             untold: 0,
@@ -199,7 +196,6 @@ impl<M: Clone + 'static> Connection<M> {
 
     /// What is not certain any more when bytes of a direction were lost.
     pub(super) fn lose_from(&mut self, direction: Direction, out: &mut Out<'_, M>) {
-        self.met_in_the_middle = true;
         *self.lost.of(direction) = true;
         let both = self.lost.requests && self.lost.responses;
         let mut abandoned = Vec::new();

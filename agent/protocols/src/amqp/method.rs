@@ -124,6 +124,8 @@ pub(super) enum Method<'a> {
     Consume { queue: &'a [u8], tag: &'a [u8], automatic: bool, no_wait: bool },
     /// `basic.consume-ok`.
     ConsumeOk { tag: &'a [u8] },
+    /// `basic.cancel-ok`, by the broker.
+    CancelOk { tag: &'a [u8] },
     /// `basic.cancel`, by either side.
     Cancel { tag: &'a [u8], no_wait: bool },
     /// `basic.get`.
@@ -190,6 +192,7 @@ impl<'a> Method<'a> {
         {
             return match (class, method) {
                 (60, 21) => Some(Self::ConsumeOk { tag: fields.short()? }),
+                (60, 31) => Some(Self::CancelOk { tag: fields.short()? }),
                 (50, 11) => Some(Self::DeclareOk { queue: fields.short()? }),
                 (60, 71) => {
                     let (tag, redelivered) = (fields.u64()?, bit(fields.u8()?, 0));

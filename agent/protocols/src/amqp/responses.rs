@@ -33,6 +33,7 @@ pub(super) fn must_wait<M>(
         Some(
             Method::Reply(_)
             | Method::ConsumeOk { .. }
+            | Method::CancelOk { .. }
             | Method::DeclareOk { .. }
             | Method::GetOk { .. },
         ) => channel.paired && channel.asked.is_empty() && channel.refused.is_none(),
@@ -87,9 +88,11 @@ impl<M: Clone + 'static> Connection<M> {
                 self.consumes(number, tag, consumer);
                 self.replied(frame, Ask { class: 60, method: 20 }, End::Replied, last, out);
             }
-            Method::Cancel { .. } => {
-                // The queue is gone. What was delivered can still be settled, and the name may come again
-                // only by another `basic.consume`.
+            // The queue is gone.
+            Method::Cancel { tag, .. } => self.consumes_no_more(number, tag),
+            Method::CancelOk { tag } => {
+                self.consumes_no_more(number, tag);
+                self.replied(frame, Ask { class: 60, method: 30 }, End::Replied, last, out);
             }
             Method::Deliver { consumer, tag, redelivered, exchange, routing_key } => {
                 let carrier = Carrier::Deliver { consumer: text(consumer), tag, redelivered };
@@ -106,6 +109,14 @@ impl<M: Clone + 'static> Connection<M> {
                 self.confirms(frame, tag, multiple, false, last, out);
             }
             _ => {}
+        }
+    }
+
+    /// No delivery to this consumer follows. What was delivered can still be settled.
+    fn consumes_no_more(&mut self, number: u16, tag: &[u8]) {
+        let Some(channel) = self.channels.get_mut(&number) else { return };
+        if channel.consumers.remove(&text(tag)).is_some() {
+            self.consumers = self.consumers.saturating_sub(1);
         }
     }
 

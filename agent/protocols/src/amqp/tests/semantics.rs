@@ -106,6 +106,24 @@ fn a_consumer_that_acknowledges_nothing_has_its_deliveries_over_at_once() {
 }
 
 #[test]
+fn a_consumer_is_forgotten_when_the_broker_says_that_it_ended() {
+    let mut run = opened(&[1]);
+    for round in 0..2 * crate::limits::AMQP_CONSUMERS {
+        let tag = round.to_string();
+        run.requests(consume(1, "q", &tag, true)).responses(consume_ok(1, &tag));
+        let ended = if round % 2 == 0 { 31 } else { 30 };
+        if ended == 31 {
+            run.requests(method(1, 60, 30, &[&short(&tag)[..], &[0]].concat()));
+        }
+        run.responses(method(1, 60, ended, &[&short(&tag)[..], &[1]].concat()));
+        run.events.clear();
+    }
+    run.requests(consume(1, "q", "c", true)).responses(consume_ok(1, "c"));
+    run.responses(deliver(1, "c", 1, "m"));
+    assert_eq!(run.messages(), ["deliver m from q automatically > NoReply"]);
+}
+
+#[test]
 fn a_queue_without_a_name_is_the_one_declared_last() {
     let mut run = opened(&[1]);
     run.requests(method(1, 50, 10, &[0, 0, 0, 0, 0, 0, 0, 0]));
