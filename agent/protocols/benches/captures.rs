@@ -9,7 +9,7 @@ use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use wirespan_protocols::exchange::Direction;
 use wirespan_protocols::exchange::Parser as _;
-use wirespan_protocols::{amqp, http1, postgres, redis};
+use wirespan_protocols::{amqp, http1, kafka, postgres, redis};
 
 fn main() {
     divan::main();
@@ -72,6 +72,11 @@ fn redis(bencher: Bencher<'_, '_>, name: &str) {
 #[divan::bench(args = ["node-pg.pg", "postgres-js.pg", "psycopg2.pg", "psycopg.pg", "asyncpg.pg"])]
 fn postgres(bencher: Bencher<'_, '_>, name: &str) {
     parse!(bencher, postgres, name);
+}
+
+#[divan::bench(args = ["kafkajs-2.kafka", "kafkajs-5.kafka", "aiokafka-14.kafka", "confluent-15.kafka"])]
+fn kafka(bencher: Bencher<'_, '_>, name: &str) {
+    parse!(bencher, kafka, name);
 }
 
 #[divan::bench(args = ["node-keep-alive.http", "python-keep-alive.http", "pipelined.http"])]

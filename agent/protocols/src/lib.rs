@@ -8,6 +8,7 @@ pub mod amqp;
 pub mod exchange;
 mod follow;
 pub mod http1;
+pub mod kafka;
 pub mod limits;
 pub mod postgres;
 pub mod redis;

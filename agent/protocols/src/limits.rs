@@ -196,3 +196,44 @@ pub const AMQP_RESYNC_TRIES: usize = 256;
 
 /// Frames in a row that are certain to be frames.
 pub const AMQP_RESYNC_FRAMES: u32 = 32;
+
+/// Longest message of Kafka's that is taken for one: a broker's default for requests
+/// (`socket.request.max.bytes`), and what clients ask for at most, twice over.
+pub const KAFKA_MESSAGE_BYTES: u32 = 100 * 1024 * 1024;
+
+/// Most captured bytes of one Kafka message that are read. What a partition's records begin with lies within
+/// them, or was not captured.
+pub const KAFKA_KEPT_BYTES: usize = 256 * 1024;
+
+/// Longest name of a topic (Kafka's own limit), client, group or cluster that is kept.
+pub const KAFKA_NAME_BYTES: usize = 249;
+
+/// Most such names that one connection keeps.
+pub const KAFKA_NAMES: usize = 256;
+
+/// Most requests of one connection that wait for their response; clients send 5 ahead as a rule.
+pub const KAFKA_PENDING: usize = 256;
+
+/// Most exchanges of one connection that do.
+pub const KAFKA_OPEN_EXCHANGES: usize = 2048;
+
+/// Most partitions of one request or response that are told.
+pub const KAFKA_PARTITIONS: usize = 256;
+
+/// Most partitions of which one connection knows up to where they are read.
+pub const KAFKA_POSITIONS: usize = 1024;
+
+/// Most trace contexts that are kept of one partition's records.
+pub const KAFKA_CONTEXTS: usize = 32;
+
+/// Most batches of one partition's records that are told one by one.
+pub const KAFKA_BATCHES: usize = 128;
+
+/// Longest key that is kept, where keys are asked for.
+pub const KAFKA_KEY_BYTES: usize = 256;
+
+/// Most responses that are kept for the records of their requests.
+pub const KAFKA_EARLY: usize = 16;
+
+/// How far ahead of the last request such a response may be.
+pub const KAFKA_EARLY_IDS: i32 = 1024;

@@ -1,4 +1,5 @@
-//! In the steady state a parser allocates nothing: recorded sessions, over and over on one connection.
+//! In the steady state a parser allocates nothing: recorded sessions, over and over on one connection. That of
+//! Kafka, whose messages are few and carry many, allocates what it tells of their partitions.
 //!
 //! What a session begins with (a login) is fed once, and what ends it is left out. Parameters of statements are
 //! not kept here, as they aren't by default: where they are, they are memory of their own. AMQP's messages are told
@@ -10,7 +11,7 @@ use allocation_counter::measure;
 use rstest::rstest;
 use wirespan_protocols::exchange::Direction::{self, Requests, Responses};
 use wirespan_protocols::exchange::Parser;
-use wirespan_protocols::{amqp, http1, postgres, redis};
+use wirespan_protocols::{amqp, http1, kafka, postgres, redis};
 
 /// Times that a session is repeated before it is measured: buffers have grown to what is needed.
 const WARM_UP: usize = 3;
@@ -178,5 +179,55 @@ fn an_amqp_message_costs_its_names_and_its_id() {
         assert_eq!(feed.ended - before, ROUNDS);
         // Exchange, routing key, id, and what holds them.
         assert_eq!(allocations, 4 * ROUNDS as u64, "by {piece_bytes}");
+    }
+}
+
+/// A message of Kafka's: a request's or a response's head, and the rest.
+fn kafka_message(parts: &[&[u8]]) -> Vec<u8> {
+    let body = parts.concat();
+    [&u32::try_from(body.len()).unwrap().to_be_bytes()[..], &body].concat()
+}
+
+#[test]
+fn a_kafka_batch_costs_what_is_told_of_it() {
+    let batch = |base: u8| {
+        let mut batch = vec![0; 61 + 100];
+        batch[7] = base;
+        batch[8..12].copy_from_slice(&149_u32.to_be_bytes());
+        batch[16] = 2;
+        // Two records, compressed.
+        (batch[22], batch[26], batch[60]) = (1, 1, 2);
+        batch
+    };
+    let sized =
+        |bytes: &[u8]| [&u32::try_from(bytes.len()).unwrap().to_be_bytes()[..], bytes].concat();
+    let topic = b"\0\0\0\x01\0\x06orders\0\0\0\x01\0\0\0\x03";
+    let head =
+        |api: u8, version: u8| [0, api, 0, version, 0, 0, 0, 7, 0, 4, b's', b'h', b'o', b'p'];
+    let produce =
+        kafka_message(&[&head(0, 3), b"\xff\xff\0\x01\0\0\0\0", topic, &sized(&batch(0))]);
+    let produced = kafka_message(&[b"\0\0\0\x07", topic, &[0; 2 + 8 + 8 + 4]]);
+    let fetch = kafka_message(&[&head(1, 4), &[0; 17], topic, &[0; 8 + 4]]);
+    let fetched =
+        kafka_message(&[b"\0\0\0\x07", &[0; 4], topic, &[0; 2 + 16 + 4], &sized(&batch(9))]);
+    let idle = kafka_message(&[b"\0\0\0\x07", &[0; 4], topic, &[0; 2 + 16 + 4], &[0; 4]]);
+    let heartbeat = kafka_message(&[&head(12, 0), b"\0\x01g\0\0\0\0\0\x01m"]);
+    let beaten = kafka_message(&[b"\0\0\0\x07\0\0"]);
+    for (what, request, answer, allocations) in [
+        // What is told of the partition, and the lists of partitions that are asked, wait, and are answered.
+        ("produce", &produce, &produced, 5),
+        // What is told of the partition with its batches, and the list of those with records.
+        ("fetch", &fetch, &fetched, 3),
+        ("idle fetch", &fetch, &idle, 0),
+        ("heartbeat", &heartbeat, &beaten, 0),
+    ] {
+        let records = [(Requests, request.clone()), (Responses, answer.clone())];
+        let is_end = |event: kafka::Event<u64>| matches!(event, kafka::Event::End { .. });
+        let connection = kafka::Connection::new(true);
+        let mut feed = Feed { connection, offsets: [0; 2], is_end, ended: 0 };
+        (0..WARM_UP).for_each(|_| feed.records(&records, usize::MAX));
+        let counted = measure(|| (0..ROUNDS).for_each(|_| feed.records(&records, usize::MAX)));
+        assert_eq!(feed.ended, WARM_UP + ROUNDS, "{what}");
+        assert_eq!(counted.count_total, allocations * ROUNDS as u64, "{what}");
     }
 }
