@@ -98,8 +98,12 @@ pub struct RunArgs {
     /// Make no spans of the statements by which pools look whether a connection lives, such as SELECT 1.
     #[arg(long)]
     pub silent_pool_pings: bool,
-    /// Payload bytes copied of each burst, enough for heads; bodies are left out. Of what looks like Redis or
-    /// PostgreSQL 64 times as many. Default: 4096.
+    /// Show the keys of Kafka messages (messaging.kafka.message.key), where one was sent alone: users' data then
+    /// leaves the process.
+    #[arg(long)]
+    pub message_keys: bool,
+    /// Payload bytes copied of each burst, enough for heads; bodies are left out. Of what looks like Redis,
+    /// PostgreSQL or Kafka 64 times as many. Default: 4096.
     #[arg(long, value_name = "BYTES")]
     pub payload_budget: Option<u32>,
     /// Bytes of each ring buffer between kernel and agent. Default: 8388608.

@@ -111,8 +111,8 @@ impl<'de> Deserialize<'de> for CheckedExporter {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Capture {
-    /// Payload bytes copied of each burst, enough for heads. Of what looks like Redis or PostgreSQL 64 times as
-    /// many. Default: 4096.
+    /// Payload bytes copied of each burst, enough for heads. Of what looks like Redis, PostgreSQL or Kafka 64 times
+    /// as many. Default: 4096.
     pub payload_budget: Option<Scalar<Size>>,
     /// Bytes of each ring buffer between kernel and agent. Default: 8MiB.
     pub ring_size: Option<Scalar<Size>>,

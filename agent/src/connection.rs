@@ -8,6 +8,7 @@ mod amqp;
 mod ends;
 mod evidence;
 mod http;
+mod kafka;
 mod message;
 mod parser;
 mod postgres;
@@ -24,6 +25,7 @@ use crate::capture::{Gone, Operation, Socket};
 
 pub use amqp::AmqpSession;
 use ends::Ends;
+pub use kafka::KafkaCall;
 pub use message::{Broken, Content, Mail, Message, Outcome, PostgresSession, Step};
 use parser::{Choice, Parser};
 use stream::{Piece, Stream};
@@ -37,6 +39,8 @@ pub struct Options {
     /// A statement by which a pool looks whether a connection lives (`SELECT 1`, an empty one) makes no span,
     /// if it goes well.
     pub silent_pool_pings: bool,
+    /// Keys of messages become `messaging.kafka.message.key`: users' data leaves the process.
+    pub message_keys: bool,
 }
 
 /// Times that a connection which was met in its middle is given to show a message's beginning.

@@ -12,6 +12,8 @@ pub mod connection;
 pub mod call;
 pub mod exchange;
 
+pub mod brokers;
+
 pub mod runtime;
 
 pub mod correlation;

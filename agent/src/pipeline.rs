@@ -22,6 +22,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use wirespan_protocols::sql;
 
 use crate::books::{AgentBooks, ConfigStatus};
+use crate::brokers::Brokers;
 use crate::call::{
     CallEnded, CallId, CallStarted, ParentStatus, Placement, ProcessId, RemoteParent, Role,
     SocketId, Task,
@@ -79,6 +80,7 @@ struct Stages {
     exchanges: Exchanges,
     /// Processes that the rules don't allow any more, and since when they wait for the assist to be undone.
     dismissed: FxHashMap<ProcessId, u64>,
+    brokers: Brokers,
     /// The last request on each connection that carries telemetry in and is not over.
     telemetry: FxHashMap<u64, u64>,
     routes: Services,
@@ -115,6 +117,7 @@ impl Pipeline {
             engine,
             exchanges: Exchanges::default(),
             dismissed: FxHashMap::default(),
+            brokers: Brokers::default(),
             telemetry: FxHashMap::default(),
             routes: Services::default(),
             export,
@@ -403,6 +406,11 @@ impl Stages {
             match message {
                 Message::Call { exchange, step } => self.call(cookie, exchange, step),
                 Message::Opaque => self.opaque(cookie),
+                Message::Broker(fact) => {
+                    if let Some(connection) = self.connections.get(cookie) {
+                        self.brokers.learn(connection.process, fact);
+                    }
+                }
                 Message::Unread { at_ns } => self.unread(cookie, at_ns),
             }
         }
@@ -513,8 +521,15 @@ impl Stages {
                 parent.map(|parent| RemoteParent { parent, state: None })
             }
             Content::Amqp { call, .. } => span::amqp::remote(call),
+            Content::Kafka(call) => {
+                let parent = call.own_context();
+                parent.map(|parent| RemoteParent { parent, state: None })
+            }
         };
-        let (incidental, receives) = (content.is_incidental(), content.is_delivery());
+        // Whose task wrote it says nothing of who asked for it.
+        let is_writers = role == Role::Client && content.is_writers();
+        let incidental = content.is_incidental();
+        let (is_delivery, is_fetch) = (content.is_delivery(), content.is_fetch());
         let mail = content.mail(cookie, first.at_ns);
         let database = match (&content, &connection.socket) {
             (Content::Postgres { session, .. }, Some(socket))
@@ -546,11 +561,12 @@ impl Stages {
         let Some(id) = self.exchanges.enter((cookie, exchange), call) else { return };
         books.calls += 1;
         // Who reads a delivery reads those of others too, and was begun by anybody: its task says nothing.
-        let (role, task) = if receives {
+        let (role, task) = if is_delivery {
             (Role::Server, Task { tid: first.tid, context: 0, blocking: false })
         } else {
             self.runtimes.node.began(cookie, id, role, offset, first.at_ns);
-            (role, Task { tid: first.tid, context: first.context, blocking: first.blocking })
+            let context = if is_writers { 0 } else { first.context };
+            (role, Task { tid: first.tid, context, blocking: first.blocking })
         };
         self.engine.started(CallStarted {
             id,
@@ -562,15 +578,13 @@ impl Stages {
             offset,
             remote,
             incidental,
-            receives,
+            receives: is_delivery || is_fetch,
         });
-        if role == Role::Client {
+        if role == Role::Client && !is_writers {
             self.engine.made_by(id, first.strand);
         }
-        match mail {
-            Some(Mail::Sends(message)) => self.engine.sent(id, message),
-            Some(Mail::Receives(receipt)) => self.engine.received(id, receipt),
-            None => {}
+        if let Some(mail) = mail {
+            post(&mut self.engine, id, mail);
         }
         if !wanted {
             self.engine.unwanted(id);
@@ -591,6 +605,10 @@ impl Stages {
             self.exchanges.remove(id);
             self.books.entry(process).or_default().calls_silent += 1;
             return;
+        }
+        if let Content::Kafka(call) = &mut exchange.content {
+            self.brokers.name(process, call, &outcome);
+            call.mail(&outcome, cookie, last.at_ns, &mut |mail| post(&mut self.engine, id, mail));
         }
         exchange.end = Some((last, outcome));
         let over = CallEnded { id, at_ns: last.at_ns };
@@ -623,9 +641,10 @@ impl Stages {
         self.hear_of_strangers(now);
         self.runtimes.python.tick(now, capture);
         let (books, departed) = (&mut self.books, &mut self.departed);
-        let losses = &mut self.losses;
+        let (losses, brokers) = (&mut self.losses, &mut self.brokers);
         self.selection.tick(now, capture, |id| {
             losses.remove(&id);
+            brokers.forget(id);
             if let Some(books) = books.remove(&id) {
                 departed.add(&books);
             }
@@ -768,6 +787,7 @@ fn is_wanted(settings: &Settings, role: Role, content: &Content) -> bool {
         Content::Postgres { .. } => settings.protocols.postgresql,
         // What a broker or a relay receives and sends is its clients' doing.
         Content::Amqp { .. } => settings.protocols.amqp && role == Role::Client,
+        Content::Kafka(_) => settings.protocols.kafka,
     }
 }
 
@@ -775,7 +795,15 @@ fn is_wanted(settings: &Settings, role: Role, content: &Content) -> bool {
 fn options(settings: &Settings) -> Options {
     Options {
         query_parameters: settings.query_parameters,
+        message_keys: settings.message_keys,
         silent_pool_pings: settings.silent_pool_pings,
+    }
+}
+
+fn post(engine: &mut Engine, id: CallId, mail: Mail) {
+    match mail {
+        Mail::Sends(message) => engine.sent(id, message),
+        Mail::Receives(receipt) => engine.received(id, receipt),
     }
 }
 

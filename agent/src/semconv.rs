@@ -82,3 +82,10 @@ pub const RABBITMQ_REQUEUE: &str = "wirespan.rabbitmq.requeue";
 
 /// `true`: the broker confirmed that it has the message. Absent where it was not asked to, or its word was not seen.
 pub const RABBITMQ_CONFIRMED: &str = "wirespan.rabbitmq.confirmed";
+
+/// The id of the Kafka cluster, as its brokers tell it: a text.
+pub const KAFKA_CLUSTER_ID: &str = "wirespan.kafka.cluster_id";
+
+/// `true`: a Kafka broker's answer goes on behind the partition that this span tells of, and was not captured:
+/// it may have brought other partitions' messages.
+pub const KAFKA_CUT: &str = "wirespan.kafka.cut";

@@ -34,6 +34,8 @@ pub struct Settings {
     pub node_assist: bool,
     /// Parameters of statements become attributes.
     pub query_parameters: bool,
+    /// Keys of messages become attributes.
+    pub message_keys: bool,
     /// Statements by which a pool looks whether a connection lives make no span.
     pub silent_pool_pings: bool,
 }
@@ -51,6 +53,7 @@ impl Default for Settings {
             attribute_length: None,
             node_assist: true,
             query_parameters: false,
+            message_keys: false,
             silent_pool_pings: false,
         }
     }
@@ -173,11 +176,13 @@ pub struct Protocols {
     pub postgresql: bool,
     /// AMQP 0-9-1.
     pub amqp: bool,
+    /// Kafka.
+    pub kafka: bool,
 }
 
 impl Default for Protocols {
     fn default() -> Self {
-        Self { http: true, redis: true, postgresql: true, amqp: true }
+        Self { http: true, redis: true, postgresql: true, amqp: true, kafka: true }
     }
 }
 

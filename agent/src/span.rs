@@ -5,6 +5,7 @@
 pub mod amqp;
 mod common;
 pub mod http;
+mod kafka;
 mod postgres;
 mod redis;
 
@@ -24,6 +25,7 @@ pub fn of(exchange: &Exchange, route: &str, placement: Placement) -> Span {
             http::span(exchange, request, response.as_ref(), route, placement)
         }
         Content::Redis(command) => redis::span(exchange, command, placement),
+        Content::Kafka(call) => kafka::span(exchange, call, placement),
         Content::Postgres { query, session } => postgres::span(exchange, query, session, placement),
         Content::Amqp { call, session } => amqp::span(exchange, call, session, placement),
     }

@@ -58,7 +58,7 @@ pub(super) const ITERATORS: [(&str, &str); 2] = [("inventory", "task_file"), ("h
 #[derive(Clone, Copy, Debug)]
 pub struct CaptureSettings {
     /// Payload bytes copied of one burst, at most [`wirespan_ebpf::MAX_PAYLOAD`] of one operation. Of what looks
-    /// like Redis or PostgreSQL [`WIDE`] times as many: their structure is spread over all of a stream.
+    /// like Redis, PostgreSQL or Kafka [`WIDE`] times as many: their structure is spread over all of a stream.
     pub burst_budget: u32,
     /// Bytes of each ring buffer; rounded up to a power of two of whole pages.
     pub ring_bytes: u32,

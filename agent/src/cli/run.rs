@@ -112,6 +112,7 @@ fn flags(args: &RunArgs) -> anyhow::Result<Flags> {
         no_node_assist: args.no_node_assist,
         routes: args.routes.as_deref().map(templates).transpose()?,
         query_parameters: args.query_parameters,
+        message_keys: args.message_keys,
         silent_pool_pings: args.silent_pool_pings,
         payload_budget: args.payload_budget,
         ring_bytes: args.ring_bytes,

@@ -33,6 +33,8 @@ pub struct Flags {
     pub routes: Option<Vec<String>>,
     /// Parameters of statements are shown.
     pub query_parameters: bool,
+    /// Keys of messages are shown.
+    pub message_keys: bool,
     /// Pool's pings make no spans.
     pub silent_pool_pings: bool,
     /// Payload bytes of a burst.
@@ -143,6 +145,7 @@ struct Override {
     no_node_assist: bool,
     routes: Option<Vec<String>>,
     query_parameters: bool,
+    message_keys: bool,
     silent_pool_pings: bool,
 }
 
@@ -154,6 +157,7 @@ impl Override {
             no_node_assist: flags.no_node_assist,
             routes: flags.routes.clone(),
             query_parameters: flags.query_parameters,
+            message_keys: flags.message_keys,
             silent_pool_pings: flags.silent_pool_pings,
         })
     }
@@ -165,6 +169,7 @@ impl Override {
             node_assist: settings.node_assist && !self.no_node_assist,
             routes: self.routes.clone().unwrap_or(settings.routes),
             query_parameters: settings.query_parameters || self.query_parameters,
+            message_keys: settings.message_keys || self.message_keys,
             silent_pool_pings: settings.silent_pool_pings || self.silent_pool_pings,
             ..settings
         }

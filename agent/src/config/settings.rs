@@ -30,6 +30,9 @@ pub struct Settings {
     /// Show the parameters of SQL statements (`db.query.parameter.N`): users' data then leaves the process.
     /// Default: false.
     pub query_parameters: Option<Scalar<bool>>,
+    /// Show the keys of Kafka messages that were sent or received alone (`messaging.kafka.message.key`): users' data
+    /// then leaves the process. Default: false.
+    pub message_keys: Option<Scalar<bool>>,
     /// Make no spans of the statements by which pools look whether a connection lives, such as `SELECT 1`.
     /// Default: false.
     pub silent_pool_pings: Option<Scalar<bool>>,
@@ -47,6 +50,8 @@ pub struct ProtocolSwitches {
     pub postgresql: Option<Scalar<bool>>,
     /// AMQP 0-9-1. Default: true.
     pub amqp: Option<Scalar<bool>>,
+    /// Kafka. Default: true.
+    pub kafka: Option<Scalar<bool>>,
 }
 
 /// Which traces are kept.
@@ -90,6 +95,7 @@ impl Settings {
                 redis: flag(&self.protocols.redis, protocols.redis),
                 postgresql: flag(&self.protocols.postgresql, protocols.postgresql),
                 amqp: flag(&self.protocols.amqp, protocols.amqp),
+                kafka: flag(&self.protocols.kafka, protocols.kafka),
             },
             sampling: Sampling {
                 ratio: self.sampling.ratio.as_ref().map_or(defaults.sampling.ratio, |it| it.0.0),
@@ -107,6 +113,7 @@ impl Settings {
             },
             node_assist: flag(&self.node_assist, defaults.node_assist),
             query_parameters: flag(&self.query_parameters, defaults.query_parameters),
+            message_keys: flag(&self.message_keys, defaults.message_keys),
             silent_pool_pings: flag(&self.silent_pool_pings, defaults.silent_pool_pings),
         }
     }

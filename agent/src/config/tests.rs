@@ -130,6 +130,7 @@ fn a_service_is_named_and_described() {
 #[case("protocols: {redis: false}", |it: &Settings| !it.protocols.redis && it.protocols.http)]
 #[case("protocols: {postgresql: false}", |it: &Settings| !it.protocols.postgresql)]
 #[case("protocols: {amqp: false}", |it: &Settings| !it.protocols.amqp)]
+#[case("protocols: {kafka: false}", |it: &Settings| !it.protocols.kafka)]
 #[case("sampling: {ratio: 0.25}", |it: &Settings| it.sampling == Sampling { ratio: 0.25, parent_based: false })]
 #[case("sampling: {parent_based: true}", |it: &Settings| it.sampling == Sampling { ratio: 1.0, parent_based: true })]
 #[case("routes: [/users/{id}]", |it: &Settings| it.routes == ["/users/{id}"])]
@@ -138,6 +139,7 @@ fn a_service_is_named_and_described() {
 #[case("attribute_value_length: 100", |it: &Settings| it.attribute_length == Some(100))]
 #[case("node_assist: false", |it: &Settings| !it.node_assist)]
 #[case("query_parameters: true", |it: &Settings| it.query_parameters)]
+#[case("message_keys: true", |it: &Settings| it.message_keys)]
 #[case("silent_pool_pings: true", |it: &Settings| it.silent_pool_pings)]
 fn settings_are_taken(#[case] line: &str, #[case] holds: fn(&Settings) -> bool) {
     assert!(!holds(&Settings::default()));
@@ -232,7 +234,7 @@ fn capture_is_taken() {
 #[case::bad_ratio("settings:\n  sampling:\n    ratio: 1.5", (3, 12), "settings.sampling.ratio", "from 0 to 1")]
 #[case::bad_flag("settings:\n  sampling:\n    parent_based: 1", (3, 19), "settings.sampling.parent_based", "true or false")]
 #[case::bad_http("settings: {protocols: {http: on}}", (1, 30), "settings.protocols.http", "true or false")]
-#[case::unknown_protocol("settings: {protocols: {kafka: true}}", (1, 24), "settings.protocols.kafka", "unknown field")]
+#[case::unknown_protocol("settings: {protocols: {mysql: true}}", (1, 24), "settings.protocols.mysql", "unknown field")]
 #[case::bad_route("settings:\n  routes:\n  - users", (3, 5), "settings.routes[0]", "expected a route")]
 #[case::bad_ignored("settings: {ignore: {routes: ['[a']}}", (1, 30), "settings.ignore.routes[0]", "expected a glob")]
 #[case::bad_statement("settings: {ignore: {statements: ['[a']}}", (1, 34), "settings.ignore.statements[0]", "expected a glob")]
@@ -329,6 +331,7 @@ rules: [{match: {port: 1}, settings: {sampling: {ratio: 0.2}}}]
         no_node_assist: true,
         routes: Some(vec!["/flag".to_owned()]),
         query_parameters: true,
+        message_keys: true,
         silent_pool_pings: true,
         payload_budget: Some(5),
         ring_bytes: Some(6),
@@ -341,6 +344,7 @@ rules: [{match: {port: 1}, settings: {sampling: {ratio: 0.2}}}]
     assert_eq!(by_flag.rules.allow[0].rule.to_string(), "port=9");
     let settings = &by_flag.rules.allow[0].settings;
     assert!(!settings.node_assist && settings.query_parameters && settings.silent_pool_pings);
+    assert!(settings.message_keys);
     assert_eq!(settings.routes, ["/flag"]);
 }
 

@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use wirespan_protocols::exchange::EndError;
-use wirespan_protocols::{amqp, http1, postgres, redis};
+use wirespan_protocols::{amqp, http1, kafka, postgres, redis};
 
 use super::amqp::AmqpSession;
-use super::{Mark, Options};
+use super::{KafkaCall, Mark, Options};
 use crate::call::{MessageKey, Receipt};
 
 /// What a parser told.
@@ -29,6 +29,8 @@ pub enum Message {
     },
     /// The connection carries what can't be read; from here on nothing of it is.
     Opaque,
+    /// Something about a Kafka cluster, which is true of all of the process's connections to it.
+    Broker(kafka::Fact),
     /// Something was received that could not be read: of an inbound connection it may be a request.
     Unread {
         /// When, CLOCK_MONOTONIC; `None`: when something last happened on the connection.
@@ -109,6 +111,8 @@ pub enum Content {
         /// The connection's.
         session: Arc<AmqpSession>,
     },
+    /// Kafka.
+    Kafka(Box<KafkaCall>),
 }
 
 /// Who uses a PostgreSQL connection, and for which database.
@@ -136,6 +140,8 @@ pub enum Outcome {
     Postgres(postgres::End<'static>),
     /// AMQP.
     Amqp(amqp::End),
+    /// Kafka.
+    Kafka(kafka::End),
 }
 
 /// How a connection's end cut a call short.
@@ -169,6 +175,7 @@ impl Content {
             Self::Redis(command) => super::redis::is_incidental(command),
             Self::Postgres { query, .. } => super::postgres::is_incidental(query),
             Self::Amqp { call, .. } => super::amqp::is_incidental(call),
+            Self::Kafka(call) => super::kafka::is_incidental(&call.request),
         }
     }
 
@@ -176,7 +183,7 @@ impl Content {
     /// sent it is its cause.
     pub fn is_delivery(&self) -> bool {
         match self {
-            Self::Http { .. } | Self::Redis(_) | Self::Postgres { .. } => false,
+            Self::Http { .. } | Self::Redis(_) | Self::Postgres { .. } | Self::Kafka(_) => false,
             Self::Amqp { call, .. } => super::amqp::delivery(call).is_some(),
         }
     }
@@ -185,8 +192,25 @@ impl Content {
     /// `at_ns`: when it began.
     pub fn mail(&self, connection: u64, at_ns: u64) -> Option<Mail> {
         match self {
-            Self::Http { .. } | Self::Redis(_) | Self::Postgres { .. } => None,
+            Self::Http { .. } | Self::Redis(_) | Self::Postgres { .. } | Self::Kafka(_) => None,
             Self::Amqp { call, .. } => super::amqp::mail(call, connection, at_ns),
+        }
+    }
+
+    /// Messages are taken by it that others sent: it waits for them, whoever asked for it.
+    pub fn is_fetch(&self) -> bool {
+        match self {
+            Self::Http { .. } | Self::Redis(_) | Self::Postgres { .. } | Self::Amqp { .. } => false,
+            Self::Kafka(call) => super::kafka::is_fetch(&call.request),
+        }
+    }
+
+    /// Written by a task of the client library's own, for whoever asked: of messages, which are sent together,
+    /// and of polls. The context that it runs in is that of whoever began it.
+    pub fn is_writers(&self) -> bool {
+        match self {
+            Self::Http { .. } | Self::Redis(_) | Self::Postgres { .. } | Self::Amqp { .. } => false,
+            Self::Kafka(call) => super::kafka::is_incidental(&call.request),
         }
     }
 }
@@ -199,6 +223,7 @@ impl Outcome {
             (Self::Redis { end, .. }, Content::Redis(command)) => {
                 super::redis::is_silent(command, end)
             }
+            (Self::Kafka(end), Content::Kafka(call)) => super::kafka::is_silent(&call.request, end),
             (Self::Postgres(postgres::End::NotExecuted), _) => true,
             (Self::Postgres(end), Content::Postgres { query, .. }) => {
                 options.silent_pool_pings && super::postgres::is_ping(query, end)
@@ -214,18 +239,23 @@ impl Outcome {
             Self::Http(http1::End::Reset { error, .. })
             | Self::Redis { end: redis::End::Reset { error, .. }, .. }
             | Self::Postgres(postgres::End::Closed { error: Some(error), .. })
-            | Self::Amqp(amqp::End::Broken { error: Some(error) }) => Some((*error).into()),
+            | Self::Amqp(amqp::End::Broken { error: Some(error) })
+            | Self::Kafka(kafka::End::Closed { error: Some(error), .. }) => Some((*error).into()),
             Self::Http(http1::End::NoResponse { error })
             | Self::Redis { end: redis::End::NoResponse { error }, .. } => {
                 Some(error.map_or(Broken::NoResponse, Broken::from))
             }
             Self::Http(http1::End::Truncated { .. })
             | Self::Redis { end: redis::End::Truncated { .. }, .. }
-            | Self::Postgres(postgres::End::Closed { answered: true, error: None }) => {
+            | Self::Postgres(postgres::End::Closed { answered: true, error: None })
+            | Self::Kafka(kafka::End::Closed { answered: true, error: None }) => {
                 Some(Broken::Truncated)
             }
             Self::Postgres(postgres::End::Closed { answered: false, error: None })
-            | Self::Amqp(amqp::End::Broken { error: None }) => Some(Broken::NoResponse),
+            | Self::Amqp(amqp::End::Broken { error: None })
+            | Self::Kafka(kafka::End::Closed { answered: false, error: None }) => {
+                Some(Broken::NoResponse)
+            }
             Self::Http(
                 http1::End::Complete { .. }
                 | http1::End::Inferred { .. }
@@ -251,6 +281,14 @@ impl Outcome {
                 | amqp::End::Empty
                 | amqp::End::Released
                 | amqp::End::Closed(_),
+            )
+            | Self::Kafka(
+                kafka::End::Produced { .. }
+                | kafka::End::Sent
+                | kafka::End::Fetched(_)
+                | kafka::End::Idle
+                | kafka::End::Committed { .. }
+                | kafka::End::Answered,
             ) => None,
         }
     }

@@ -4,12 +4,13 @@
 //! [`Adapter`], in a file of its own beside this one.
 
 use wirespan_protocols::exchange::{self, Counters, Detected, Direction, EndError, Skip, Tells};
-use wirespan_protocols::{amqp, http1, postgres, redis};
+use wirespan_protocols::{amqp, http1, kafka, postgres, redis};
 
 use super::evidence::Evidence;
 use super::message::Message;
 use super::{
-    Mark, Options, amqp as amqp_parser, http, postgres as postgres_parser, redis as redis_parser,
+    Mark, Options, amqp as amqp_parser, http, kafka as kafka_parser, postgres as postgres_parser,
+    redis as redis_parser,
 };
 use crate::call::Role;
 
@@ -187,10 +188,11 @@ enum Protocol {
     Redis,
     Postgres,
     Amqp,
+    Kafka,
 }
 
 impl Protocol {
-    const ALL: [Self; 4] = [Self::Http1, Self::Redis, Self::Postgres, Self::Amqp];
+    const ALL: [Self; 5] = [Self::Http1, Self::Redis, Self::Postgres, Self::Amqp, Self::Kafka];
 
     fn detect(self, beginning: &[u8]) -> Detected {
         match self {
@@ -198,6 +200,7 @@ impl Protocol {
             Self::Redis => redis::detect(beginning),
             Self::Postgres => postgres::detect(beginning),
             Self::Amqp => amqp::detect(beginning),
+            Self::Kafka => kafka::detect(beginning),
         }
     }
 
@@ -215,6 +218,10 @@ impl Protocol {
             Self::Amqp => Box::new(Adapted::new(
                 amqp::Connection::new(from_start),
                 amqp_parser::Amqp::default(),
+            )),
+            Self::Kafka => Box::new(Adapted::new(
+                kafka_parser::connection(from_start, options),
+                kafka_parser::Kafka::default(),
             )),
         }
     }

@@ -154,7 +154,8 @@ mod tests {
     use crate::connection::tests::socket;
 
     const PROCESS: ProcessId = ProcessId(1);
-    const OPTIONS: Options = Options { query_parameters: false, silent_pool_pings: false };
+    const OPTIONS: Options =
+        Options { query_parameters: false, silent_pool_pings: false, message_keys: false };
 
     fn tcp(cookie: u64) -> Socket {
         let address = |port: u64| format!("10.0.0.1:{}", 1_000 + port).parse().unwrap();

@@ -20,7 +20,7 @@ const MAX_ALIKE: usize = 64;
 const MAX_RECEIVERS: usize = 16;
 
 /// Messages that one call receives at most: further ones are not linked.
-const MAX_RECEIVED: usize = 128;
+const MAX_RECEIVED: usize = 512;
 
 /// Who sent it.
 #[derive(Clone, Debug)]

@@ -31,7 +31,7 @@ pub(super) fn broken(exchange: &Exchange) -> Option<Failure> {
     Some(Failure { kind: Cow::Borrowed(kind), text: Cow::Borrowed(text) })
 }
 
-fn link((Origin { trace_id, span_id }, reason): (Origin, LinkReason)) -> Link {
+pub(super) fn link((Origin { trace_id, span_id }, reason): (Origin, LinkReason)) -> Link {
     let reason = match reason {
         LinkReason::LateWork => "late_work",
         LinkReason::Message => "message",
@@ -55,7 +55,10 @@ pub(super) fn span(
         attributes.push(Attribute::new(semconv::END_INFERRED, true));
     }
     if let Some(sent_ns) = placement.sent_at_ns {
-        let waited = exchange.first.at_ns.saturating_sub(sent_ns);
+        // A fetch waits for what it is given.
+        let read_ns =
+            if exchange.content.is_fetch() { exchange.end_ns() } else { exchange.first.at_ns };
+        let waited = read_ns.saturating_sub(sent_ns);
         attributes.push(Attribute::new(semconv::MESSAGE_WAIT_TIME, waited.cast_signed()));
     }
     kernel(exchange, &mut attributes);
