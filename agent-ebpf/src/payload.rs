@@ -236,14 +236,14 @@ fn is_descriptor_of(task: Object, sk: Object, fd: u64) -> bool {
 /// or not they would be cut: what follows in one burst is read in parts that begin anywhere.
 pub(crate) const AMQP_BYTES: u32 = 8;
 
-/// Whether the operation begins as a message of Redis, PostgreSQL or AMQP does, whose structure is spread over all of
-/// a stream: more of it is worth copying. Where that errs too much is copied, or too little, and nothing else.
+/// Whether the operation begins as a message of Redis, PostgreSQL, AMQP or Kafka does, whose structure is spread over
+/// all of a stream: more of it is worth copying. Where that errs too much is copied, or too little, and nothing else.
 #[inline(always)]
 pub(crate) fn begins_wide(source: &Source) -> bool {
-    let mut address = source.address;
+    let (mut address, mut length) = (source.address, source.length);
     if source.is_vector() {
         match probe_user::<Iovec>(address) {
-            Some(vector) => address = vector.base,
+            Some(vector) => (address, length) = (vector.base, vector.length),
             None => return false,
         }
     }
@@ -256,6 +256,19 @@ pub(crate) fn begins_wide(source: &Source) -> bool {
         Some([b'A'..=b'Z' | b'a'..=b'z' | b'1'..=b'3', 0]) => true,
         // A frame's type of AMQP's, and a channel's first byte; what its clients begin with.
         Some([1..=3 | 8, 0] | [b'A', b'M']) => true,
+        Some([0, _]) if length >= 12 => begins_as_kafka(address),
+        _ => false,
+    }
+}
+
+/// Whether twelve bytes are a `Produce`'s, or those of an answer to `Fetch`: a length and a correlation id, not
+/// large, and no throttling. A client may have read the first eight of an answer before.
+#[inline(always)]
+fn begins_as_kafka(address: u64) -> bool {
+    match probe_user::<[u8; 12]>(address) {
+        Some([0, _, _, _, 0, 0, 0, 3..=13, ..]) => true,
+        Some([0, _, _, _, 0, _, _, _, 0, 0, 0, 0]) => true,
+        Some([0, 0, 0, 0, 0, 0, 0, ..]) => true,
         _ => false,
     }
 }
