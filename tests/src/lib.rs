@@ -5,6 +5,7 @@
 
 pub mod accuracy;
 pub mod agent;
+pub mod broker;
 pub mod http;
 pub mod load;
 pub mod process;

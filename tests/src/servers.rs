@@ -72,10 +72,13 @@ pub struct Server {
     farewell: Option<i32>,
 }
 
-/// Whether all servers' programs are there.
+/// Whether all servers' programs are there, and Java's and Maven's for [`crate::broker`].
 #[must_use]
 pub fn are_installed() -> bool {
-    postgres_programs().is_ok() && on_path("redis-server").is_some() && rabbitmq::is_installed()
+    let needed = ["redis-server", "java", "mvn"];
+    postgres_programs().is_ok()
+        && rabbitmq::is_installed()
+        && needed.iter().all(|program| on_path(program).is_some())
 }
 
 impl Servers {

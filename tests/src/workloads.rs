@@ -131,6 +131,33 @@ impl Installed {
         fs::write(stamp, wanted).context("note what was installed")
     }
 
+    /// Installs Apache Kafka, if it is missing, and returns the directory of its jars.
+    ///
+    /// # Errors
+    /// A missing or failing mvn, with what it printed.
+    pub fn kafka(&self) -> Result<PathBuf> {
+        let lock = File::create(self.target.join(".lock"))?;
+        lock.lock().context("lock target/workloads")?;
+        let source = self.source.join("kafka/pom.xml");
+        let target = self.target.join("kafka");
+        fs::create_dir_all(&target)?;
+        let (jars, stamp) = (target.join("jars"), target.join(".installed"));
+        let wanted = fs::read_to_string(&source)?;
+        if is(&stamp, &wanted) {
+            return Ok(jars);
+        }
+        copy_if_changed(&source, &target.join("pom.xml"))?;
+        if jars.exists() {
+            fs::remove_dir_all(&jars)?;
+        }
+        let mut maven = Command::new("mvn");
+        maven.args(["--batch-mode", "--quiet", "dependency:copy-dependencies"]);
+        maven.args(["-DincludeScope=runtime", "-DoutputDirectory=jars"]).current_dir(&target);
+        output(&mut maven).context("install Apache Kafka (Debian has what this needs in maven)")?;
+        fs::write(stamp, wanted).context("note what was installed")?;
+        Ok(jars)
+    }
+
     /// Installs rotel, an OpenTelemetry collector of somebody else's, if it is missing, and returns its
     /// program.
     ///

@@ -25,6 +25,7 @@ mod configuration;
 mod datastores;
 mod diagnosis;
 mod http_shapes;
+mod kafka;
 mod kernel_latency;
 mod loss_is_counted;
 mod messages;

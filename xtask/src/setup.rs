@@ -23,7 +23,8 @@ const RUSTUP: Duration = Duration::from_secs(180);
 const DEBIAN_COMPILER: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 
 /// Debian's servers for the end-to-end tests. What these packages start by themselves is not used.
-const SERVERS: [&str; 3] = ["redis-server", "postgresql", "rabbitmq-server"];
+const SERVERS: [&str; 5] =
+    ["redis-server", "postgresql", "rabbitmq-server", "maven", "default-jre-headless"];
 
 /// What builds the eBPF programs.
 #[derive(Debug)]
@@ -74,7 +75,8 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// What the end-to-end tests ask: a Redis, a PostgreSQL and a RabbitMQ, which they start themselves.
+/// What the end-to-end tests ask: a Redis, a PostgreSQL and a RabbitMQ, which they start themselves, and what
+/// Apache Kafka is installed with and runs on.
 ///
 /// # Errors
 /// When they are missing and cannot be installed from here, with the command that would.
@@ -84,7 +86,10 @@ pub(crate) fn servers() -> Result<()> {
         return Ok(());
     }
     if !is_debian() {
-        bail!("redis-server, PostgreSQL's server programs (initdb, postgres, psql) and RabbitMQ");
+        bail!(
+            "redis-server, PostgreSQL's server programs (initdb, postgres, psql), RabbitMQ, Java and Maven \
+             (java, mvn)"
+        );
     }
     install_packages(&SERVERS)
 }

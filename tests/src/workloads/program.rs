@@ -1,5 +1,5 @@
-//! `datastores` and `messaging`, each for Python and for Node.js: programs that use Redis or PostgreSQL, or
-//! RabbitMQ, as they are told to, and say what they did.
+//! `datastores`, `messaging` and `messages`, each for Python and for Node.js: programs that use Redis or PostgreSQL,
+//! RabbitMQ, or Kafka, as they are told to, and say what they did.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -13,6 +13,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::{Installed, service::tail};
+use crate::broker::Broker;
 use crate::process::Group;
 use crate::servers::RabbitMq;
 
@@ -66,6 +67,21 @@ impl Installed {
         logs: &Path,
     ) -> Result<Program> {
         self.program(runtime, "messaging", client, server.environment(), logs)
+    }
+
+    /// As [`Self::datastores`], of messages that Kafka has.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn messages(
+        &self,
+        runtime: Runtime,
+        client: &str,
+        broker: &Broker,
+        logs: &Path,
+    ) -> Result<Program> {
+        let environment = vec![("KAFKA_PORT", broker.port().to_string())];
+        self.program(runtime, "messages", client, environment, logs)
     }
 
     fn program(
