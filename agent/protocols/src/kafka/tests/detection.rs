@@ -4,7 +4,7 @@ use rstest::rstest;
 
 use super::captures::{CAPTURES, records};
 use super::*;
-use crate::{http1, postgres, redis};
+use crate::{amqp, http1, postgres, redis};
 
 #[test]
 fn both_sides_of_every_capture_are_recognised_and_no_prefix_is_refused() {
@@ -37,6 +37,7 @@ fn no_other_protocol_takes_a_message_of_kafkas() {
             let Some(bytes) = bytes else { continue };
             assert_eq!(http1::detect(bytes), Detected::No, "{name}");
             assert_eq!(redis::detect(bytes), Detected::No, "{name}");
+            assert_eq!(amqp::detect(bytes), Detected::No, "{name}");
             // A length that was read alone may be anybody's.
             let least = if bytes.len() > 8 { Detected::No } else { Detected::NeedMore };
             let taken = postgres::detect(bytes);
@@ -55,13 +56,13 @@ fn no_other_protocol_takes_a_message_of_kafkas() {
 #[test]
 fn nothing_in_other_protocols_captures_is_taken_for_kafka() {
     let mut looked_at = 0;
-    for folder in ["http1", "redis", "postgres"] {
+    for folder in ["http1", "redis", "postgres", "amqp"] {
         let path = format!("{}/testdata/{folder}", env!("CARGO_MANIFEST_DIR"));
         for entry in std::fs::read_dir(path).unwrap() {
             let path = entry.unwrap().path();
             if !path
                 .extension()
-                .is_some_and(|it| ["http", "resp", "pg"].iter().any(|known| it == *known))
+                .is_some_and(|it| ["http", "resp", "pg", "amqp"].iter().any(|known| it == *known))
             {
                 continue;
             }
