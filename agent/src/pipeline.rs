@@ -529,7 +529,8 @@ impl Stages {
         // Whose task wrote it says nothing of who asked for it.
         let is_writers = role == Role::Client && content.is_writers();
         let incidental = content.is_incidental();
-        let (is_delivery, is_fetch) = (content.is_delivery(), content.is_fetch());
+        // A handler may go on after it has settled its message: what is in flight says nothing of its calls.
+        let receives = content.is_delivery() || content.is_fetch();
         let mail = content.mail(cookie, first.at_ns);
         let database = match (&content, &connection.socket) {
             (Content::Postgres { session, .. }, Some(socket))
@@ -560,27 +561,23 @@ impl Stages {
         };
         let Some(id) = self.exchanges.enter((cookie, exchange), call) else { return };
         books.calls += 1;
-        // Who reads a delivery reads those of others too, and was begun by anybody: its task says nothing.
-        let (role, task) = if is_delivery {
-            (Role::Server, Task { tid: first.tid, context: 0, blocking: false })
-        } else {
+        let context = if is_writers { 0 } else { first.context };
+        if !receives {
             self.runtimes.node.began(cookie, id, role, offset, first.at_ns);
-            let context = if is_writers { 0 } else { first.context };
-            (role, Task { tid: first.tid, context, blocking: first.blocking })
-        };
+        }
         self.engine.started(CallStarted {
             id,
             process,
             socket: SocketId(cookie),
             role,
-            task,
+            task: Task { tid: first.tid, context, blocking: first.blocking },
             at_ns: first.at_ns,
             offset,
             remote,
             incidental,
-            receives: is_delivery || is_fetch,
+            receives,
         });
-        if role == Role::Client && !is_writers {
+        if role == Role::Client && !is_writers && !receives {
             self.engine.made_by(id, first.strand);
         }
         if let Some(mail) = mail {
@@ -608,7 +605,10 @@ impl Stages {
         }
         if let Content::Kafka(call) = &mut exchange.content {
             self.brokers.name(process, call, &outcome);
-            call.mail(&outcome, cookie, last.at_ns, &mut |mail| post(&mut self.engine, id, mail));
+            if let Some(socket) = &exchange.socket {
+                let engine = &mut self.engine;
+                call.mail(&outcome, socket, last.at_ns, &mut |mail| post(engine, id, mail));
+            }
         }
         exchange.end = Some((last, outcome));
         let over = CallEnded { id, at_ns: last.at_ns };

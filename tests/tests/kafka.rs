@@ -124,6 +124,7 @@ fn each_message_is_in_one_producers_span_and_in_one_of_each_groups() {
     }
     assert_eq!(i64::try_from(everything.len()).unwrap(), all, "both received the same");
 
+    joined(&spans);
     for ((_, client, own), (sent, received)) in clients.iter().zip(sent.iter().zip(&received)) {
         let of = |operation: &str| -> Vec<&Span> {
             let name = "messaging.operation.name";
@@ -200,4 +201,33 @@ fn each_message_is_in_one_producers_span_and_in_one_of_each_groups() {
     );
     let exported = std::fs::read_to_string(&tracing.file).unwrap();
     assert!(!exported.contains(SECRET), "a key or a value was exported");
+}
+
+/// A poll of one message is its sender's child; one of several is linked to all of theirs.
+fn joined(spans: &[Span]) {
+    let of = |operation: &str| -> Vec<&Span> {
+        let is = |span: &&Span| span.text("messaging.operation.name") == Some(operation);
+        spans.iter().filter(is).collect()
+    };
+    let senders: BTreeMap<Place, &Span> =
+        of("send").iter().flat_map(|span| places(span).into_iter().map(|it| (it, *span))).collect();
+    let (mut children, mut linked) = (0, 0);
+    for poll in of("poll") {
+        let messages = places(poll);
+        // What was sent without an answer has no offset.
+        let known: Vec<&Span> =
+            messages.iter().filter_map(|place| senders.get(place).copied()).collect();
+        if let ([_], [sender]) = (&messages[..], &known[..]) {
+            assert_eq!((&poll.trace, &poll.parent), (&sender.trace, &Some(sender.id.clone())));
+            assert!(poll.int("wirespan.message.wait_time_ns").is_some());
+            children += 1;
+        } else if messages.len() > 1 {
+            let wanted: BTreeSet<_> = known.iter().map(|span| (&span.trace, &span.id)).collect();
+            let links: BTreeSet<_> = poll.links.iter().map(|(trace, id)| (trace, id)).collect();
+            assert_eq!(links, wanted, "{poll:?}");
+            linked += wanted.len();
+        }
+    }
+    assert!(children + linked > 0, "{children} children, {linked} links");
+    eprintln!("{children} polls under their senders, {linked} senders linked to");
 }

@@ -9,6 +9,7 @@ use super::message::{Content, Mail, Message, Outcome, Step};
 use super::parser::{self, Adapter, Out};
 use super::{Mark, Options};
 use crate::call::{MessageKey, Receipt};
+use crate::capture::Socket;
 
 /// Messages of one answer whose senders are looked for.
 const MOST_JOINED: usize = 512;
@@ -38,13 +39,16 @@ impl KafkaCall {
     }
 
     /// The messages that a call which ended so has sent or was given: by topic, partition and offset, which the
-    /// broker's answer says. `connection`: its socket's cookie; `at_ns`: when it ended. To be asked when the topic
-    /// is named.
-    pub fn mail(&self, outcome: &Outcome, connection: u64, at_ns: u64, out: &mut impl FnMut(Mail)) {
+    /// broker's answer says. `at_ns`: when it ended. To be asked when the topic is named.
+    ///
+    /// Of several clusters the broker's address tells which: not every client asks for the cluster's name. A
+    /// partition has one broker that takes its messages and, as a rule, gives them.
+    pub fn mail(&self, outcome: &Outcome, socket: &Socket, at_ns: u64, out: &mut impl FnMut(Mail)) {
         let (Some(topic), Outcome::Kafka(end)) = (&self.topic, outcome) else { return };
-        // Of a process that wasn't told the cluster nothing is joined but to the like.
+        let Some((_, broker)) = socket.addresses else { return };
+        let broker = (broker.ip().to_canonical(), broker.port());
         let key = |partition: i32, offset: i64| {
-            MessageKey::of(("kafka", &self.cluster, topic, partition, offset))
+            MessageKey::of(("kafka", broker, topic, partition, offset))
         };
         match (&self.request.operation, end) {
             (
@@ -58,7 +62,7 @@ impl KafkaCall {
                 let Some((first, next)) = offsets else { return };
                 let receiver = match &self.group {
                     Some(group) => MessageKey::of(group),
-                    None => MessageKey::of(connection),
+                    None => MessageKey::of(socket.cookie),
                 };
                 // A sender's batch is known by its first offset: where none begins nobody is found.
                 for offset in (first..next).take(MOST_JOINED) {

@@ -87,6 +87,7 @@ pub enum Mail {
 
 /// What a call asks for.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "most calls are HTTP: a box would be one more each")]
 pub enum Content {
     /// HTTP/1.x.
     Http {
@@ -179,8 +180,7 @@ impl Content {
         }
     }
 
-    /// A message comes to the process unasked, as a request does, and is handled until it is settled: whoever
-    /// sent it is its cause.
+    /// A message comes to the process unasked, and is handled until it is settled: whoever sent it is its cause.
     pub fn is_delivery(&self) -> bool {
         match self {
             Self::Http { .. } | Self::Redis(_) | Self::Postgres { .. } | Self::Kafka(_) => false,

@@ -107,15 +107,17 @@ const scenarios = {
 };
 
 (async () => {
-  const connection = await amqp.connect(process.env.RABBITMQ_URL);
+  // Connected when told: what is sent before it is traced is not seen.
+  let connection;
   say({ ready: true });
   for await (const line of readline.createInterface({ input: process.stdin })) {
     for (const word of line.split(' ')) {
       const [name, queue] = word.split('=');
       runs += 1;
+      connection ??= await amqp.connect(process.env.RABBITMQ_URL);
       await scenarios[name](connection, queue);
     }
     say({ done: true });
   }
-  await connection.close();
+  await connection?.close();
 })();

@@ -213,9 +213,11 @@ class AioPika:
         self.loop.run_until_complete(getattr(self, name)(queue))
 
 
-client = {"pika": Pika, "aio-pika": AioPika}[CLIENT]()
+# Connected when told: what is sent before it is traced is not seen.
+client = None
 say(ready=True)
 for line in sys.stdin:
+    client = client or {"pika": Pika, "aio-pika": AioPika}[CLIENT]()
     for word in line.split():
         name, queue = word.split("=")
         runs += 1
