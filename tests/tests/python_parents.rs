@@ -29,9 +29,11 @@ fn cell(name: &str, path: &str) -> &'static Cell {
 #[case::fastapi_on_asyncio("FastAPI, asyncio", "/three")]
 #[case::fastapi_on_uvloop("FastAPI, uvloop", "/three")]
 #[case::executor("FastAPI, asyncio", "/executor")]
+#[ignore = "long: the cells of `cargo xtask accuracy` are more"]
 #[case::executor_on_uvloop("FastAPI, uvloop", "/executor")]
 #[case::one_task_for_a_connection("aiohttp, asyncio", "/three")]
 #[case::threads("Flask, gthread", "/three")]
+#[ignore = "long: the cells of `cargo xtask accuracy` are more"]
 #[case::pool_of_a_thread("Flask, gthread", "/pool")]
 fn each_call_is_under_its_own_request(#[case] name: &str, #[case] path: &str) {
     let lab = Lab::new();

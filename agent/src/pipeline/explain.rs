@@ -140,6 +140,7 @@ fn notable(settings: &Settings) -> Vec<(&'static str, String)> {
         ("Redis", settings.protocols.redis),
         ("PostgreSQL", settings.protocols.postgresql),
         ("AMQP", settings.protocols.amqp),
+        ("Kafka", settings.protocols.kafka),
     ];
     let off: Vec<&str> = protocols.iter().filter(|(_, on)| !on).map(|(name, _)| *name).collect();
     if !off.is_empty() {
