@@ -177,8 +177,11 @@ fn written(procfs: &ProcFs, processes: &[Process]) -> anyhow::Result<String> {
 /// A scalar that YAML and `${...}` leave as it is: double-quoted where it is not plain.
 fn quoted(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
-    let starts_plain = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/');
-    if starts_plain && text.bytes().all(plain) {
+    // What begins with a digit may be a number, and some words are truths (YAML 1.1 has the most of them).
+    let starts_plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/');
+    const TRUTHS: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
+    let is_truth = TRUTHS.iter().any(|word| text.eq_ignore_ascii_case(word));
+    if starts_plain && !is_truth && text.bytes().all(plain) {
         return text.to_owned();
     }
     let mut quoted = "\"".to_owned();
@@ -241,6 +244,17 @@ mod tests {
         assert!(
             lines[8].contains("node b.js") && lines[8].ends_with("no rule holds for it"),
             "{text}"
+        );
+    }
+
+    #[test]
+    fn what_yaml_would_take_for_something_else_is_quoted() {
+        for text in ["0", "1e5", "0x1f", "true", "No", "null", "2026-11-21"] {
+            assert_eq!(quoted(text), format!("\"{text}\""));
+        }
+        assert_eq!(
+            ["node", "/usr/bin/node", "Norway"].map(quoted),
+            ["node", "/usr/bin/node", "Norway"]
         );
     }
 

@@ -282,5 +282,5 @@ fn what_is_not_read_is_named_where_two_words_tell() {
     assert_eq!(state(b"GET / HTTP/1.1\r\n\r\n"), "HTTP/1");
     assert_eq!(state(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), "TLS, which is not read");
     assert_eq!(state(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), "HTTP/2, which is not read");
-    assert_eq!(state(b"\x00\x01\x02\x03\x04\x05\x06\x07"), "a protocol that is not known");
+    assert_eq!(state(b"\xff\xfe\xfd\xfc\xfb\xfa\xf9\xf8"), "a protocol that is not known");
 }

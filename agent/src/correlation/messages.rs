@@ -178,7 +178,8 @@ impl Engine {
         }
     }
 
-    /// A call's own message can be found by its span from now on; `has_span`: else not at all.
+    /// A call's own message can be found by its span from now on; without one that is delivered (`has_span`) not at
+    /// all.
     pub(super) fn settle_message(&mut self, id: CallId, has_span: bool) {
         let Some(call) = self.calls.get(&id) else { return };
         let Some(key) = call.mail.as_ref().and_then(|mail| mail.sent) else { return };
@@ -193,8 +194,9 @@ impl Engine {
         let otherwise =
             if call.remote.is_some() { |_| Parent::Remote } else { |parent: Parent| parent };
         let Some(mail) = call.mail.as_mut() else { return };
-        let found = mail.received.iter().map(|receipt| self.messages.take(receipt));
-        let mut found: Vec<Found> = found.collect();
+        let received = std::mem::take(&mut mail.received);
+        let mut found: Vec<Found> =
+            received.iter().map(|receipt| self.messages.take(receipt)).collect();
         if found.len() > 1 {
             mail.senders = found.into_iter().filter_map(Found::sender).collect();
             self.hold_senders(id);

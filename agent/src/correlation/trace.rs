@@ -227,7 +227,7 @@ impl Engine {
         placement.links.extend(links.into_iter().map(|link| (link, LinkReason::Message)));
         self.books.place(placement.status);
         self.remember(&placement);
-        self.settle_message(id, true);
+        self.settle_message(id, !placement.unwanted);
         self.release_senders(id);
         self.placed(id, at);
         Some(placement)

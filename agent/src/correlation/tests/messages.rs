@@ -178,6 +178,18 @@ fn a_sender_that_is_given_up_is_nobodys_parent() {
 }
 
 #[test]
+fn a_sender_without_a_span_is_nobodys_parent() {
+    let mut s = Scenario::new();
+    s.start(client(1, 1, 0));
+    s.engine.sent(CallId(1), MessageKey(7));
+    s.engine.unwanted(CallId(1));
+    s.end(1, 100).tick(LATER);
+    deliver(&mut s, 2, 7, QUEUE, LATER);
+    s.tick(2 * LATER);
+    s.is_alone(2, ParentStatus::Root);
+}
+
+#[test]
 fn what_is_forgotten_is_counted() {
     let mut s = Scenario::with(Config { max_messages: 4, ..Config::default() });
     (0..6).for_each(|i| send(&mut s, i, 1, i, i * 1_000));
