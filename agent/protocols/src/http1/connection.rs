@@ -257,9 +257,12 @@ impl<M: Clone + 'static> Follow<M> for Connection<M> {
         if matches!(self.stream(direction).state, State::Ended | State::Tunnel | State::Silent) {
             return;
         }
+        let between = self.open.is_empty() && self.responses.held.is_empty();
         self.desync(Abandon::Gap, Skip::Resync, out);
-        if direction == Direction::Responses {
-            self.response_seen();
+        match direction {
+            Direction::Responses => self.response_seen(),
+            // A request may have been among what was lost.
+            Direction::Requests => self.owed |= between,
         }
     }
 
