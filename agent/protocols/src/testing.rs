@@ -1,5 +1,7 @@
 //! What the parsers' tests share: a connection with its marks, offsets, books and events, and recorded sessions.
 
+use std::ops::Range;
+
 use crate::exchange::Direction::{self, Requests, Responses};
 use crate::exchange::{EndError, Parser};
 use crate::script::Books;
@@ -93,6 +95,106 @@ impl<P: Tested> Run<P> {
         self
     }
 
+    /// A whole session, each end of which is told. Holds that nothing is left open.
+    pub(crate) fn whole(records: &[Record<'_>]) -> Self {
+        let mut run = Self::new(true);
+        run.records(records);
+        run.books.check_over(&run.connection);
+        run
+    }
+
+    /// A session that broke off after `len` bytes of the record `at`.
+    pub(crate) fn prefix(records: &[Record<'_>], at: usize, len: usize) -> Self {
+        let (direction, bytes) = records[at];
+        let mut run = Self::new(true);
+        run.records(&records[..at]);
+        run.record((direction, bytes.map(|bytes| &bytes[..len])));
+        run.close();
+        run
+    }
+
+    /// A session of which the record `at` came in two pieces, the first of `len` bytes.
+    pub(crate) fn split(records: &[Record<'_>], at: usize, len: usize) -> Self {
+        let (direction, bytes) = records[at];
+        let (before, after) = bytes.unwrap_or_default().split_at(len);
+        let mut run = Self::new(true);
+        run.records(&records[..at]);
+        run.piece(direction, before, 0).piece(direction, after, 0);
+        run.records(&records[at + 1..]);
+        run
+    }
+
+    /// A session that came byte by byte.
+    pub(crate) fn byte_by_byte(records: &[Record<'_>]) -> Self {
+        let mut run = Self::new(true);
+        for &(direction, bytes) in records {
+            match bytes {
+                Some(bytes) => bytes.iter().for_each(|byte| {
+                    run.piece(direction, std::slice::from_ref(byte), 0);
+                }),
+                None => run.record((direction, None)),
+            }
+        }
+        run
+    }
+
+    /// A session of which these bytes of the record `at` were damaged, to its end.
+    pub(crate) fn damaged(
+        records: &[Record<'_>],
+        at: usize,
+        lost: Range<usize>,
+        damage: Damage,
+    ) -> Self {
+        let mut run = Self::new(true);
+        run.goes_on_damaged(records, at, lost, damage);
+        run
+    }
+
+    /// The same on a connection of which something is known already.
+    pub(crate) fn goes_on_damaged(
+        &mut self,
+        records: &[Record<'_>],
+        at: usize,
+        lost: Range<usize>,
+        damage: Damage,
+    ) {
+        self.records(&records[..at]);
+        let (direction, bytes) = records[at];
+        let bytes = bytes.unwrap_or_default();
+        let (before, after) = (&bytes[..lost.start], &bytes[lost.end..]);
+        match damage {
+            Damage::Missing => {
+                self.piece(direction, before, (bytes.len() - lost.start) as u64);
+            }
+            Damage::Middle => {
+                self.piece(direction, before, lost.len() as u64);
+                let offset = self.offsets[direction as usize];
+                self.offsets[direction as usize] += after.len() as u64;
+                self.step(|connection, mark, out| {
+                    connection.on_rest(direction, offset, after, mark, out);
+                });
+            }
+            Damage::Hole => {
+                self.piece(direction, before, 0).hole(direction, lost.len() as u64);
+                self.piece(direction, after, 0);
+            }
+            Damage::Gap => {
+                self.piece(direction, before, 0).gap(direction);
+                self.piece(direction, after, 0);
+            }
+            Damage::Gaps => {
+                self.piece(direction, before, 0).gap(Requests).gap(Responses);
+                self.piece(direction, after, 0);
+            }
+        }
+        self.records(&records[at + 1..]);
+        self.close();
+    }
+
+    pub(crate) fn records(&mut self, records: &[Record<'_>]) {
+        records.iter().for_each(|&record| self.record(record));
+    }
+
     /// One record of a capture.
     pub(crate) fn record(&mut self, (direction, bytes): Record<'_>) {
         match bytes {
@@ -100,6 +202,21 @@ impl<P: Tested> Run<P> {
             None => self.end(direction, None),
         };
     }
+}
+
+/// How a record of a capture is damaged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Damage {
+    /// Its bytes were not captured from here to its end.
+    Missing,
+    /// Bytes were not captured, but for its last ones.
+    Middle,
+    /// Bytes never came; those after them did.
+    Hole,
+    /// As `Hole`, and nobody knows how many.
+    Gap,
+    /// As `Gap`, and nobody knows in which direction.
+    Gaps,
 }
 
 /// One record of a capture: who sent, and what; `None`: a FIN.

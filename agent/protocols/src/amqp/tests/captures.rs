@@ -2,17 +2,9 @@
 //! every kind at every position. What a damaged run tells must be part of what the whole one does.
 
 use super::*;
-use crate::exchange::Parser as _;
-use crate::testing::{Record, records};
+use crate::testing::{Damage, records};
 
 impl Run {
-    fn whole(records: &[Record<'_>]) -> Self {
-        let mut run = Self::new(true);
-        records.iter().for_each(|&record| run.record(record));
-        run.close();
-        run
-    }
-
     /// Nothing here that the whole run doesn't tell alike, each once. What it knows less, it says so.
     fn assert_part_of(&self, whole: &[Exchange], context: &dyn Fn() -> String) -> usize {
         let mut left: Vec<&Exchange> = whole.iter().collect();
@@ -282,12 +274,9 @@ fn at_every_prefix_what_is_told_is_part_of_the_whole() {
     for (name, capture) in CAPTURES {
         let records = records(capture);
         let whole = exchanges(&Run::whole(&records).events);
-        for (at, &(direction, bytes)) in records.iter().enumerate() {
+        for (at, &(_, bytes)) in records.iter().enumerate() {
             for len in places(bytes.map_or(0, <[u8]>::len)) {
-                let mut run = Run::new(true);
-                records[..at].iter().for_each(|&record| run.record(record));
-                run.record((direction, bytes.map(|bytes| &bytes[..len])));
-                run.close();
+                let run = Run::prefix(&records, at, len);
                 run.assert_part_of(&whole, &|| format!("{name}: {len} bytes of record {at}"));
             }
         }
@@ -305,42 +294,16 @@ fn split_at_every_byte_all_is_told_alike() {
     for (name, capture) in CAPTURES {
         let records = records(capture);
         let whole = unmarked(&Run::whole(&records).events);
-        for (at, &(direction, bytes)) in records.iter().enumerate() {
+        for (at, &(_, bytes)) in records.iter().enumerate() {
             let bytes = bytes.unwrap_or_default();
             for len in places(bytes.len()).filter(|len| *len > 0) {
-                let mut run = Run::new(true);
-                records[..at].iter().for_each(|&record| run.record(record));
-                run.piece(direction, &bytes[..len], 0).piece(direction, &bytes[len..], 0);
-                records[at + 1..].iter().for_each(|&record| run.record(record));
+                let run = Run::split(&records, at, len);
                 assert_eq!(unmarked(&run.events), whole, "{name}: record {at} split at {len}");
             }
         }
-        let mut run = Run::new(true);
-        for &(direction, bytes) in &records {
-            match bytes {
-                Some(bytes) => bytes.iter().for_each(|byte| {
-                    run.piece(direction, std::slice::from_ref(byte), 0);
-                }),
-                None => run.record((direction, None)),
-            }
-        }
+        let run = Run::byte_by_byte(&records);
         assert_eq!(unmarked(&run.events), whole, "{name}: byte by byte");
     }
-}
-
-/// How a capture is damaged.
-#[derive(Clone, Copy, Debug)]
-enum Damage {
-    /// Bytes of a record were not captured, its end among them.
-    Missing,
-    /// As `Missing`, but for its last bytes.
-    Middle,
-    /// Bytes never came; those after them did.
-    Hole,
-    /// As `Hole`, and nobody knows how many.
-    Gap,
-    /// As `Gap`, and nobody knows in which direction.
-    Gaps,
 }
 
 #[test]
@@ -350,7 +313,7 @@ fn with_a_hole_at_every_position_nothing_wrong_is_told() {
     for (name, capture) in CAPTURES {
         let records = records(capture);
         let whole = exchanges(&Run::whole(&records).events);
-        for (at, &(direction, bytes)) in records.iter().enumerate() {
+        for (at, &(_, bytes)) in records.iter().enumerate() {
             let bytes = bytes.unwrap_or_default();
             for from in places(bytes.len()) {
                 // Each place has one damage, and each kind of it its turn.
@@ -362,11 +325,7 @@ fn with_a_hole_at_every_position_nothing_wrong_is_told() {
                         if !its_turn {
                             continue;
                         }
-                        let mut run = Run::new(true);
-                        records[..at].iter().for_each(|&record| run.record(record));
-                        run.damage(direction, bytes, from, to, *damage);
-                        records[at + 1..].iter().for_each(|&record| run.record(record));
-                        run.close();
+                        let run = Run::damaged(&records, at, from..to, *damage);
                         let context = || format!("{name}: record {at}, {from}..{to} {damage:?}");
                         complete[kind] += run.assert_part_of(&whole, &context);
                     }
@@ -377,45 +336,6 @@ fn with_a_hole_at_every_position_nothing_wrong_is_told() {
     assert!(complete.iter().all(|count| *count > 5_000), "what is left is told: {complete:?}");
 }
 
-impl Run {
-    fn damage(
-        &mut self,
-        direction: Direction,
-        bytes: &[u8],
-        from: usize,
-        to: usize,
-        damage: Damage,
-    ) {
-        let (before, after) = (&bytes[..from], &bytes[to..]);
-        let lost = (to - from) as u64;
-        match damage {
-            Damage::Missing => {
-                self.piece(direction, before, (bytes.len() - from) as u64);
-            }
-            Damage::Middle => {
-                self.piece(direction, before, lost);
-                let offset = self.offsets[direction as usize];
-                self.offsets[direction as usize] += after.len() as u64;
-                self.step(|connection, mark, out| {
-                    connection.on_rest(direction, offset, after, mark, out);
-                });
-            }
-            Damage::Hole => {
-                self.piece(direction, before, 0).hole(direction, lost);
-                self.piece(direction, after, 0);
-            }
-            Damage::Gap => {
-                self.piece(direction, before, 0).gap(direction);
-                self.piece(direction, after, 0);
-            }
-            Damage::Gaps => {
-                self.piece(direction, before, 0).gap(Requests).gap(Responses);
-                self.piece(direction, after, 0);
-            }
-        }
-    }
-}
-
 #[test]
 fn met_at_every_record_nothing_wrong_is_told() {
     let mut told = 0;
@@ -424,7 +344,7 @@ fn met_at_every_record_nothing_wrong_is_told() {
         let whole = exchanges(&Run::whole(&records).events);
         for at in 0..records.len() {
             let mut run = Run::new(false);
-            records[at..].iter().for_each(|&record| run.record(record));
+            run.records(&records[at..]);
             run.close();
             told += run.assert_part_of(&whole, &|| format!("{name}: met at record {at}"));
         }

@@ -4,17 +4,8 @@
 use rstest::rstest;
 
 use super::*;
-use crate::testing::Record;
+use crate::testing::Damage;
 pub(super) use crate::testing::records;
-
-impl Run {
-    pub(super) fn whole(records: &[Record<'_>]) -> Self {
-        let mut run = Self::new(true);
-        records.iter().for_each(|&record| run.record(record));
-        run.books.check_over(&run.connection);
-        run
-    }
-}
 
 impl Run {
     /// Nothing here that the whole run doesn't tell alike.
@@ -216,13 +207,10 @@ fn at_every_prefix_what_is_told_is_part_of_the_whole() {
     for (name, capture) in CAPTURES {
         let records = records(capture);
         let whole = exchanges(&Run::whole(&records).events);
-        for (at, &(direction, bytes)) in records.iter().enumerate() {
+        for (at, &(_, bytes)) in records.iter().enumerate() {
             let length = bytes.map_or(0, <[u8]>::len);
             for len in (0..length).step_by(stride(bytes.unwrap_or_default())) {
-                let mut run = Run::new(true);
-                records[..at].iter().for_each(|&record| run.record(record));
-                run.record((direction, bytes.map(|bytes| &bytes[..len])));
-                run.close();
+                let run = Run::prefix(&records, at, len);
                 run.assert_part_of(&whole, &|| format!("{name}: {len} bytes of record {at}"));
             }
         }
@@ -234,25 +222,14 @@ fn split_at_every_byte_all_is_told_alike() {
     for (name, capture) in CAPTURES {
         let records = records(capture);
         let whole = exchanges(&Run::whole(&records).events);
-        for (at, &(direction, bytes)) in records.iter().enumerate() {
+        for (at, &(_, bytes)) in records.iter().enumerate() {
             let bytes = bytes.unwrap_or_default();
             for len in (1..bytes.len()).step_by(stride(bytes)) {
-                let mut run = Run::new(true);
-                records[..at].iter().for_each(|&record| run.record(record));
-                run.piece(direction, &bytes[..len], 0).piece(direction, &bytes[len..], 0);
-                records[at + 1..].iter().for_each(|&record| run.record(record));
+                let run = Run::split(&records, at, len);
                 assert_eq!(exchanges(&run.events), whole, "{name}: record {at} split at {len}");
             }
         }
-        let mut run = Run::new(true);
-        for &(direction, bytes) in &records {
-            match bytes {
-                Some(bytes) => bytes.iter().for_each(|byte| {
-                    run.piece(direction, std::slice::from_ref(byte), 0);
-                }),
-                None => run.record((direction, None)),
-            }
-        }
+        let run = Run::byte_by_byte(&records);
         assert_eq!(exchanges(&run.events), whole, "{name}: byte by byte");
     }
 }
@@ -277,19 +254,6 @@ fn an_answer_that_comes_before_its_request_waits_for_it() {
     assert!(swaps > 100, "{swaps}");
 }
 
-/// How a capture is damaged.
-#[derive(Clone, Copy, Debug)]
-enum Damage {
-    /// Bytes of a record were not captured, its end among them.
-    Missing,
-    /// Bytes never came; those after them did.
-    Hole,
-    /// As `Hole`, and nobody knows how many.
-    Gap,
-    /// As `Gap`, and nobody knows in which direction.
-    Gaps,
-}
-
 // 4 and 12 bytes are a length and a header's beginning, 61 a batch's header.
 #[rstest]
 #[case(Damage::Hole, 1, 1)]
@@ -311,35 +275,14 @@ fn with_damage_at_every_position_nothing_is_told_that_was_not_there(
         let records = records(capture);
         let whole_run = Run::whole(&records);
         let whole = exchanges(&whole_run.events);
-        for (at, &(direction, bytes)) in records.iter().enumerate() {
+        for (at, &(_, bytes)) in records.iter().enumerate() {
             let bytes = bytes.unwrap_or_default();
             for from in (0..bytes.len()).step_by(step * stride(bytes)) {
                 let to = from.saturating_add(length).min(bytes.len());
                 if matches!(damage, Damage::Missing) && (to < bytes.len() || from == 0) {
                     continue;
                 }
-                let mut run = Run::new(true);
-                records[..at].iter().for_each(|&record| run.record(record));
-                match damage {
-                    Damage::Missing => {
-                        run.piece(direction, &bytes[..from], (to - from) as u64);
-                    }
-                    Damage::Hole => {
-                        run.piece(direction, &bytes[..from], 0)
-                            .hole(direction, (to - from) as u64)
-                            .piece(direction, &bytes[to..], 0);
-                    }
-                    Damage::Gap => {
-                        run.piece(direction, &bytes[..from], 0).gap(direction);
-                        run.piece(direction, &bytes[to..], 0);
-                    }
-                    Damage::Gaps => {
-                        run.piece(direction, &bytes[..from], 0).gap(Requests).gap(Responses);
-                        run.piece(direction, &bytes[to..], 0);
-                    }
-                }
-                records[at + 1..].iter().for_each(|&record| run.record(record));
-                run.close();
+                let run = Run::damaged(&records, at, from..to, damage);
                 let context = || format!("{name}: record {at}, bytes {from}..{to} {damage:?}");
                 run.assert_part_of(&whole, &context);
                 told += run.told().len();
@@ -359,7 +302,7 @@ fn met_at_every_record_nothing_is_paired_wrongly() {
         let whole = exchanges(&Run::whole(&records).events);
         for at in 0..records.len() {
             let mut run = Run::new(false);
-            records[at..].iter().for_each(|&record| run.record(record));
+            run.records(&records[at..]);
             run.close();
             run.assert_part_of(&whole, &|| format!("{name}: met at record {at}"));
             told += run.told().len();

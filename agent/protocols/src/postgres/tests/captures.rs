@@ -4,16 +4,7 @@
 use rstest::rstest;
 
 use super::*;
-use crate::testing::{Record, records};
-
-impl Run {
-    pub(super) fn whole(records: &[Record<'_>]) -> Self {
-        let mut run = Self::new(true);
-        records.iter().for_each(|&record| run.record(record));
-        run.books.check_over(&run.connection);
-        run
-    }
-}
+use crate::testing::{Damage, records};
 
 impl Run {
     /// Nothing here that the whole run doesn't tell alike.
@@ -232,13 +223,10 @@ fn at_every_prefix_what_is_told_is_part_of_the_whole() {
     for (name, capture) in CAPTURES {
         let records = records(capture);
         let whole = exchanges(&Run::whole(&records).events);
-        for (at, &(direction, bytes)) in records.iter().enumerate() {
+        for (at, &(_, bytes)) in records.iter().enumerate() {
             let length = bytes.map_or(0, <[u8]>::len);
             for len in (0..length).step_by(stride(bytes.unwrap_or_default())) {
-                let mut run = Run::new(true);
-                records[..at].iter().for_each(|&record| run.record(record));
-                run.record((direction, bytes.map(|bytes| &bytes[..len])));
-                run.close();
+                let run = Run::prefix(&records, at, len);
                 run.assert_part_of(&whole, &|| format!("{name}: {len} bytes of record {at}"));
             }
         }
@@ -250,25 +238,14 @@ fn split_at_every_byte_all_is_told_alike() {
     for (name, capture) in CAPTURES {
         let records = records(capture);
         let whole = exchanges(&Run::whole(&records).events);
-        for (at, &(direction, bytes)) in records.iter().enumerate() {
+        for (at, &(_, bytes)) in records.iter().enumerate() {
             let bytes = bytes.unwrap_or_default();
             for len in (1..bytes.len()).step_by(stride(bytes)) {
-                let mut run = Run::new(true);
-                records[..at].iter().for_each(|&record| run.record(record));
-                run.piece(direction, &bytes[..len], 0).piece(direction, &bytes[len..], 0);
-                records[at + 1..].iter().for_each(|&record| run.record(record));
+                let run = Run::split(&records, at, len);
                 assert_eq!(exchanges(&run.events), whole, "{name}: record {at} split at {len}");
             }
         }
-        let mut run = Run::new(true);
-        for &(direction, bytes) in &records {
-            match bytes {
-                Some(bytes) => bytes.iter().for_each(|byte| {
-                    run.piece(direction, std::slice::from_ref(byte), 0);
-                }),
-                None => run.record((direction, None)),
-            }
-        }
+        let run = Run::byte_by_byte(&records);
         assert_eq!(exchanges(&run.events), whole, "{name}: byte by byte");
     }
 }
@@ -288,19 +265,6 @@ fn an_answer_that_comes_before_its_request_waits_for_it() {
             assert_eq!(told, whole, "{name}: records {at} and the next swapped");
         }
     }
-}
-
-/// How a capture is damaged.
-#[derive(Clone, Copy, Debug)]
-enum Damage {
-    /// Bytes of a record were not captured, its end among them.
-    Missing,
-    /// Bytes never came; those after them did.
-    Hole,
-    /// As `Hole`, and nobody knows how many.
-    Gap,
-    /// As `Gap`, and nobody knows in which direction.
-    Gaps,
 }
 
 // 5, 22 and 97 bytes have most of single messages, of groups behind a Bind, and of whole requests.
@@ -323,35 +287,14 @@ fn with_damage_at_every_position_nothing_is_told_that_was_not_there(
     for (name, capture) in CAPTURES {
         let records = records(capture);
         let whole = exchanges(&Run::whole(&records).events);
-        for (at, &(direction, bytes)) in records.iter().enumerate() {
+        for (at, &(_, bytes)) in records.iter().enumerate() {
             let bytes = bytes.unwrap_or_default();
             for from in (0..bytes.len()).step_by(step * stride(bytes)) {
                 let to = from.saturating_add(length).min(bytes.len());
                 if matches!(damage, Damage::Missing) && (to < bytes.len() || from == 0) {
                     continue;
                 }
-                let mut run = Run::new(true);
-                records[..at].iter().for_each(|&record| run.record(record));
-                match damage {
-                    Damage::Missing => {
-                        run.piece(direction, &bytes[..from], (to - from) as u64);
-                    }
-                    Damage::Hole => {
-                        run.piece(direction, &bytes[..from], 0)
-                            .hole(direction, (to - from) as u64)
-                            .piece(direction, &bytes[to..], 0);
-                    }
-                    Damage::Gap => {
-                        run.piece(direction, &bytes[..from], 0).gap(direction);
-                        run.piece(direction, &bytes[to..], 0);
-                    }
-                    Damage::Gaps => {
-                        run.piece(direction, &bytes[..from], 0).gap(Requests).gap(Responses);
-                        run.piece(direction, &bytes[to..], 0);
-                    }
-                }
-                records[at + 1..].iter().for_each(|&record| run.record(record));
-                run.close();
+                let run = Run::damaged(&records, at, from..to, damage);
                 let context = || format!("{name}: record {at}, bytes {from}..{to} {damage:?}");
                 run.assert_part_of(&whole, &context);
                 complete += exchanges(&run.events)
@@ -372,7 +315,7 @@ fn met_at_every_record_nothing_is_paired_wrongly() {
         let whole = exchanges(&Run::whole(&records).events);
         for at in 0..records.len() {
             let mut run = Run::new(false);
-            records[at..].iter().for_each(|&record| run.record(record));
+            run.records(&records[at..]);
             run.close();
             run.assert_part_of(&whole, &|| format!("{name}: met at record {at}"));
             complete += run.told().len();

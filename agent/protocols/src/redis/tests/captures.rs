@@ -4,16 +4,9 @@
 use rstest::rstest;
 
 use super::*;
-use crate::testing::{Record, records};
+use crate::testing::{Damage, records};
 
 impl Run {
-    fn whole(records: &[Record<'_>]) -> Self {
-        let mut run = Self::new(true);
-        records.iter().for_each(|&record| run.record(record));
-        run.close();
-        run
-    }
-
     /// Nothing here that the whole run doesn't tell alike, and in the same order.
     fn assert_part_of(&self, whole: &[Exchange], context: &dyn Fn() -> String) {
         let mut rest = whole.iter();
@@ -248,12 +241,9 @@ fn at_every_prefix_what_is_told_is_part_of_the_whole() {
     for (name, capture) in CAPTURES {
         let records = records(capture);
         let whole = exchanges(&Run::whole(&records).events);
-        for (at, &(direction, bytes)) in records.iter().enumerate() {
+        for (at, &(_, bytes)) in records.iter().enumerate() {
             for len in 0..bytes.map_or(0, <[u8]>::len) {
-                let mut run = Run::new(true);
-                records[..at].iter().for_each(|&record| run.record(record));
-                run.record((direction, bytes.map(|bytes| &bytes[..len])));
-                run.close();
+                let run = Run::prefix(&records, at, len);
                 run.assert_part_of(&whole, &|| format!("{name}: {len} bytes of record {at}"));
             }
         }
@@ -265,40 +255,16 @@ fn split_at_every_byte_all_is_told_alike() {
     for (name, capture) in CAPTURES {
         let records = records(capture);
         let whole = exchanges(&Run::whole(&records).events);
-        for (at, &(direction, bytes)) in records.iter().enumerate() {
+        for (at, &(_, bytes)) in records.iter().enumerate() {
             let bytes = bytes.unwrap_or_default();
             for len in 1..bytes.len() {
-                let mut run = Run::new(true);
-                records[..at].iter().for_each(|&record| run.record(record));
-                run.piece(direction, &bytes[..len], 0).piece(direction, &bytes[len..], 0);
-                records[at + 1..].iter().for_each(|&record| run.record(record));
+                let run = Run::split(&records, at, len);
                 assert_eq!(exchanges(&run.events), whole, "{name}: record {at} split at {len}");
             }
         }
-        let mut run = Run::new(true);
-        for &(direction, bytes) in &records {
-            match bytes {
-                Some(bytes) => bytes.iter().for_each(|byte| {
-                    run.piece(direction, std::slice::from_ref(byte), 0);
-                }),
-                None => run.record((direction, None)),
-            }
-        }
+        let run = Run::byte_by_byte(&records);
         assert_eq!(exchanges(&run.events), whole, "{name}: byte by byte");
     }
-}
-
-/// How a capture is damaged.
-#[derive(Clone, Copy, Debug)]
-enum Damage {
-    /// Bytes of a record were not captured, its end among them.
-    Missing,
-    /// Bytes never came; those after them did.
-    Hole,
-    /// As `Hole`, and nobody knows how many.
-    Gap,
-    /// As `Gap`, and nobody knows in which direction.
-    Gaps,
 }
 
 // 23 bytes have most commands and replies: holes of whole messages.
@@ -317,7 +283,7 @@ fn with_damage_at_every_position_nothing_is_told_that_was_not_there(
     for (name, capture) in CAPTURES {
         let records = records(capture);
         let whole = exchanges(&Run::whole(&records).events);
-        for (at, &(direction, bytes)) in records.iter().enumerate() {
+        for (at, &(_, bytes)) in records.iter().enumerate() {
             let bytes = bytes.unwrap_or_default();
             for from in 0..bytes.len() {
                 let to = from.saturating_add(length).min(bytes.len());
@@ -325,27 +291,7 @@ fn with_damage_at_every_position_nothing_is_told_that_was_not_there(
                 if name.starts_with("redis-py") {
                     run.connection.takes_turns();
                 }
-                records[..at].iter().for_each(|&record| run.record(record));
-                let (before, after, lost) = (&bytes[..from], &bytes[to..], (to - from) as u64);
-                match damage {
-                    Damage::Missing => {
-                        run.piece(direction, before, lost);
-                    }
-                    Damage::Hole => {
-                        run.piece(direction, before, 0).hole(direction, lost);
-                        run.piece(direction, after, 0);
-                    }
-                    Damage::Gap => {
-                        run.piece(direction, before, 0).gap(direction);
-                        run.piece(direction, after, 0);
-                    }
-                    Damage::Gaps => {
-                        run.piece(direction, before, 0).gap(Requests).gap(Responses);
-                        run.piece(direction, after, 0);
-                    }
-                }
-                records[at + 1..].iter().for_each(|&record| run.record(record));
-                run.close();
+                run.goes_on_damaged(&records, at, from..to, damage);
                 let context = || format!("{name}: record {at}, bytes {from}..{to} {damage:?}");
                 run.assert_part_of(&whole, &context);
                 let over = |event: &&Event<'_, u32>| {
