@@ -530,7 +530,7 @@ impl Stages {
         let is_writers = role == Role::Client && content.is_writers();
         let incidental = content.is_incidental();
         // A handler may go on after it has settled its message: what is in flight says nothing of its calls.
-        let receives = content.is_delivery() || content.is_fetch();
+        let receives = content.receives();
         let mail = content.mail(cookie, first.at_ns);
         let database = match (&content, &connection.socket) {
             (Content::Postgres { session, .. }, Some(socket))

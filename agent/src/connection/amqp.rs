@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use wirespan_protocols::amqp::{self, Call, Connection, Delivery, End, Event, Fact};
+use wirespan_protocols::amqp::{self, Call, Connection, End, Event, Fact};
 
 use super::Mark;
 use super::message::{Content, Mail, Message, Outcome, Step};
@@ -84,14 +84,6 @@ pub(super) fn is_silent(call: &Call, end: &End) -> bool {
 /// A method by which messages take effect.
 fn is_work(name: &str) -> bool {
     matches!(name, "tx.commit" | "tx.rollback")
-}
-
-/// The message that a call was given, as soon as that is known.
-pub(super) fn delivery(call: &Call) -> Option<&Delivery> {
-    match call {
-        Call::Delivery(delivery) => Some(delivery),
-        Call::Publish(_) | Call::Get { .. } | Call::Method { .. } => None,
-    }
 }
 
 /// What a message is known by at both ends; `None`: not enough of it was captured.

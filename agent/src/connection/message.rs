@@ -180,12 +180,10 @@ impl Content {
         }
     }
 
-    /// A message comes to the process unasked, and is handled until it is settled: whoever sent it is its cause.
-    pub fn is_delivery(&self) -> bool {
-        match self {
-            Self::Http { .. } | Self::Redis(_) | Self::Postgres { .. } | Self::Kafka(_) => false,
-            Self::Amqp { call, .. } => super::amqp::delivery(call).is_some(),
-        }
+    /// Messages are given to the process by it that others sent: who they were decides its parent, and nothing that
+    /// the process does. A delivery comes unasked and lasts until it is settled.
+    pub fn receives(&self) -> bool {
+        matches!(self, Self::Amqp { call: amqp::Call::Delivery(_), .. }) || self.is_fetch()
     }
 
     /// The message that it sends or is given, where enough is known of it. `connection`: its socket's cookie;

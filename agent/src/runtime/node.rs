@@ -74,6 +74,9 @@ enum State {
     },
 }
 
+/// Why one isn't that is to be.
+const NOT_YET: &str = "it was not assisted yet";
+
 /// Why a process is not assisted that a rule says should not be.
 const SWITCHED_OFF: &str = "the assist is switched off";
 
@@ -137,10 +140,10 @@ impl Assist {
             _ if !allowed => SWITCHED_OFF,
             Some(version) if version.major < OLDEST => "this version of Node.js is too old",
             Some(version) if version.major > NEWEST => "this version of Node.js is not known yet",
-            Some(_) => "it was not assisted yet",
+            Some(_) => NOT_YET,
             None => "its version is not known",
         };
-        let state = if reason == "it was not assisted yet" {
+        let state = if reason == NOT_YET {
             State::Waiting { due_ns: now_ns.saturating_add(SETTLES_NS), attempts: 0 }
         } else {
             State::Unassisted
@@ -165,7 +168,7 @@ impl Assist {
         match (&mut followed.state, allowed) {
             (State::Undoing { again }, _) => *again = allowed,
             (State::Unassisted, true) if followed.reason == SWITCHED_OFF => {
-                followed.reason = "it was not assisted yet";
+                followed.reason = NOT_YET;
                 followed.state = State::Waiting { due_ns: now_ns, attempts: 0 };
             }
             (State::Waiting { .. }, false) => {
