@@ -74,8 +74,22 @@ pub struct PythonThread {
     pub generation: u32,
     /// Turns of uvloop's loop that it has made.
     pub turn: u32,
+    /// CLOCK_MONOTONIC of its last operation on a socket.
+    pub seen_ns: u64,
+    /// The process's slot.
+    pub slot: u32,
+    /// Thread group, in the initial pid namespace.
+    pub tgid: u32,
 }
-const _: () = assert!(size_of::<PythonThread>() == 48);
+const _: () = assert!(size_of::<PythonThread>() == 64);
+
+/// Bits of [`PythonContext::flags`].
+pub mod python_context_flag {
+    /// It has read a request: a number is kept under its own.
+    pub const READS: u32 = 1 << 0;
+    /// It is the loop's writer: it sends what others left. Nothing is told of it.
+    pub const WRITES_FOR_OTHERS: u32 = 1 << 1;
+}
 
 /// Names a user address in a process.
 #[derive(Clone, Copy, Debug)]
@@ -96,29 +110,36 @@ const _: () = assert!(size_of::<PythonKey>() == 16);
 pub struct PythonAncestor {
     /// Its number; 0: none is known.
     pub id: u64,
-    /// When it was made.
+    /// [`PythonContext::made_ns`], and [`PythonAncestor::FOR_A_REQUEST`].
     pub made_ns: u64,
 }
 const _: () = assert!(size_of::<PythonAncestor>() == 16);
+
+impl PythonAncestor {
+    /// Bit of `made_ns`: it was made for a request, and no connection's first.
+    pub const FOR_A_REQUEST: u64 = 1 << 63;
+}
 
 /// What is known of a context, by its address.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct PythonContext {
+    /// Its address. What is told by another is not believed: the entry was being used anew.
+    pub address: u64,
     /// Its number: addresses are used again.
     pub id: u64,
-    /// When it was made, or first seen.
+    /// When it was made; of one that was made for a request, when that request was read or later.
     pub made_ns: u64,
     /// The request for which it was made; 0: for none that is known.
     pub inherited: u64,
     /// [`PythonProcess::generation`].
     pub generation: u32,
-    /// Ancestors that are known.
-    pub depth: u32,
+    /// Bits of [`python_context_flag`].
+    pub flags: u32,
     /// The nearest, the context that it was copied from first.
     pub ancestors: [PythonAncestor; ANCESTORS],
 }
-const _: () = assert!(size_of::<PythonContext>() == 32 + ANCESTORS * 16);
+const _: () = assert!(size_of::<PythonContext>() == 40 + ANCESTORS * 16);
 
 /// A number that is handed on by way of a user address: work in a queue, bytes to be written.
 #[derive(Clone, Copy, Debug)]
@@ -128,12 +149,14 @@ pub struct PythonHandover {
     pub number: u64,
     /// The context, by its number, in which it was handed on; 0: in none.
     pub context: u64,
+    /// That context's address.
+    pub address: u64,
     /// [`PythonProcess::generation`].
     pub generation: u32,
     /// Of bytes to be written: the loop's turn ([`PythonThread::turn`]).
     pub turn: u32,
 }
-const _: () = assert!(size_of::<PythonHandover>() == 24);
+const _: () = assert!(size_of::<PythonHandover>() == 32);
 
 // SAFETY: integers throughout; the size assertion equals the sum of the members.
 unsafe impl Pod for PythonProcess {}

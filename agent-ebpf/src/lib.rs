@@ -14,7 +14,7 @@ mod state;
 
 pub use cpython::{
     ANCESTORS, PythonAncestor, PythonContext, PythonHandover, PythonKey, PythonProcess,
-    PythonThread, RUNTIME_PYTHON, RUNTIME_UNKNOWN, python_flag,
+    PythonThread, RUNTIME_PYTHON, RUNTIME_UNKNOWN, python_context_flag, python_flag,
 };
 pub use fields::{FIELDS, Field, KernelFields};
 pub use record::{

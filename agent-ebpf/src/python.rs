@@ -8,13 +8,14 @@
 //!
 //! Here is what the socket hooks ask; who runs is `running`'s, and the probes that follow contexts are `probes`.
 
+mod own;
 mod probes;
 mod running;
 
 use aya_ebpf::bindings::BPF_ANY;
-use wirespan_ebpf::{PythonKey, SocketState, python_flag};
+use wirespan_ebpf::{PythonKey, SocketState, python_context_flag, python_flag};
 
-use crate::kernel::{Object, field};
+use crate::kernel::{self, Object, field};
 use crate::maps::{PYTHON_CONTEXTS, PYTHON_NUMBERS, PYTHON_WRITES, PYTHONS};
 use crate::payload::Source;
 use running::{GREENLET, Running, WRITER, fresh, running};
@@ -32,12 +33,17 @@ pub(crate) fn received(
     begins: bool,
     blocking: bool,
 ) -> u64 {
+    let now_ns = kernel::now_ns();
     let Some(process) = PYTHONS.get_ptr_mut(slot) else { return 0 };
     // SAFETY: map values.
     let number = unsafe {
+        if (*state).number == 0 {
+            (*state).first_ns = now_ns;
+        }
         if begins || (*state).number == 0 {
             (*state).number = fresh(process);
         }
+        own::request((*state).own_context, (*state).number);
         (*state).number
     };
     let Some(running) = running(task, slot) else { return number };
@@ -45,6 +51,7 @@ pub(crate) fn received(
     unsafe {
         (*running.thread).pending = 0;
         (*running.thread).bound = 0;
+        (*running.thread).seen_ns = now_ns;
         if blocking {
             (*running.thread).number = number;
         }
@@ -95,15 +102,20 @@ pub(crate) fn sent(
     // SAFETY: a map value.
     unsafe { (*state).context = 0 };
     let Some(running) = running(task, slot) else { return 0 };
-    let (mut number, mut context) = deferred(task, &running, source);
-    if number == 0 {
+    let (mut number, mut context, mut address) = deferred(task, &running, source);
+    if number == 0 && context == 0 {
         (number, context) = running.number_and_context();
+        address = running.context;
     }
     // SAFETY: a map value.
     let inbound = unsafe {
         (*state).context = context;
         (*state).inbound != 0
     };
+    // SAFETY: a map value.
+    if inbound && context != 0 && unsafe { (*running.process).flags } & python_flag::UVLOOP != 0 {
+        own::answered(address, context, running.process, state);
+    }
     if inbound && running.context & GREENLET != 0 {
         // A greenlet ends unseen, and its stack becomes another's: what it read is forgotten when it answers.
         _ = PYTHON_CONTEXTS.remove(running.key(running.context));
@@ -118,6 +130,11 @@ pub(crate) fn sent(
         if (*state).clogged != 0 && context != (*state).rest_context {
             if context != 0 {
                 _ = PYTHON_NUMBERS.insert(context, WRITER, u64::from(BPF_ANY));
+                if let Some(known) = running.known()
+                    && (*known).id == context
+                {
+                    (*known).flags |= python_context_flag::WRITES_FOR_OTHERS;
+                }
             }
             let left = (*state).rest_bytes;
             number = if length <= left { (*state).rest_number } else { 0 };
@@ -133,22 +150,23 @@ pub(crate) fn sent(
     number
 }
 
-/// Whose the bytes are that an older uvloop writes at the end of the loop's turn, and in which context they
-/// were given to it; 0 where buffers of several requests go out at once.
+/// Whose the bytes are that an older uvloop writes at the end of the loop's turn, and in which context, at
+/// which address, they were given to it; 0 where buffers of several requests go out at once.
 #[inline(always)]
-fn deferred(task: Object, running: &Running, source: &Source) -> (u64, u64) {
+fn deferred(task: Object, running: &Running, source: &Source) -> (u64, u64, u64) {
     // SAFETY: a map value.
     if unsafe { (*running.process).flags } & python_flag::DEFERRED_WRITES == 0 {
-        return (0, 0);
+        return (0, 0, 0);
     }
     let task: u32 = field!(task, task_pid);
-    let (mut number, mut context) = (0, 0);
+    let (mut number, mut context, mut place) = (0, 0, 0);
     let mut index = 0;
     while index < MAX_BUFFERS {
         let Some(address) = source.buffer(index) else { break };
         let key = PythonKey { address, task, reserved: 0 };
         let mut one = 0;
         let mut within = 0;
+        let mut at = 0;
         if let Some(found) = PYTHON_WRITES.get_ptr_mut(key) {
             // SAFETY: a map value.
             unsafe {
@@ -157,16 +175,18 @@ fn deferred(task: Object, running: &Running, source: &Source) -> (u64, u64) {
                 if (*found).generation == running.generation && turns <= 1 {
                     one = (*found).number;
                     within = (*found).context;
+                    at = (*found).address;
                 }
             }
             _ = PYTHON_WRITES.remove(key);
         }
         if index > 0 && one != number {
-            return (0, 0);
+            return (0, 0, 0);
         }
         number = one;
         context = within;
+        place = at;
         index += 1;
     }
-    if source.buffers() > MAX_BUFFERS { (0, 0) } else { (number, context) }
+    if source.buffers() > MAX_BUFFERS { (0, 0, 0) } else { (number, context, place) }
 }

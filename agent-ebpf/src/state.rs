@@ -79,6 +79,11 @@ pub struct SocketState {
     pub rest_bytes: u64,
     /// The context, by its number, in which the last send was made; 0: in none that is known.
     pub context: u64,
+    /// Of an inbound one: when its first request was read.
+    pub first_ns: u64,
+    /// Of an inbound one that is read in no context of its own: the context, by its number, that serves it and
+    /// nothing else. 0: none is known.
+    pub own_context: u64,
     /// The process serves it: it was accepted, and is known to have been.
     pub inbound: u8,
     /// The last send moved less than it was asked to: who sends next may be the loop's writer.
@@ -88,7 +93,7 @@ pub struct SocketState {
 }
 // The kernel keeps one pointer before the value in its cache line: all that an operation needs fits behind.
 const _: () = assert!(core::mem::offset_of!(SocketState, connect_ns) == 56);
-const _: () = assert!(size_of::<SocketState>() == 112);
+const _: () = assert!(size_of::<SocketState>() == 128);
 
 /// Where a process listens.
 #[derive(Clone, Copy, Debug)]

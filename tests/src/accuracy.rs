@@ -85,6 +85,8 @@ pub struct Bench {
     servers: Servers,
     prices: Service,
     agent: PathBuf,
+    /// Requests share connections; `false`: each has its own.
+    pub keep_alive: bool,
 }
 
 impl Bench {
@@ -99,7 +101,13 @@ impl Bench {
         fs::create_dir_all(directory)?;
         let servers = Servers::start(directory)?;
         let prices = installed.plain("prices")?.env("OTEL_SERVICE_NAME", "prices");
-        Ok(Self { prices: prices.start(directory)?, servers, installed, agent: agent.into() })
+        Ok(Self {
+            prices: prices.start(directory)?,
+            servers,
+            installed,
+            agent: agent.into(),
+            keep_alive: true,
+        })
     }
 
     /// A cell's application, not started, that finds the servers.
@@ -171,7 +179,8 @@ impl Bench {
                 .map(|rid| Request::get(rid.to_string(), format!("{}/{rid}", cell.path)))
                 .collect();
             next += count;
-            let plan = Plan::new(service.address(), connections);
+            let plan =
+                Plan { keep_alive: self.keep_alive, ..Plan::new(service.address(), connections) };
             load::run(&plan, &asked, &AtomicBool::new(false)).all_ok()?;
         }
         wait::until("the agent has decided all calls", PATIENCE, || {

@@ -108,6 +108,18 @@ pub fn kill(pid: u32, signal: c_int) -> io::Result<()> {
     }
 }
 
+/// Gives a process's first thread a nice value (setpriority(2)), from -20, the most, to 19.
+///
+/// # Errors
+/// As setpriority(2).
+pub fn set_nice(pid: u32, nice: c_int) -> io::Result<()> {
+    // SAFETY: has no memory preconditions.
+    match unsafe { libc::setpriority(libc::PRIO_PROCESS, pid, nice) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Sends `signal` to every member of the process group that `leader` leads.
 ///
 /// # Errors

@@ -22,6 +22,9 @@ pub(crate) struct Options {
     /// How many of them at once
     #[arg(long, value_delimiter = ',', default_values_t = [1, 3, 20, 200])]
     in_flight: Vec<usize>,
+    /// Send each request on a connection of its own
+    #[arg(long)]
+    new_connections: bool,
     /// The interpreters, as programs: python3.9, python3.12, ...
     #[arg(long, value_delimiter = ',', default_values_t = ["python3".to_owned()])]
     python: Vec<String>,
@@ -48,7 +51,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     );
     say("|---|---|---|---|---|---|---|---|---|");
     for python in &options.python {
-        let bench = Bench::start(installed.for_accuracy(python)?, &agent, &directory)?;
+        let mut bench = Bench::start(installed.for_accuracy(python)?, &agent, &directory)?;
+        bench.keep_alive = !options.new_connections;
         for cell in CELLS.iter().filter(|cell| wanted(cell.name) || wanted(cell.kind)) {
             let outcome =
                 match bench.run(cell, &options.in_flight, options.calls / cell.calls, &directory) {

@@ -6,17 +6,16 @@
 //! and, up to 0.22.1, its `write` and `writelines`. Emits nothing.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::BPF_ANY;
+use aya_ebpf::bindings::{BPF_ANY, pt_regs};
 use aya_ebpf::helpers::generated as helper;
 use aya_ebpf::macros::{uprobe, uretprobe};
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use wirespan_ebpf::{
     ANCESTORS, PythonAncestor, PythonContext, PythonHandover, PythonKey, PythonThread,
-    RUNTIME_PYTHON,
 };
 
 use super::MAX_BUFFERS;
-use super::running::{fresh, running};
+use super::running::{fresh, running_here};
 use crate::kernel::{self, Object, field};
 use crate::maps::{PYTHON_CONTEXTS, PYTHON_ITEMS, PYTHON_WRITES, THREADS};
 use crate::payload;
@@ -29,13 +28,63 @@ const BYTES: u64 = 1 << 27;
 /// Not one of CPython's: the type's objects have items of their own.
 const ITEMS: u64 = 1;
 
-/// The process's slot, if user space has told what it needs to be followed.
+/// `PyContext_CopyCurrent` has a copy of the running context, in the register whose number the attach cookie is.
+#[uprobe]
+fn python_context_seen(ctx: ProbeContext) -> u32 {
+    // SAFETY: the program's own context.
+    let register = unsafe { helper::bpf_get_attach_cookie(ctx.as_ptr()) };
+    let address = register_at(&ctx, register);
+    if address != 0 {
+        copied(kernel::current(), address);
+    }
+    0
+}
+
+/// A register by its number in instructions. The verifier wants each load of the context at an offset of its own,
+/// which a compiler would fold into one.
+#[cfg(bpf_target_arch = "x86_64")]
 #[inline(always)]
-fn slot_of(task: Object) -> Option<u32> {
-    let slot = kernel::task_slot(task)?;
-    let process = kernel::process(slot)?;
-    // SAFETY: a map value.
-    (unsafe { (*process).runtime } == RUNTIME_PYTHON).then_some(slot)
+fn register_at(ctx: &ProbeContext, number: u64) -> u64 {
+    macro_rules! load {
+        ($member:ident) => {{
+            let value: u64;
+            // SAFETY: an aligned member of the program's own context, which the verifier checks.
+            unsafe {
+                core::arch::asm!(
+                    "{value} = *(u64 *)({registers} + {offset})",
+                    value = out(reg) value,
+                    registers = in(reg) ctx.regs,
+                    offset = const core::mem::offset_of!(pt_regs, $member),
+                    options(nostack, readonly),
+                );
+            }
+            value
+        }};
+    }
+    match number {
+        0 => load!(rax),
+        1 => load!(rcx),
+        2 => load!(rdx),
+        3 => load!(rbx),
+        5 => load!(rbp),
+        6 => load!(rsi),
+        7 => load!(rdi),
+        8 => load!(r8),
+        9 => load!(r9),
+        10 => load!(r10),
+        11 => load!(r11),
+        12 => load!(r12),
+        13 => load!(r13),
+        14 => load!(r14),
+        15 => load!(r15),
+        _ => 0,
+    }
+}
+
+#[cfg(not(bpf_target_arch = "x86_64"))]
+#[inline(always)]
+fn register_at(_ctx: &ProbeContext, _number: u64) -> u64 {
+    0
 }
 
 /// `PyContext_CopyCurrent` returns a copy of the running context.
@@ -48,35 +97,65 @@ fn python_context_copied(ctx: RetProbeContext) -> u32 {
 
 #[inline(always)]
 fn copied(task: Object, address: u64) {
-    let key = PythonKey { address, task: field!(task, task_tgid), reserved: 0 };
-    if !inherit(task, &key) {
+    if !inherit(task, address) {
         // What was at this address before is gone.
+        let key = PythonKey { address, task: field!(task, task_tgid), reserved: 0 };
         _ = PYTHON_CONTEXTS.remove(key);
     }
 }
 
 #[inline(always)]
-fn inherit(task: Object, key: &PythonKey) -> bool {
-    let Some(slot) = slot_of(task) else { return false };
-    let Some(running) = running(task, slot) else { return false };
+fn inherit(task: Object, address: u64) -> bool {
+    let Some(running) = running_here(task) else { return false };
     let parent = running.known();
+    let inherited = running.number(parent);
+    // SAFETY: a map value.
+    let seen_ns = unsafe { (*running.thread).seen_ns };
+    // What time it is costs as much as a look-up. Of what is made for a request it is enough to know that it is
+    // younger than the request.
+    let made_ns = if inherited != 0 && seen_ns != 0 { seen_ns } else { kernel::now_ns() };
     let mut new = PythonContext {
+        address,
         id: fresh(running.process),
-        made_ns: kernel::now_ns(),
-        inherited: running.number(parent),
+        made_ns,
+        inherited,
         generation: running.generation,
-        depth: 0,
+        flags: 0,
         ancestors: [PythonAncestor { id: 0, made_ns: 0 }; ANCESTORS],
     };
     if let Some(parent) = parent {
         // SAFETY: a map value.
         let parent = unsafe { &*parent };
-        new.ancestors[0] = PythonAncestor { id: parent.id, made_ns: parent.made_ns };
+        let kind = if parent.inherited == 0 { 0 } else { PythonAncestor::FOR_A_REQUEST };
+        new.ancestors[0] = PythonAncestor { id: parent.id, made_ns: parent.made_ns | kind };
         new.ancestors[1] = parent.ancestors[0];
         new.ancestors[2] = parent.ancestors[1];
         new.ancestors[3] = parent.ancestors[2];
     }
-    PYTHON_CONTEXTS.insert(key, new, u64::from(BPF_ANY)).is_ok()
+    keep(running.key(address), &new)
+}
+
+/// Keeps what is known of a context. CPython uses few addresses for contexts, again and again: mostly there is an
+/// entry, which is written anew without taking one out of the map's list and giving one back.
+///
+/// Somebody else may be given the entry meanwhile, where the map is full. Whose it is is its first word, which
+/// is written last here, and first by whoever fills it from the map's side: what is of both has the wrong one.
+#[inline(always)]
+fn keep(key: PythonKey, new: &PythonContext) -> bool {
+    let Some(entry) = PYTHON_CONTEXTS.get_ptr_mut(key) else {
+        return PYTHON_CONTEXTS.insert(key, new, u64::from(BPF_ANY)).is_ok();
+    };
+    // SAFETY: a map value; the interpreter has just made the context, so nobody asks for it yet.
+    unsafe {
+        (&raw mut (*entry).id).write_volatile(new.id);
+        (&raw mut (*entry).made_ns).write_volatile(new.made_ns);
+        (&raw mut (*entry).inherited).write_volatile(new.inherited);
+        (&raw mut (*entry).generation).write_volatile(new.generation);
+        (&raw mut (*entry).flags).write_volatile(new.flags);
+        (&raw mut (*entry).ancestors).write_volatile(new.ancestors);
+        (&raw mut (*entry).address).write_volatile(new.address);
+    }
+    true
 }
 
 /// A context is made that is no copy of the running one (`contextvars.Context()`, `Context.copy`): whoever
@@ -102,8 +181,7 @@ fn python_item_put(ctx: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn hand_over(task: Object, key: PythonKey) {
-    let Some(slot) = slot_of(task) else { return };
-    let Some(running) = running(task, slot) else {
+    let Some(running) = running_here(task) else {
         _ = PYTHON_ITEMS.remove(key);
         return;
     };
@@ -118,8 +196,7 @@ fn hand_over(task: Object, key: PythonKey) {
 fn python_item_got(ctx: RetProbeContext) -> u32 {
     let item: u64 = ctx.ret();
     let task = kernel::current();
-    let Some(slot) = slot_of(task) else { return 0 };
-    let Some(running) = running(task, slot) else { return 0 };
+    let Some(running) = running_here(task) else { return 0 };
     let key = running.key(item);
     let mut number = 0;
     if let Some(found) = PYTHON_ITEMS.get_ptr_mut(key) {
@@ -170,8 +247,7 @@ fn python_uvloop_write(ctx: ProbeContext) -> u32 {
         data = payload::probe_user(data).unwrap_or(0);
     }
     let task = kernel::current();
-    let Some(slot) = slot_of(task) else { return 0 };
-    let Some(running) = running(task, slot) else { return 0 };
+    let Some(running) = running_here(task) else { return 0 };
     let write = running.handover();
     let thread: u32 = field!(task, task_pid);
     let flags = type_flags(data);

@@ -4,14 +4,14 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_LOCAL_STORAGE_GET_F_CREATE};
 use aya_ebpf::helpers::generated as helper;
 use wirespan_ebpf::{
     ANCESTORS, KernelFields, PythonAncestor, PythonContext, PythonHandover, PythonKey,
-    PythonProcess, PythonThread,
+    PythonProcess, PythonThread, RUNTIME_PYTHON, python_context_flag, python_flag,
 };
 
 use crate::kernel::{self, Object, field, offset};
 use crate::maps::{PYTHON_CONTEXTS, PYTHON_NUMBERS, PYTHONS, THREADS};
 use crate::payload;
 
-/// A context that has this is the loop's writer: it sends what others left. Nothing is told of it.
+/// The number of a context that is the loop's writer: it sends what others left. Nothing is told of it.
 pub(super) const WRITER: u64 = u64::MAX;
 
 /// What runs is known by its greenlet's stack, not by a context.
@@ -39,27 +39,70 @@ pub(super) struct Running {
     pub(super) context: u64,
 }
 
-/// What runs; `None` where that can't be told.
+/// What is kept of a thread.
 #[inline(always)]
-pub(super) fn running(task: Object, slot: u32) -> Option<Running> {
-    let process = PYTHONS.get_ptr_mut(slot)?;
-    // SAFETY: `task` is the running task by the verifier's types.
-    let thread = unsafe {
+pub(super) fn thread_of(task: Object, flags: u64) -> *mut PythonThread {
+    // SAFETY: `task` is the running task by the verifier's types; a null value creates a zeroed one.
+    unsafe {
         helper::bpf_task_storage_get(
             THREADS.as_ptr(),
             task.cast_mut().cast(),
             core::ptr::null_mut(),
-            u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE),
+            flags,
         )
     }
-    .cast::<PythonThread>();
+    .cast()
+}
+
+/// The process's slot, if user space has told what it needs to be followed.
+#[inline(always)]
+fn slot_of(task: Object) -> Option<u32> {
+    let slot = kernel::task_slot(task)?;
+    let process = kernel::process(slot)?;
+    // SAFETY: a map value.
+    (unsafe { (*process).runtime } == RUNTIME_PYTHON).then_some(slot)
+}
+
+/// As [`running`], for a probe, which isn't told of which process. A thread remembers.
+#[inline(always)]
+pub(super) fn running_here(task: Object) -> Option<Running> {
+    let thread = thread_of(task, u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE));
     if thread.is_null() {
         return None;
     }
+    // SAFETY: a map value.
+    let (mut slot, generation) = unsafe { ((*thread).slot, (*thread).generation) };
+    let mut process = PYTHONS.get_ptr_mut(slot)?;
+    // SAFETY: a map value. User space clears the generation of whom it follows no longer.
+    if generation == 0 || unsafe { (*process).generation } != generation {
+        slot = slot_of(task)?;
+        process = PYTHONS.get_ptr_mut(slot)?;
+    }
+    running_thread(task, slot, process, thread)
+}
+
+/// What runs; `None` where that can't be told.
+#[inline(always)]
+pub(super) fn running(task: Object, slot: u32) -> Option<Running> {
+    let process = PYTHONS.get_ptr_mut(slot)?;
+    let thread = thread_of(task, u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE));
+    if thread.is_null() {
+        return None;
+    }
+    running_thread(task, slot, process, thread)
+}
+
+#[inline(always)]
+fn running_thread(
+    task: Object,
+    slot: u32,
+    process: *mut PythonProcess,
+    thread: *mut PythonThread,
+) -> Option<Running> {
     // SAFETY: map values.
     let generation = unsafe { (*process).generation };
     // SAFETY: as above.
-    if unsafe { (*thread).generation } != generation {
+    if unsafe { (*thread).generation != generation || (*thread).slot != slot } {
         let new = PythonThread {
             state: 0,
             retry_ns: 0,
@@ -68,6 +111,9 @@ pub(super) fn running(task: Object, slot: u32) -> Option<Running> {
             bound: 0,
             generation,
             turn: 0,
+            seen_ns: 0,
+            slot,
+            tgid: field!(task, task_tgid),
         };
         // SAFETY: as above; only the thread itself gets here.
         unsafe { *thread = new };
@@ -86,7 +132,9 @@ pub(super) fn running(task: Object, slot: u32) -> Option<Running> {
     if context == 0 {
         context = greenlet(process, state);
     }
-    Some(Running { process, thread, generation, tgid: field!(task, task_tgid), context })
+    // SAFETY: as above.
+    let tgid = unsafe { (*thread).tgid };
+    Some(Running { process, thread, generation, tgid, context })
 }
 
 /// A greenlet has frames of its own, and so a stack of its own: the first piece of it stands for the greenlet,
@@ -208,7 +256,8 @@ impl Running {
         // SAFETY: a map value.
         let turn = unsafe { (*self.thread).turn };
         let (number, context) = self.number_and_context();
-        PythonHandover { number, context, generation: self.generation, turn }
+        let (address, generation) = (self.context, self.generation);
+        PythonHandover { number, context, address, generation, turn }
     }
 
     #[inline(always)]
@@ -224,7 +273,8 @@ impl Running {
         }
         let known = PYTHON_CONTEXTS.get_ptr_mut(self.key(self.context))?;
         // SAFETY: a map value.
-        (unsafe { (*known).generation } == self.generation).then_some(known)
+        let (address, generation) = unsafe { ((*known).address, (*known).generation) };
+        (address == self.context && generation == self.generation).then_some(known)
     }
 
     /// The request that the running code works for, and the number of the context that it runs in; 0: none, or
@@ -258,7 +308,7 @@ impl Running {
             }
         }
         match known {
-            Some(known) => number_of(known),
+            Some(known) => number_of(known, self.process),
             None => 0,
         }
     }
@@ -271,11 +321,12 @@ impl Running {
             None => {
                 // It is older than the probes. Who made it is not known.
                 let new = PythonContext {
+                    address: self.context,
                     id: fresh(self.process),
                     made_ns: 0,
                     inherited: 0,
                     generation: self.generation,
-                    depth: 0,
+                    flags: 0,
                     ancestors: [PythonAncestor { id: 0, made_ns: 0 }; ANCESTORS],
                 };
                 let key = self.key(self.context);
@@ -296,6 +347,8 @@ impl Running {
             return;
         }
         // SAFETY: as above.
+        unsafe { (*known).flags |= python_context_flag::READS };
+        // SAFETY: as above.
         let first = unsafe { first_of_connection(known, self.process, established_ns) };
         if first != 0 {
             _ = PYTHON_NUMBERS.insert(first, number, u64::from(BPF_ANY));
@@ -306,15 +359,25 @@ impl Running {
 /// The number that a context has: what it read, what it was made for, or what the first context of its
 /// connection has, in this order.
 #[inline(never)]
-fn number_of(known: *mut PythonContext) -> u64 {
+fn number_of(known: *mut PythonContext, process: *mut PythonProcess) -> u64 {
     // SAFETY: map values throughout.
     unsafe {
+        let (flags, inherited) = ((*known).flags, (*known).inherited);
+        if flags & python_context_flag::WRITES_FOR_OTHERS != 0 {
+            return 0;
+        }
+        // What was made for a request and reads none itself is never a connection's first. (Whoever writes for
+        // others has its mark in the entry, but where writes are put off it may not have been at hand.)
+        let simple = (*process).flags & python_flag::DEFERRED_WRITES == 0;
+        if inherited != 0 && flags & python_context_flag::READS == 0 && simple {
+            return inherited;
+        }
         let own = number_at((*known).id);
         if own != 0 {
             return if own == WRITER { 0 } else { own };
         }
-        if (*known).inherited != 0 {
-            return (*known).inherited;
+        if inherited != 0 {
+            return inherited;
         }
         let mut index = 0;
         while index < ANCESTORS {
@@ -333,13 +396,13 @@ fn number_of(known: *mut PythonContext) -> u64 {
 }
 
 #[inline(always)]
-fn number_at(id: u64) -> u64 {
+pub(super) fn number_at(id: u64) -> u64 {
     // SAFETY: the value is copied; it is one word.
     unsafe { PYTHON_NUMBERS.get(id) }.copied().unwrap_or(0)
 }
 
-/// The oldest ancestor that was made after the connection was established; 0 where none is certain: the one
-/// before it must be known to be older.
+/// The oldest ancestor that was made after the connection was established, and not for a request; 0 where none is
+/// certain: the one before it must be known to be older.
 ///
 /// # Safety
 /// `known` and `process` must be map values.
@@ -359,10 +422,13 @@ unsafe fn first_of_connection(
         while index < ANCESTORS {
             let ancestor = (*known).ancestors[index];
             // What is not known is older than the probes.
-            if ancestor.id == 0 || ancestor.made_ns < established_ns {
+            let made_ns = ancestor.made_ns & !PythonAncestor::FOR_A_REQUEST;
+            if ancestor.id == 0 || made_ns < established_ns {
                 return first;
             }
-            first = ancestor.id;
+            if ancestor.made_ns == made_ns {
+                first = ancestor.id;
+            }
             index += 1;
         }
     }

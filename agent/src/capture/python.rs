@@ -16,6 +16,8 @@ use crate::sys::PythonEntry;
 /// What a probe is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PythonProbe {
+    /// Where `PyContext_CopyCurrent` has its result in a register: the cookie is the register's number.
+    ContextSeen,
     /// The return of `PyContext_CopyCurrent`.
     ContextCopied,
     /// The return of another function that makes a context.
@@ -31,7 +33,8 @@ pub enum PythonProbe {
 }
 
 impl PythonProbe {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
+        Self::ContextSeen,
         Self::ContextCopied,
         Self::ContextMade,
         Self::ItemPut,
@@ -42,6 +45,7 @@ impl PythonProbe {
 
     fn program(self) -> &'static str {
         match self {
+            Self::ContextSeen => "python_context_seen",
             Self::ContextCopied => "python_context_copied",
             Self::ContextMade => "python_context_made",
             Self::ItemPut => "python_item_put",
@@ -140,6 +144,25 @@ impl Capture {
 
     /// Follows them no longer.
     pub fn leave_python(&mut self, slot: Slot) {
+        // By which its threads, that remember the slot, see that it isn't theirs any more.
+        let nobody = PythonProcess {
+            interpreters: 0,
+            since_ns: 0,
+            generation: 0,
+            flags: 0,
+            threads: 0,
+            next: 0,
+            thread_id: 0,
+            context: 0,
+            entered: 0,
+            frames: 0,
+            numbered: 0,
+        };
+        if let Ok(pythons) = &mut self.pythons
+            && let Err(error) = pythons.processes.set(slot.0, PythonEntry(nobody), 0)
+        {
+            tracing::warn!(%error, "what is known of a CPython process can't be cleared");
+        }
         self.table.set_runtime(slot.0, wirespan_ebpf::RUNTIME_UNKNOWN);
     }
 }

@@ -10,6 +10,7 @@ mod memory;
 mod methods;
 mod probes;
 pub mod selftest;
+mod sight;
 
 use std::collections::HashMap;
 use std::io;

@@ -95,6 +95,17 @@ impl Memory {
         Ok(bytes)
     }
 
+    /// Up to `limit_bytes` of code from an address on, as the file has it: in memory there may be breakpoints.
+    pub(super) fn code_at(&self, address: u64, limit_bytes: usize) -> Option<Vec<u8>> {
+        let mapping = self.code(address)?;
+        let left = usize::try_from(mapping.addresses.end - address).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; limit_bytes.min(left)];
+        let read =
+            File::open(&mapping.link).ok()?.read_at(&mut bytes, mapping.file_offset(address)?);
+        bytes.truncate(read.ok()?);
+        Some(bytes)
+    }
+
     /// The executable mapping that an address lies in.
     pub(super) fn code(&self, address: u64) -> Option<&Mapping> {
         self.mappings

@@ -9,6 +9,7 @@ use super::image::Image;
 use super::layout::Found;
 use super::memory::{Mapping, Memory};
 use super::methods::{self, FAST, ONE};
+use super::sight;
 use crate::capture::{PythonProbe, PythonProbePoint};
 
 /// The extension modules that are probed as well, by the names of their files. `_queue` may be a part of
@@ -22,7 +23,14 @@ const UVLOOP_TURN: &str = "uv__run_check";
 /// What contexts need: nothing can be followed without it.
 pub(super) fn of_contexts(memory: &Memory, image: &Image, found: &Found) -> Vec<PythonProbePoint> {
     let mut points: Vec<PythonProbePoint> = Vec::new();
-    points.extend(point(memory, PythonProbe::ContextCopied, image.copy_current, 0));
+    let seen = sight::of(image.copy_current, |address, limit| memory.code_at(address, limit));
+    for sight in seen.into_iter().flatten() {
+        let register = u64::from(sight.register);
+        add(&mut points, point(memory, PythonProbe::ContextSeen, sight.address, register));
+    }
+    if points.is_empty() {
+        points.extend(point(memory, PythonProbe::ContextCopied, image.copy_current, 0));
+    }
     for address in image.makers.iter().chain(&found.makers) {
         add(&mut points, point(memory, PythonProbe::ContextMade, *address, 0));
     }
