@@ -21,7 +21,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use wirespan_ebpf::{PythonProcess, python_flag};
 
 use self::image::Image;
-use self::layout::ENTERED;
+use self::layout::{ENTERED, Found};
 use self::memory::Memory;
 use crate::call::ProcessId;
 use crate::capture::{Capture, PythonLink, PythonProbePoint, Slot};
@@ -79,6 +79,8 @@ struct Followed {
     look_ns: u64,
     wait_ns: u64,
     image: Option<Image>,
+    /// Where its structures have what is read: looked at until it was found, and never again.
+    found: Option<Found>,
     /// What was mapped when its probes were attached.
     modules: u64,
     flags: u32,
@@ -129,6 +131,7 @@ impl Pythons {
             },
             wait_ns: FIRST_LOOK_NS,
             image: None,
+            found: None,
             modules: 0,
             flags: 0,
             greenlets: false,
@@ -231,13 +234,22 @@ impl Followed {
             Some(image) => image,
             None => image::find(&memory)?,
         };
-        let found = layout::find(&memory, &image, self.version)?;
         let modules = memory.modules();
         if self.method == Method::Exact && modules == self.modules {
+            if let Some(found) = &self.found {
+                layout::interpreter(&memory, &image, &found.layout)?;
+            }
             self.image = Some(image);
             self.look_later();
             return Ok(());
         }
+        let found = match &self.found {
+            Some(found) => {
+                layout::interpreter(&memory, &image, &found.layout)?;
+                found.clone()
+            }
+            None => layout::find(&memory, &image, self.version)?,
+        };
         self.modules = modules;
         let contexts = probes::of_contexts(&memory, &image, &found);
         let attached = self.attach_all(&contexts, capture);
@@ -279,6 +291,7 @@ impl Followed {
             self.flags = flags;
             self.greenlets = greenlets;
             self.method = Method::Exact;
+            self.found = Some(found);
             self.wait_ns = FIRST_LOOK_NS;
         }
         self.look_later();

@@ -28,8 +28,11 @@ pub struct Cell {
 impl Cell {
     /// The application, not started.
     pub(super) fn spec(&self, installed: &Installed) -> Result<Spec> {
-        let mut spec = installed.python("front", self.arguments)?;
+        let spec = installed.python("front", &[])?;
         let port = spec.port().to_string();
+        let arguments: Vec<String> =
+            self.arguments.iter().map(|argument| argument.replace("{port}", &port)).collect();
+        let mut spec = spec.arguments(arguments);
         spec = spec.env("UVICORN_PORT", port).env("UVICORN_TIMEOUT_KEEP_ALIVE", "75");
         if self.agent_first {
             // By which a rule tells this very process before it listens.
@@ -87,6 +90,40 @@ const DJANGO_WSGI: Arguments = &[
     "parents_django:wsgi",
 ];
 
+const LITESTAR: Arguments =
+    &["-m", "uvicorn", "--loop", "asyncio", "--no-access-log", "parents_asgi:app"];
+const HYPERCORN: Arguments = &["-m", "hypercorn", "--bind", BIND, "parents_asgi:app"];
+const HYPERCORN_UVLOOP: Arguments =
+    &["-m", "hypercorn", "--worker-class", "uvloop", "--bind", BIND, "parents_asgi:app"];
+const HYPERCORN_TRIO: Arguments =
+    &["-m", "hypercorn", "--worker-class", "trio", "--bind", BIND, "parents_asgi:app"];
+const DAPHNE: Arguments = &[
+    "-m",
+    "daphne",
+    "-b",
+    "127.0.0.1",
+    "-p",
+    PORT,
+    "--access-log",
+    "/dev/null",
+    "parents_asgi:app",
+];
+const BOTTLE: Arguments = &[
+    "-m",
+    "gunicorn",
+    "--worker-class",
+    "gthread",
+    "--threads",
+    "20",
+    "--keep-alive",
+    "75",
+    "parents_wsgi:app",
+];
+
+/// In arguments: where the application listens.
+const BIND: &str = "127.0.0.1:{port}";
+const PORT: &str = "{port}";
+
 const fn cell(
     name: &'static str,
     kind: &'static str,
@@ -112,6 +149,10 @@ const fn eager(cell: Cell) -> Cell {
 
 const fn on_uvloop(cell: Cell) -> Cell {
     Cell { environment: &[("LOOP", "uvloop")], ..cell }
+}
+
+const fn of(framework: &'static [(&'static str, &'static str)], cell: Cell) -> Cell {
+    Cell { environment: framework, ..cell }
 }
 
 const fn may_withhold(cell: Cell, why: &'static str) -> Cell {
@@ -151,15 +192,37 @@ pub const CELLS: &[Cell] = &[
     eager(cell("aiohttp, asyncio", "the same, connected at start", &["parents_aiohttp.py"], "/three", 3)),
     cell("aiohttp, asyncio", "a task of its own", &["parents_aiohttp.py"], "/task", 2),
     cell("aiohttp, asyncio", "run_in_executor, redis", &["parents_aiohttp.py"], "/executor", 1),
-    may_withhold(on_uvloop(cell("aiohttp, uvloop", "httpx, redis, asyncpg", &["parents_aiohttp.py"], "/three", 3)), "one task serves a connection, and uvloop makes it in no context of the connection's own"),
+    may_withhold(on_uvloop(cell("aiohttp, uvloop", "httpx, redis, asyncpg", &["parents_aiohttp.py"], "/three", 3)), "the first request of each connection: that its task serves it shows when it answers"),
     cell("asyncio streams", "httpx, redis, asyncpg", &["parents_streams.py"], "/three", 3),
     cell("Tornado", "httpx, redis, asyncpg", &["parents_tornado.py"], "/three", 3),
+    cell("Tornado", "run_in_executor, redis", &["parents_tornado.py"], "/executor", 1),
+    cell("FastAPI, asyncio", "psycopg's pool", ASYNCIO, "/pooled", 1),
+    cell("FastAPI, uvloop", "psycopg's pool", UVLOOP, "/pooled", 1),
+    cell("ASGI, hypercorn", "httpx, redis, asyncpg", HYPERCORN, "/three", 3),
+    cell("ASGI, hypercorn", "a task of its own", HYPERCORN, "/task", 2),
+    cell("ASGI, hypercorn on uvloop", "httpx, redis, asyncpg", HYPERCORN_UVLOOP, "/three", 3),
+    cell("ASGI, hypercorn on trio", "httpx", HYPERCORN_TRIO, "/alone", 1),
+    of(&[("FRAMEWORK", "quart")], cell("Quart, hypercorn", "httpx, redis, asyncpg", HYPERCORN, "/three", 3)),
+    of(&[("FRAMEWORK", "litestar")], cell("Litestar, uvicorn", "httpx, redis, asyncpg", LITESTAR, "/three", 3)),
+    of(&[("FRAMEWORK", "falcon")], cell("Falcon ASGI, uvicorn", "httpx, redis, asyncpg", LITESTAR, "/three", 3)),
+    of(&[("FRAMEWORK", "sanic"), ("SANIC_USE_UVLOOP", "false")], cell("Sanic, asyncio", "httpx, redis, asyncpg", &["parents_asgi.py"], "/three", 3)),
+    of(&[("FRAMEWORK", "sanic")], cell("Sanic, uvloop", "httpx, redis, asyncpg", &["parents_asgi.py"], "/three", 3)),
+    of(&[("FRAMEWORK", "channels")], cell("Django Channels, daphne", "httpx, redis, asyncpg", DAPHNE, "/three", 3)),
     cell("Django ASGI", "httpx, redis, asyncpg", DJANGO_ASGI, "/async/three", 3),
     cell("Django ASGI", "synchronous view: requests, redis", DJANGO_ASGI, "/two", 2),
     cell("Django, gthread", "requests, redis, psycopg", DJANGO_WSGI, "/three", 3),
     cell("Flask, sync", "requests, redis, psycopg", FLASK_SYNC, "/three", 3),
     cell("Flask, gthread", "requests, redis, psycopg", FLASK_GTHREAD, "/three", 3),
     cell("Flask, gthread", "ThreadPoolExecutor, redis", FLASK_GTHREAD, "/pool", 1),
+    cell("Flask, gthread", "urllib3, httpx, psycopg and redis, shared pools", FLASK_GTHREAD, "/shared", 4),
+    cell("Flask, gthread", "http.client, psycopg2", FLASK_GTHREAD, "/older", 2),
+    of(&[("FRAMEWORK", "bottle")], cell("Bottle, gthread", "requests, redis, psycopg", BOTTLE, "/three", 3)),
+    of(&[("FRAMEWORK", "falcon")], cell("Falcon, gthread", "requests, redis, psycopg", BOTTLE, "/three", 3)),
+    of(&[("SERVER", "cheroot")], cell("WSGI, cheroot", "requests, redis, psycopg", &["parents_wsgi.py"], "/three", 3)),
+    of(&[("SERVER", "cherrypy")], cell("WSGI, CherryPy", "requests, redis, psycopg", &["parents_wsgi.py"], "/three", 3)),
+    of(&[("SERVER", "waitress")], cell("WSGI, waitress", "requests, redis, psycopg", &["parents_wsgi.py"], "/three", 3)),
+    of(&[("SERVER", "wsgiref")], cell("WSGI, wsgiref with threads", "requests, redis, psycopg", &["parents_wsgi.py"], "/three", 3)),
+    of(&[("SERVER", "werkzeug")], cell("WSGI, Werkzeug with threads", "requests, redis, psycopg", &["parents_wsgi.py"], "/three", 3)),
     cell("Flask, gevent", "requests, redis", FLASK_GEVENT, "/two", 2),
     may_withhold(cell("Flask, gevent", "in a greenlet that it spawns", FLASK_GEVENT, "/spawned", 1), "a greenlet does not know who spawned it"),
 ];

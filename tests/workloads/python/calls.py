@@ -234,7 +234,39 @@ async def cancelled(rid):
     await row(rid)
 
 
+_alone = None
+
+
+async def alone(rid):
+    """Without anything of asyncio: for other loops."""
+    global _alone
+    if _alone is None:
+        import httpx
+
+        limits = httpx.Limits(max_connections=3, max_keepalive_connections=3)
+        _alone = httpx.AsyncClient(trust_env=False, timeout=60, limits=limits, base_url=UPSTREAM)
+    (await _alone.get(f"/prices/{rid}")).raise_for_status()
+
+
+async def _psycopg():
+    import psycopg_pool
+
+    pool = psycopg_pool.AsyncConnectionPool("host=127.0.0.1", min_size=2, max_size=2, open=False)
+    await pool.open()
+    return pool
+
+
+psycopg_pool = Later(_psycopg)
+
+
+async def pooled(rid):
+    async with (await psycopg_pool()).connection(timeout=60) as connection:
+        await connection.execute(f"SELECT %s::int AS rid_{rid}", [rid])
+
+
 ASYNC = {
+    "alone": alone,
+    "pooled": pooled,
     "three": three,
     "four": four,
     "gathered": gathered,
@@ -271,4 +303,82 @@ def sync_spawned(rid):
     gevent.spawn(sync_key, rid).get()
 
 
-SYNC = {"three": sync_three, "two": sync_two, "pool": sync_pool, "spawned": sync_spawned}
+_lock = threading.Lock()
+_shared = {}
+
+
+def _once(name, make):
+    """What all threads share."""
+    with _lock:
+        if name not in _shared:
+            _shared[name] = make()
+        return _shared[name]
+
+
+def _urllib3():
+    import urllib3
+
+    return urllib3.PoolManager(maxsize=2, block=True)
+
+
+def _sync_httpx():
+    import httpx
+
+    limits = httpx.Limits(max_connections=2, max_keepalive_connections=2)
+    return httpx.Client(trust_env=False, timeout=60, limits=limits)
+
+
+def _sync_pool():
+    import psycopg_pool
+
+    return psycopg_pool.ConnectionPool("host=127.0.0.1", min_size=2, max_size=2, timeout=60, open=True)
+
+
+def _psycopg2():
+    import psycopg2.pool
+
+    return psycopg2.pool.ThreadedConnectionPool(2, 100, "host=127.0.0.1")
+
+
+def _redis_pool():
+    import redis
+
+    pool = redis.BlockingConnectionPool(
+        port=int(os.environ["REDIS_PORT"]),
+        password=os.environ["REDIS_PASSWORD"],
+        max_connections=2,
+        timeout=60,
+    )
+    return redis.Redis(connection_pool=pool)
+
+
+def sync_shared(rid):
+    """Clients with pools that all threads share."""
+    pool = _once("urllib3", _urllib3)
+    assert pool.request("GET", f"{UPSTREAM}/prices/{rid}").status == 200
+    client = _once("httpx", _sync_httpx)
+    client.get(f"{UPSTREAM}/prices/{rid}").raise_for_status()
+    with _once("pool", _sync_pool).connection() as connection:
+        connection.execute(f"SELECT %s::int AS rid_{rid}", [rid])
+    _once("redis", _redis_pool).get(f"rid:{rid}")
+
+
+def sync_older(rid):
+    """psycopg2, and the standard library's client, a connection for each."""
+    import http.client
+    import urllib.parse
+
+    place = urllib.parse.urlsplit(UPSTREAM)
+    connection = http.client.HTTPConnection(place.hostname, place.port)
+    connection.request("GET", f"/prices/{rid}")
+    assert connection.getresponse().read()
+    connection.close()
+    pool = _once("psycopg2", _psycopg2)
+    connection = pool.getconn()
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT %s::int AS rid_{rid}", [rid])
+    pool.putconn(connection)
+
+
+SYNC = {"shared": sync_shared, "older": sync_older, "three": sync_three, "two": sync_two, "pool": sync_pool, "spawned": sync_spawned}

@@ -47,6 +47,9 @@ const OBJECT_TYPE: u64 = 8;
 /// Threads whose state is looked at to verify the layout.
 const MAX_THREADS: usize = 64;
 
+/// How often the threads are looked at: while they run, one may end, or leave its context, between two reads.
+const LOOKS: usize = 20;
+
 /// Methods of `PyContext`.
 const MAX_METHODS: u64 = 32;
 
@@ -83,42 +86,64 @@ pub(super) struct Found {
 /// # Errors
 /// [`Refusal`].
 pub(super) fn find(memory: &Memory, image: &Image, version: Version) -> Result<Found, Refusal> {
-    let refuse = |words: &'static str| Refusal::Never(Reason::new(words));
     let Some(layout) = known(version.minor) else {
         return Err(Refusal::Never(Reason::new(format!("CPython {version} is not known"))));
     };
     if version.minor >= 13 {
         told(memory, image, &layout)?;
     }
+    let head = interpreter(memory, image, &layout)?;
+    if memory.word(image.context_type + TYPE_SIZE).map_err(early)? != CONTEXT_BYTES {
+        return Err(Refusal::Early);
+    }
+    let mut looks = 1;
+    while let Err(refusal) = threads(memory, image, &layout, head) {
+        if looks == LOOKS {
+            return Err(refusal);
+        }
+        looks += 1;
+    }
+    Ok(Found { layout, makers: makers(memory, image) })
+}
+
+/// The address of the only interpreter.
+///
+/// # Errors
+/// There is none yet, or there are several.
+pub(super) fn interpreter(
+    memory: &Memory,
+    image: &Image,
+    layout: &Layout,
+) -> Result<u64, Refusal> {
     let heads = image.runtime.wrapping_add(layout.interpreters);
     let (head, main) = (memory.word(heads).map_err(early)?, memory.word(heads + 8).map_err(early)?);
     if head == 0 || main == 0 {
         return Err(Refusal::Early);
     }
     if head != main {
-        return Err(refuse("it has subinterpreters"));
+        return Err(Refusal::Never(Reason::new("it has subinterpreters")));
     }
-    if memory.word(image.context_type + TYPE_SIZE).map_err(early)? != CONTEXT_BYTES {
-        return Err(Refusal::Early);
-    }
+    Ok(head)
+}
+
+/// Whether the threads of the interpreter at `head` and their contexts are where this layout has them.
+fn threads(memory: &Memory, image: &Image, layout: &Layout, head: u64) -> Result<(), Refusal> {
+    let refuse = |words: &'static str| Err(Refusal::Never(Reason::new(words)));
     let mut state = memory.word(head + u64::from(layout.threads)).map_err(early)?;
     let mut looked = 0;
     while state != 0 && looked < MAX_THREADS {
         let owner = memory.word(state + u64::from(layout.interpreter)).map_err(early)?;
         if owner != head {
-            return Err(refuse("its threads are not where this version has them"));
+            return refuse("its threads are not where this version has them");
         }
         let context = memory.word(state + u64::from(layout.context)).map_err(early)?;
         if context != 0 && memory.word(context + OBJECT_TYPE).ok() != Some(image.context_type) {
-            return Err(refuse("its contexts are not where this version has them"));
+            return refuse("its contexts are not where this version has them");
         }
         state = memory.word(state + u64::from(layout.next)).map_err(early)?;
         looked += 1;
     }
-    if looked == 0 {
-        return Err(Refusal::Early);
-    }
-    Ok(Found { layout, makers: makers(memory, image) })
+    if looked == 0 { Err(Refusal::Early) } else { Ok(()) }
 }
 
 /// What a build from 3.13 on tells of itself must be what is known.

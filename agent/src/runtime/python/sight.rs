@@ -340,7 +340,7 @@ mod tests {
         assert_eq!(sights(CPYTHON_3_8), Some(vec![at(0x189873, RBX), at(0x1898f2, RAX)]));
         assert_eq!(sights(CPYTHON_3_11), Some(vec![at(0x26ae41, RAX), at(0x26aed6, RBX)]));
         assert_eq!(sights(CPYTHON_3_12), Some(vec![at(0x29d697, RBX)]));
-        assert_eq!(sights(CPYTHON_3_13), Some(vec![at(0x24e04a, RBX)]));
+        assert_eq!(sights(CPYTHON_3_13), Some(vec![at(0x24e06a, RBX)]));
         assert_eq!(sights(DEBIAN_3_11), Some(vec![at(0x693951, RAX)]));
     }
 
