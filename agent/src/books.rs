@@ -283,6 +283,8 @@ pub struct NodeStatus {
     pub notes_malformed: u64,
     /// Calls whose request was noted.
     pub calls: u64,
+    /// Handlers of consumed messages that were noted.
+    pub handlers: u64,
     /// Connections on which notes and records contradicted each other: nothing is taken from them.
     pub contradictions: u64,
 }
@@ -294,6 +296,7 @@ impl From<node::Counts> for NodeStatus {
             notes_lost: counts.notes_lost,
             notes_malformed: counts.notes_malformed,
             calls: counts.calls,
+            handlers: counts.handlers,
             contradictions: counts.contradictions,
         }
     }

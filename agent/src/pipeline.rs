@@ -37,6 +37,7 @@ use crate::exchange::{Exchange, Exchanges};
 use crate::export::ExportHandle;
 use crate::route::Services;
 use crate::runtime::Runtimes;
+use crate::runtime::node::Told;
 use crate::selection::{Change, Selection};
 use crate::settings::Settings;
 use crate::span::{self, Span};
@@ -362,7 +363,11 @@ impl Stages {
     /// Calls learn from the runtimes whose they are. All records of before `now` were read.
     fn assist(&mut self, now: u64, capture: &mut Capture) {
         let Self { runtimes: Runtimes { node: assist, .. }, engine, connections, .. } = self;
-        assist.round(now, capture, |call, number| engine.context(call, number));
+        assist.round(now, capture, |told| match told {
+            Told::Context { call, number } => engine.context(call, number),
+            // Nothing is put under a delivery: what a handler calls is in a context that is no request's.
+            Told::Work(_) => {}
+        });
         let fresh = assist.take_fresh();
         if fresh.is_empty() {
             return;

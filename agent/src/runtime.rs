@@ -3,6 +3,7 @@
 //! Beside capture, before correlation: each runtime says which logical task a call belongs to. What a process's
 //! runtime *is* (and its version) is found in `process`; here it is followed.
 
+mod handling;
 pub mod node;
 pub mod python;
 
@@ -14,6 +15,8 @@ use crate::capture::{Capture, Slot};
 use crate::process::{Process, Runtime};
 use node::Assist;
 use python::Pythons;
+
+pub use handling::{Delivery, Handling, Work};
 
 /// How the requests of a process are told apart.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@
 mod area;
 mod candidate;
 mod find;
+mod handlers;
 pub mod inject;
 mod inspector;
 mod owners;
@@ -24,9 +25,10 @@ use crate::call::{CallId, ProcessId, Role};
 use crate::capture::{Capture, Operation, Slot, Socket};
 use crate::clock;
 use crate::process::{Process, Version};
-use crate::runtime::{Method, Reason};
+use crate::runtime::{Method, Reason, Work};
 use area::{Area, Entry};
 use find::ProcessMemory;
+use handlers::Handlers;
 use inject::Action;
 use inspector::INSPECTOR_PORT;
 use owners::{Owners, Sent};
@@ -104,8 +106,25 @@ pub struct Counts {
     pub notes_malformed: u64,
     /// Calls that were given a number.
     pub calls: u64,
+    /// Handlers of consumed messages that began.
+    pub handlers: u64,
     /// Connections on which notes and records contradicted each other.
     pub contradictions: u64,
+}
+
+/// What the assist tells of the calls of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// A call was made, or is served, in the context with this number: a request's or a handler's; [`NOBODY`] where
+    /// it is known to be in none.
+    Context {
+        /// The call.
+        call: CallId,
+        /// The number.
+        number: u64,
+    },
+    /// Of a handler of consumed messages. Its beginning comes before the calls that it makes.
+    Work(Work),
 }
 
 /// The assist of all Node.js processes.
@@ -113,6 +132,8 @@ pub struct Counts {
 pub struct Assist {
     followed: FxHashMap<ProcessId, Followed>,
     owners: Owners,
+    handlers: Handlers,
+    malformed: u64,
     counts: Counts,
     jobs: Option<Sender<Job>>,
     reports: Option<Receiver<Report>>,
@@ -204,6 +225,7 @@ impl Assist {
     pub fn process_ended(&mut self, id: ProcessId) {
         self.followed.remove(&id);
         self.owners.end(id);
+        self.handlers.end(id);
     }
 
     /// A socket of a process. Every send on it after `at_ns` will be told.
@@ -262,14 +284,30 @@ impl Assist {
         std::mem::take(&mut self.fresh)
     }
 
-    /// What is due. Every record that the kernel wrote before `now_ns` was told. Calls with their numbers go to
-    /// `out`.
-    pub fn round(&mut self, now_ns: u64, capture: &mut Capture, mut out: impl FnMut(CallId, u64)) {
+    /// What is due. Every record that the kernel wrote before `now_ns` was told, and what follows goes to `out`.
+    pub fn round(&mut self, now_ns: u64, capture: &mut Capture, mut out: impl FnMut(Told)) {
         self.hear(now_ns, capture);
         self.ask(now_ns);
         // Read in the round before: what the kernel recorded until then was told by now.
         for (id, note) in std::mem::take(&mut self.notes) {
-            self.owners.note(id, note, now_ns);
+            match note {
+                Entry::Text { number, offset, piece } => {
+                    self.handlers.piece(id, number, offset, &piece);
+                }
+                Entry::Handles { socket, at_ns, number, delivered, name_bytes } => {
+                    let connection = self.owners.connection(id, socket);
+                    let what = (delivered, name_bytes);
+                    if let Some(work) = self.handlers.began(id, number, at_ns, connection, what) {
+                        out(Told::Work(work));
+                    }
+                }
+                Entry::Handled { at_ns, number } => {
+                    out(Told::Work(Work::Ended { process: id, context: number, at_ns }));
+                }
+                Entry::Range { .. } | Entry::Inbound { .. } | Entry::End { .. } => {
+                    self.owners.note(id, note, now_ns);
+                }
+            }
         }
         let notes = &mut self.notes;
         for (id, followed) in &mut self.followed {
@@ -287,7 +325,7 @@ impl Assist {
                 followed.active |= read.active;
                 self.counts.notes += read.entries;
                 self.counts.notes_lost += read.lost;
-                self.counts.notes_malformed += read.malformed;
+                self.malformed += read.malformed;
                 lost += read.lost;
                 true
             });
@@ -303,9 +341,11 @@ impl Assist {
         let calls = &mut self.counts.calls;
         self.owners.settle(now_ns, &mut |call, number| {
             *calls += 1;
-            out(call, number);
+            out(Told::Context { call, number });
         });
         self.counts.contradictions = self.owners.contradictions;
+        self.counts.handlers = self.handlers.began;
+        self.counts.notes_malformed = self.malformed + self.handlers.malformed;
     }
 
     /// How the requests of a process are told apart, with the bindings that are active; `None` for one of

@@ -20,7 +20,10 @@
 //!
 //! Each entry has 64 bytes: u32 its number plus one (written last, 0 while it is being written), u32 kind and
 //! flags, then by kind. `Range` and `Inbound`: f64 time, socket, start, length, owner, length of all that is
-//! written at once. `Local` and `Remote`: f64 socket, u32 port, u32 length of the address, its text.
+//! written at once. `Local` and `Remote`: f64 socket, u32 port, u32 length of the address, its text. `Text`: f64
+//! number of a handler, u32 offset in the name of what it handles, u32 length, that many bytes of it. `Handles`:
+//! f64 time, socket, number, two more by what is handled (AMQP: delivery tag, channel; Kafka: first and last
+//! offset), u32 what (1 AMQP, 2 Kafka, 3 a job), i32 partition, u32 length of the name. `Handled`: f64 time, 0, number.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -33,7 +36,7 @@ const ENTRY_BYTES: usize = 64;
 pub(super) const MAGIC: [u8; 16] = *b"wirespan-assist\0";
 
 /// The layout described above.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// Larger areas than the script makes are not believed.
 const MAX_CAPACITY: u32 = 1 << 16;
@@ -81,6 +84,44 @@ pub(super) enum Entry {
     Inbound { socket: u64, at_ns: u64, owner: u64 },
     /// One end of a socket.
     End { socket: u64, local: bool, address: SocketAddr },
+    /// A piece of the name of what the handler with this number is about to be given.
+    Text { number: u64, offset: usize, piece: Piece },
+    /// The handler is given what came, on that socket if it isn't 0.
+    Handles { socket: u64, at_ns: u64, number: u64, delivered: Delivered, name_bytes: usize },
+    /// What the handler returned has settled.
+    Handled { at_ns: u64, number: u64 },
+}
+
+/// Some bytes of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Piece {
+    bytes: [u8; Self::MOST],
+    length: usize,
+}
+
+impl Piece {
+    /// Behind the fields of its note.
+    const MOST: usize = 40;
+
+    /// The first bytes of these.
+    pub(super) fn new(from: &[u8]) -> Self {
+        let mut bytes = [0; Self::MOST];
+        let length = from.len().min(Self::MOST);
+        bytes.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+        Self { bytes, length }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+/// What a handler is given, but for its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delivered {
+    Amqp { channel: u16, tag: u64 },
+    Kafka { partition: i32, first: i64, last: i64 },
+    Job,
 }
 
 /// What reading an area gave beside entries.
@@ -177,6 +218,35 @@ fn entry(bytes: &[u8]) -> Option<Entry> {
                 address: SocketAddr::new(address.to_canonical(), port),
             })
         }
+        5 => {
+            let length = usize::try_from(u32_at(bytes, 20)).ok()?;
+            Some(Entry::Text {
+                number: whole_at(bytes, 8)?,
+                offset: usize::try_from(u32_at(bytes, 16)).ok()?,
+                piece: Piece::new(bytes.get(24..)?.get(..length)?),
+            })
+        }
+        6 => {
+            let (one, two) = (whole_at(bytes, 32)?, whole_at(bytes, 40)?);
+            let delivered = match u32_at(bytes, 48) {
+                1 => Delivered::Amqp { channel: u16::try_from(two).ok()?, tag: one },
+                2 => Delivered::Kafka {
+                    partition: u32_at(bytes, 52).cast_signed(),
+                    first: one.cast_signed(),
+                    last: two.cast_signed(),
+                },
+                3 => Delivered::Job,
+                _ => return None,
+            };
+            Some(Entry::Handles {
+                at_ns: time_at(bytes, 8)?,
+                socket: whole_at(bytes, 16)?,
+                number: whole_at(bytes, 24)?,
+                delivered,
+                name_bytes: usize::try_from(u32_at(bytes, 56)).ok()?,
+            })
+        }
+        7 => Some(Entry::Handled { at_ns: time_at(bytes, 8)?, number: whole_at(bytes, 24)? }),
         _ => None,
     }
 }
@@ -381,6 +451,40 @@ mod tests {
         assert_eq!(end("::ffff:127.0.0.1"), known("127.0.0.1:80"));
         assert_eq!(end("fe80::1"), known("[fe80::1]:80"));
         assert_eq!(end("nonsense"), None);
+    }
+
+    #[test]
+    fn deliveries_are_read_as_node_writes_them() {
+        let handles = |what: u32, one: f64, two: f64| {
+            let mut bytes = [0; ENTRY_BYTES];
+            bytes[4..8].copy_from_slice(&6_u32.to_le_bytes());
+            for (at, number) in [(8, 100.0), (16, 3.0), (24, 5.0), (32, one), (40, two)] {
+                bytes[at..at + 8].copy_from_slice(&f64::to_le_bytes(number));
+            }
+            bytes[48..52].copy_from_slice(&what.to_le_bytes());
+            bytes[52..56].copy_from_slice(&(-1_i32).to_le_bytes());
+            bytes[56..60].copy_from_slice(&9_u32.to_le_bytes());
+            entry(&bytes)
+        };
+        let known = |delivered| {
+            Some(Entry::Handles { at_ns: 100, socket: 3, number: 5, delivered, name_bytes: 9 })
+        };
+        assert_eq!(handles(1, 17.0, 2.0), known(Delivered::Amqp { channel: 2, tag: 17 }));
+        assert_eq!(handles(1, 17.0, 65_536.0), None);
+        let kafka = Delivered::Kafka { partition: -1, first: 17, last: 19 };
+        assert_eq!(handles(2, 17.0, 19.0), known(kafka));
+        assert_eq!(handles(2, -1.0, 19.0), None);
+        assert_eq!(handles(3, 0.0, 0.0), known(Delivered::Job));
+        assert_eq!(handles(4, 0.0, 0.0), None);
+        let mut bytes = [0; ENTRY_BYTES];
+        bytes[4..8].copy_from_slice(&5_u32.to_le_bytes());
+        bytes[16..20].copy_from_slice(&40_u32.to_le_bytes());
+        bytes[20..24].copy_from_slice(&3_u32.to_le_bytes());
+        bytes[24..27].copy_from_slice(b"abc");
+        let piece = Piece::new(b"abc");
+        assert_eq!(entry(&bytes), Some(Entry::Text { number: 0, offset: 40, piece }));
+        bytes[20..24].copy_from_slice(&41_u32.to_le_bytes());
+        assert_eq!(entry(&bytes), None);
     }
 
     #[test]

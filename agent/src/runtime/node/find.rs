@@ -208,7 +208,7 @@ mod tests {
         let pid = std::process::id();
         // Somewhere, aligned as any allocation is.
         let at = 160;
-        area[at + 16..at + 20].copy_from_slice(&1_u32.to_le_bytes());
+        area[at + 16..at + 20].copy_from_slice(&super::super::area::VERSION.to_le_bytes());
         area[at + 20..at + 24].copy_from_slice(&8192_u32.to_le_bytes());
         area[at + 32..at + 36].copy_from_slice(&77_u32.to_le_bytes());
         area[at + 40..at + 44].copy_from_slice(&pid.to_le_bytes());

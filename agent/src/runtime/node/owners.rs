@@ -205,12 +205,22 @@ impl Owners {
         }
     }
 
-    /// A note of the script's.
+    /// The connection of a socket that the script told of.
+    pub(super) fn connection(&self, process: ProcessId, socket: u64) -> Option<u64> {
+        let known = self.processes.get(&process)?;
+        let ends = known.sockets.get(&socket)?;
+        known.cookies.get(&ends.local.zip(ends.remote)?).copied()
+    }
+
+    /// A note of the script's on a connection.
     pub(super) fn note(&mut self, process: ProcessId, entry: Entry, now_ns: u64) {
         let Some(known) = self.processes.get_mut(&process) else { return };
         let (Entry::Range { socket, .. }
         | Entry::Inbound { socket, .. }
-        | Entry::End { socket, .. }) = entry;
+        | Entry::End { socket, .. }) = entry
+        else {
+            return;
+        };
         if let Entry::End { local, address, .. } = entry {
             if known.sockets.len() >= MOST_SOCKETS {
                 known.sockets.clear();
@@ -242,7 +252,11 @@ impl Owners {
             Entry::Inbound { at_ns, owner, .. } => {
                 push(&mut connection.inbound, (at_ns, owner));
             }
-            Entry::End { .. } => {}
+            // Not of a connection.
+            Entry::End { .. }
+            | Entry::Text { .. }
+            | Entry::Handles { .. }
+            | Entry::Handled { .. } => {}
         }
     }
 

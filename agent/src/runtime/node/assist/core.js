@@ -9,12 +9,13 @@
 // The layout of the shared area is agent/src/runtime/node/area.rs, where every field is documented.
 'use strict';
 
-const VERSION = 1;
+const VERSION = 2;
 const REGISTRY = Symbol.for('wirespan.assist');
 const CAPACITY = 8192; // entries; a power of two
 const ENTRY_BYTES = 64;
 const HEADER_BYTES = 64;
-const KIND = { RANGE: 1, INBOUND: 2, LOCAL: 3, REMOTE: 4 };
+const KIND = { RANGE: 1, INBOUND: 2, LOCAL: 3, REMOTE: 4, TEXT: 5, HANDLES: 6, HANDLED: 7 };
+const DELIVERY = { AMQP: 1, KAFKA: 2, JOB: 3 };
 const SYNC = 1 << 8;
 // Every connection's first dispatches, then one in so many, carry a time by which the agent lines up offsets; and
 // all of them while an agent that just announced itself begins to listen.
@@ -369,6 +370,87 @@ function patchSockets() {
     if (!on || als.getStore() === undefined) return Reflect.apply(original, this, arguments);
     return als.run(undefined, Reflect.apply, original, this, arguments);
   });
+}
+
+// ---- Handlers of consumed messages ----
+
+const PIECE = 40;
+const MOST_NAME = 1024;
+
+/** Of a delivery: {what, socket, one, two, partition, name}, by the layout of its note. Returns the handler's number. */
+function begun({ what, socket, one = 0, two = 0, partition = 0, name = '' }) {
+  const text = Buffer.from(name);
+  if (text.length > MOST_NAME) return undefined;
+  const number = ++next;
+  let id = 0;
+  if (socket instanceof net.Socket) {
+    const state = stateOf(socket);
+    if (introduced(socket, state)) id = state.id;
+  }
+  for (let from = 0; from < text.length; from += PIECE) {
+    const at = begin(KIND.TEXT);
+    numbers[(at >> 1) + 1] = number;
+    words[at + 4] = from;
+    words[at + 5] = text.copy(bytes, (at << 2) + 24, from, from + PIECE);
+    commit(at);
+  }
+  const at = begin(KIND.HANDLES);
+  const place = at >> 1;
+  numbers[place + 1] = now();
+  numbers[place + 2] = id;
+  numbers[place + 3] = number;
+  numbers[place + 4] = one;
+  numbers[place + 5] = two;
+  words[at + 12] = what;
+  words[at + 13] = partition;
+  words[at + 14] = text.length;
+  commit(at);
+  return number;
+}
+
+function ended(number) {
+  const at = begin(KIND.HANDLED);
+  numbers[(at >> 1) + 1] = now();
+  numbers[(at >> 1) + 3] = number;
+  commit(at);
+}
+
+/** Calls a handler with what it is given, in a context of its own. `delivery` says what that is; undefined: nothing. */
+function handle(delivery, handler, self, args) {
+  const number = on ? quietly(() => begun(delivery())) : undefined;
+  return number === undefined ? Reflect.apply(handler, self, args) : als.run(number, Reflect.apply, handler, self, args);
+}
+
+/**
+ * The same for a library that awaits what the handler returns: that is seen to settle. One that drops it may not be
+ * given another promise, which nobody would hear the rejection of.
+ */
+function handleAwaited(delivery, handler, self, args) {
+  const number = on ? quietly(() => begun(delivery())) : undefined;
+  if (number === undefined) return Reflect.apply(handler, self, args);
+  const over = () => void quietly(ended, number);
+  let result;
+  try {
+    result = als.run(number, Reflect.apply, handler, self, args);
+  } catch (error) {
+    over();
+    throw error;
+  }
+  if (!(result instanceof Promise)) {
+    // Something else that can be waited for is not looked into.
+    if (typeof result?.then !== 'function') over();
+    return result;
+  }
+  return result.then(
+    (value) => {
+      over();
+      return value;
+    },
+    (error) => {
+      over();
+      throw error;
+    },
+  );
 }
 
 // ---- http and https ----
