@@ -26,7 +26,7 @@ pub use rule::{Allow, Allowed, Decision, Reason, Rule, RuleError, Rules, Term};
 pub use runtime::{Runtime, Version};
 pub use service::{AgentInfo, NameSource, name_source, resource, resource_of_child};
 
-use runtime::{Image, Versions};
+use runtime::{Image, Search, Versions};
 
 /// Caps on what is read of one process.
 mod limits {
@@ -263,7 +263,7 @@ impl ProcFs {
     /// [`InspectError::Gone`] when it ended meanwhile; see there for the others.
     pub fn inspect(&self, pid: i32) -> Result<Process, InspectError> {
         let glance = self.glance(pid)?;
-        self.describe(pid, glance)
+        self.describe(pid, glance, Search::Images)
     }
 
     /// The same for a process that could be traced. Of any other (`None`) nothing is read but what tells its
@@ -272,10 +272,32 @@ impl ProcFs {
     /// # Errors
     /// As [`ProcFs::inspect`].
     pub fn inspect_traceable(&self, pid: i32) -> Result<Option<Process>, InspectError> {
+        self.traceable_by(pid, Search::Images)
+    }
+
+    /// The same at once: the version of a runtime whose image was not seen before is left open, because that is
+    /// searched for in a hundred megabytes. [`ProcFs::complete`] finds it.
+    ///
+    /// # Errors
+    /// As [`ProcFs::inspect`].
+    pub fn inspect_at_once(&self, pid: i32) -> Result<Option<Process>, InspectError> {
+        self.traceable_by(pid, Search::Known)
+    }
+
+    /// Finds out what [`ProcFs::inspect_at_once`] left open. Of a process that is gone, or executes something else
+    /// by now, it stays open.
+    pub fn complete(&self, process: &mut Process) {
+        let Ok(Glance { stat, exe: (exe, _), image }) = self.glance(process.pid) else { return };
+        if stat.start_time == process.start_time && exe == process.exe {
+            process.runtime = self.runtime(process.pid, image, Search::Images);
+        }
+    }
+
+    fn traceable_by(&self, pid: i32, search: Search) -> Result<Option<Process>, InspectError> {
         let glance = self.glance(pid)?;
         match glance.image {
             Image::Other => Ok(None),
-            Image::Node(_) | Image::Python(..) => self.describe(pid, glance).map(Some),
+            Image::Node(_) | Image::Python(..) => self.describe(pid, glance, search).map(Some),
         }
     }
 
@@ -291,12 +313,12 @@ impl ProcFs {
         Ok(Glance { stat, exe, image })
     }
 
-    fn describe(&self, pid: i32, glance: Glance) -> Result<Process, InspectError> {
+    fn describe(&self, pid: i32, glance: Glance, search: Search) -> Result<Process, InspectError> {
         let Glance { stat, exe: (exe, exe_deleted), image } = glance;
         let status_path = self.path(pid, "status");
         let status = parse::status(&self.required(pid, "status", limits::SMALL_BYTES)?)
             .ok_or(InspectError::Malformed { path: status_path })?;
-        let runtime = self.runtime(pid, image);
+        let runtime = self.runtime(pid, image, search);
 
         let cgroup = parse::cgroup(&self.optional(pid, "cgroup", limits::SMALL_BYTES));
         let container_id = parse::container_id(&cgroup).or_else(|| {
@@ -367,7 +389,7 @@ impl ProcFs {
         read::bounded_file(&file, limit_bytes)
     }
 
-    fn runtime(&self, pid: i32, image: Image) -> Runtime {
+    fn runtime(&self, pid: i32, image: Image, search: Search) -> Runtime {
         let open = |library: Option<&Path>| -> io::Result<File> {
             match library {
                 Some(path) => read::open_in_root(&self.path(pid, "root"), path),
@@ -377,12 +399,14 @@ impl ProcFs {
         match image {
             Image::Node(library) => {
                 let file = open(library.as_deref()).ok();
-                Runtime::Node(file.and_then(|file| self.versions.of(file, runtime::node_version)))
+                Runtime::Node(
+                    file.and_then(|file| self.versions.of(file, search, runtime::node_version)),
+                )
             }
             Image::Python(library, minor) => {
                 let exact = minor.and_then(|minor| {
                     let file = open(library.as_deref()).ok()?;
-                    self.versions.of(file, |file| runtime::python_version(file, minor))
+                    self.versions.of(file, search, |file| runtime::python_version(file, minor))
                 });
                 Runtime::Python(exact.or(minor))
             }

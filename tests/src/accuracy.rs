@@ -15,12 +15,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-pub use cells::{CELLS, Cell};
+pub use cells::{Asks, CELLS, Cell, NODE_CELLS};
 
 use crate::agent::Agent;
+use crate::broker::Broker;
 use crate::load::{self, Plan, Request};
-use crate::servers::Servers;
-use crate::spans::{self, CLIENT, SERVER, Span};
+use crate::servers::{RabbitMq, Servers};
+use crate::spans::{self, CLIENT, PRODUCER, SERVER, Span};
 use crate::wait;
 use crate::workloads::{Installed, Service, Spec};
 
@@ -87,6 +88,9 @@ pub struct Bench {
     agent: PathBuf,
     /// Requests share connections; `false`: each has its own.
     pub keep_alive: bool,
+    node: PathBuf,
+    rabbitmq: Option<RabbitMq>,
+    kafka: Option<Broker>,
 }
 
 impl Bench {
@@ -104,10 +108,23 @@ impl Bench {
         Ok(Self {
             prices: prices.start(directory)?,
             servers,
+            rabbitmq: None,
+            kafka: None,
             installed,
             agent: agent.into(),
+            node: "node".into(),
             keep_alive: true,
         })
+    }
+
+    /// Has this program run the applications of Node.js, and starts what some of them ask besides.
+    ///
+    /// # Errors
+    /// When a server doesn't come up.
+    pub fn with_node(self, node: PathBuf, asked: &[Asks], directory: &Path) -> Result<Self> {
+        let rabbitmq = asked.contains(&Asks::RabbitMq).then(|| RabbitMq::start(directory));
+        let kafka = asked.contains(&Asks::Kafka).then(|| Broker::start(&self.installed, directory));
+        Ok(Self { node, rabbitmq: rabbitmq.transpose()?, kafka: kafka.transpose()?, ..self })
     }
 
     /// A cell's application, not started, that finds the servers.
@@ -115,8 +132,10 @@ impl Bench {
     /// # Errors
     /// When no port is free.
     pub fn spec(&self, cell: &Cell) -> Result<Spec> {
-        let mut spec = cell.spec(&self.installed)?.upstream(&self.prices);
-        for (name, value) in self.servers.environment() {
+        let mut spec = cell.spec(&self.installed, &self.node)?.upstream(&self.prices);
+        let rabbitmq = self.rabbitmq.iter().flat_map(RabbitMq::environment);
+        let kafka = self.kafka.iter().map(|broker| ("KAFKA_PORT", broker.port().to_string()));
+        for (name, value) in self.servers.environment().into_iter().chain(rabbitmq).chain(kafka) {
             spec = spec.env(name, value);
         }
         Ok(spec.env("OTEL_SERVICE_NAME", "front"))
@@ -143,7 +162,12 @@ impl Bench {
         } else {
             format!("port={port}")
         };
-        let arguments = [format!("--export=file:{}", file.display()), format!("--allow={rule}")];
+        let mut arguments = vec![
+            format!("--export=file:{}", file.display()),
+            format!("--allow={rule}"),
+            "--message-keys".to_owned(),
+        ];
+        arguments.extend(cell.agent.iter().map(|&argument| argument.to_owned()));
         let start_agent = || -> Result<Agent> {
             let agent = Agent::spawn(&self.agent, &place, &arguments)?;
             agent.wait_ready()?;
@@ -163,6 +187,7 @@ impl Bench {
                 !method.is_empty()
                     && !method.contains("not begun")
                     && !method.contains("not looked")
+                    && !method.contains("not assisted yet")
             };
             Ok((!methods.is_empty() && methods.iter().all(done)).then_some(methods))
         })?;
@@ -228,7 +253,8 @@ pub fn judge(found: &[Span], numbers: std::ops::Range<usize>) -> (Tally, Option<
         found.iter().map(|span| (span.span_id.as_str(), span)).collect();
     let mut tally = Tally::default();
     let mut example = None;
-    for span in found.iter().filter(|span| span.kind == CLIENT && span.service == "front") {
+    let is_call = |span: &&Span| [CLIENT, PRODUCER].contains(&span.kind) && span.service == "front";
+    for span in found.iter().filter(is_call) {
         let Some(number) = number_of(span).filter(|number| numbers.contains(number)) else {
             continue;
         };
@@ -252,6 +278,10 @@ fn number_of(span: &Span) -> Option<usize> {
         let (_, after) = text.split_once("rid:").or_else(|| text.split_once("rid_"))?;
         let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
         return after.get(..digits)?.parse().ok();
+    }
+    if span.kind == PRODUCER {
+        let id = span.text("messaging.message.id");
+        return id.or_else(|| span.text("messaging.kafka.message.key"))?.parse().ok();
     }
     span.path().rsplit('/').next()?.parse().ok()
 }

@@ -14,7 +14,7 @@ pub struct Span {
     pub service: String,
     /// `process.pid` of its resource.
     pub pid: i64,
-    /// OTLP's number: 2 server, 3 client.
+    /// OTLP's number: 2 server, 3 client, 4 producer.
     pub kind: i64,
     /// Its name.
     pub name: String,
@@ -38,6 +38,8 @@ pub struct Span {
 pub const SERVER: i64 = 2;
 /// A client's span.
 pub const CLIENT: i64 = 3;
+/// A span of what sends a message.
+pub const PRODUCER: i64 = 4;
 
 impl Span {
     /// The path that was asked for: `url.path`, or that of `url.full`.

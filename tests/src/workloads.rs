@@ -38,6 +38,8 @@ pub struct Installed {
     source: PathBuf,
     /// The virtual environment's directory in `target`.
     venv: String,
+    /// That of the Node.js applications' modules.
+    modules: &'static str,
 }
 
 /// Installs what is missing or out of date. Safe to call from several processes at once; immediate when
@@ -50,6 +52,7 @@ pub fn install() -> Result<Installed> {
         target: root().join("target/workloads"),
         source: root().join("tests/workloads"),
         venv: "venv".to_owned(),
+        modules: "node",
     };
     fs::create_dir_all(&installed.target).context("create target/workloads")?;
     // Dropping the file at the end releases the lock.
@@ -64,7 +67,7 @@ pub fn install() -> Result<Installed> {
 impl Installed {
     /// Where the modules of the Node.js applications are.
     fn node(&self) -> PathBuf {
-        self.target.join("node")
+        self.target.join(self.modules)
     }
 
     /// A directory with a Node.js application, as a package of that name: the agent takes a service's name
@@ -72,7 +75,7 @@ impl Installed {
     fn package(&self, name: &str, script: &str) -> Result<PathBuf> {
         let package = self.node().join(name);
         fs::create_dir_all(&package).with_context(|| format!("create {}", package.display()))?;
-        for file in [script, "counts.js"] {
+        for file in [script, "counts.js", "calls.js"] {
             copy_if_changed(&self.source.join("node").join(file), &package.join(file))?;
         }
         let manifest = serde_json::json!({ "name": name, "private": true }).to_string();
@@ -105,6 +108,40 @@ impl Installed {
         self.venv(&venv, interpreter, &requirements)
             .with_context(|| format!("install what the accuracy cells need for {interpreter}"))?;
         Ok(Self { venv, ..self.clone() })
+    }
+
+    /// The same applications with frameworks and versions of Node.js besides, for the accuracy measurement.
+    ///
+    /// # Errors
+    /// A failing npm, with what it printed.
+    pub fn for_accuracy_of_node(&self) -> Result<Self> {
+        let lock = File::create(self.target.join(".lock"))?;
+        lock.lock().context("lock target/workloads")?;
+        let installed = Self { modules: "node-accuracy", ..self.clone() };
+        let (source, target) = (self.source.join(installed.modules), installed.node());
+        fs::create_dir_all(&target)?;
+        let wanted = fs::read_to_string(source.join("package-lock.json"))?;
+        let stamp = target.join(".installed");
+        if !is(&stamp, &wanted) {
+            for file in ["package.json", "package-lock.json"] {
+                copy_if_changed(&source.join(file), &target.join(file))?;
+            }
+            let mut npm = Command::new("npm");
+            output(npm.args(["ci", "--no-audit", "--no-fund"]).current_dir(&target))
+                .context("install what the accuracy cells of Node.js need")?;
+            fs::write(stamp, wanted)?;
+        }
+        Ok(installed)
+    }
+
+    /// A program that runs Node.js: of a version's number the one that [`Self::for_accuracy_of_node`] brings.
+    #[must_use]
+    pub fn node_program(&self, version: &str) -> PathBuf {
+        if version.bytes().all(|byte| byte.is_ascii_digit()) {
+            self.node().join(format!("node_modules/node{version}/bin/node"))
+        } else {
+            version.into()
+        }
     }
 
     fn node_modules(&self) -> Result<()> {

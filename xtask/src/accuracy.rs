@@ -2,9 +2,11 @@
 //!
 //! Prints the table of docs/accuracy.md. The cells and the judging are `tests/src/accuracy.rs`.
 
+use std::path::Path;
+
 use anyhow::{Result, ensure};
 use clap::Args;
-use wirespan_tests::accuracy::{Bench, CELLS, Tally};
+use wirespan_tests::accuracy::{Asks, Bench, CELLS, Cell, NODE_CELLS, Tally};
 use wirespan_tests::sys;
 use wirespan_tests::workloads::{self, root};
 
@@ -26,8 +28,11 @@ pub(crate) struct Options {
     #[arg(long)]
     new_connections: bool,
     /// The interpreters, as programs: python3.9, python3.12, ...
-    #[arg(long, value_delimiter = ',', default_values_t = ["python3".to_owned()])]
+    #[arg(long, value_delimiter = ',')]
     python: Vec<String>,
+    /// Versions of Node.js: 18, 20, 22, 24, or programs. Python's cells run where neither is given
+    #[arg(long, value_delimiter = ',')]
+    node: Vec<String>,
 }
 
 /// The command.
@@ -50,32 +55,40 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "| framework | calls | runtime | in flight | right | wrong | withheld | not seen | right, % |",
     );
     say("|---|---|---|---|---|---|---|---|---|");
-    for python in &options.python {
+    let python3 = ["python3".to_owned()];
+    let pythons = match options.python.as_slice() {
+        [] if options.node.is_empty() => &python3[..],
+        named => named,
+    };
+    let of = |cells: &'static [Cell]| -> Vec<&'static Cell> {
+        cells.iter().filter(|cell| wanted(cell.name) || wanted(cell.kind)).collect()
+    };
+    let mut all = Vec::new();
+    for python in pythons {
         let mut bench = Bench::start(installed.for_accuracy(python)?, &agent, &directory)?;
         bench.keep_alive = !options.new_connections;
-        for cell in CELLS.iter().filter(|cell| wanted(cell.name) || wanted(cell.kind)) {
-            let outcome =
-                match bench.run(cell, &options.in_flight, options.calls / cell.calls, &directory) {
-                    Ok(outcome) => outcome,
-                    Err(error) => {
-                        failed.push(format!("{}, {}: {error:#}", cell.name, cell.kind));
-                        continue;
-                    }
-                };
-            for (in_flight, tally) in &outcome.tallies {
-                say(&line(cell.name, cell.kind, &outcome.runtime, *in_flight, *tally));
-            }
-            let sum = outcome.sum();
-            let short = sum.right * 1_000 < sum.calls() * 999 && cell.may_withhold.is_none();
-            if sum.wrong > 0 || short {
-                let methods = outcome.methods.join("; ");
-                let example = outcome.example.unwrap_or_default();
-                failed.push(format!("{}, {}: {sum:?} ({methods}) {example}", cell.name, cell.kind));
-            }
-        }
+        all = of(CELLS);
+        measure(&bench, &all, options, &directory, &mut failed);
     }
-    for cell in CELLS.iter().filter(|cell| wanted(cell.name) || wanted(cell.kind)) {
-        if let Some(why) = cell.may_withhold {
+    for version in &options.node {
+        let installed = installed.for_accuracy_of_node()?;
+        let is_old = |cell: &&Cell| version.parse().is_ok_and(|version: u32| version < cell.oldest);
+        let mut cells = of(NODE_CELLS);
+        all.extend(&cells);
+        cells.retain(|cell| !is_old(cell));
+        let asked: Vec<Asks> = cells.iter().map(|cell| cell.asks).collect();
+        let program = installed.node_program(version);
+        let bench = Bench::start(installed, &agent, &directory)?;
+        let mut bench = bench.with_node(program, &asked, &directory)?;
+        bench.keep_alive = !options.new_connections;
+        measure(&bench, &cells, options, &directory, &mut failed);
+    }
+    let mut told = Vec::new();
+    for cell in all {
+        if let Some(why) = cell.may_withhold
+            && !told.contains(&(cell.name, cell.kind))
+        {
+            told.push((cell.name, cell.kind));
             say(&format!("may be withheld: {}, {}: {why}", cell.name, cell.kind));
         }
     }
@@ -85,6 +98,36 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     ensure!(failed.is_empty(), "{} cells are not what they should be", failed.len());
     Ok(())
+}
+
+/// Runs these cells, prints their lines, and notes what is not as it should be.
+fn measure(
+    bench: &Bench,
+    cells: &[&Cell],
+    options: &Options,
+    directory: &Path,
+    failed: &mut Vec<String>,
+) {
+    for cell in cells {
+        let outcome =
+            match bench.run(cell, &options.in_flight, options.calls / cell.calls, directory) {
+                Ok(outcome) => outcome,
+                Err(error) => {
+                    failed.push(format!("{}, {}: {error:#}", cell.name, cell.kind));
+                    continue;
+                }
+            };
+        for (in_flight, tally) in &outcome.tallies {
+            say(&line(cell.name, cell.kind, &outcome.runtime, *in_flight, *tally));
+        }
+        let sum = outcome.sum();
+        let short = sum.right * 1_000 < sum.calls() * 999 && cell.may_withhold.is_none();
+        if sum.wrong > 0 || short {
+            let methods = outcome.methods.join("; ");
+            let example = outcome.example.unwrap_or_default();
+            failed.push(format!("{}, {}: {sum:?} ({methods}) {example}", cell.name, cell.kind));
+        }
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a percentage")]

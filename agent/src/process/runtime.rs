@@ -50,6 +50,15 @@ pub(super) enum Image {
     Other,
 }
 
+/// How far a version is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Search {
+    /// What is known of the image already.
+    Known,
+    /// In the image, which may take a tenth of a second.
+    Images,
+}
+
 /// Versions of the images seen, by device, inode, size and modification time.
 #[derive(Debug, Default)]
 pub(super) struct Versions(Mutex<HashMap<ImageKey, Option<Version>>>);
@@ -168,6 +177,7 @@ impl Versions {
     pub(super) fn of(
         &self,
         file: File,
+        search: Search,
         find: impl FnOnce(File) -> io::Result<Option<Version>>,
     ) -> Option<Version> {
         let file = read::regular(file).ok()?;
@@ -175,6 +185,9 @@ impl Versions {
         let key = (data.dev(), data.ino(), data.size(), data.mtime());
         if let Some(version) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return *version;
+        }
+        if search == Search::Known {
+            return None;
         }
         let version = find(file).ok()?;
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -39,7 +39,7 @@ impl Selection {
         capture: &mut Capture,
         changed: &mut impl FnMut(Change),
     ) {
-        let process = match self.procfs.inspect_traceable(pid) {
+        let process = match self.procfs.inspect_at_once(pid) {
             Ok(process) => process,
             Err(InspectError::Gone { .. } | InspectError::NoProgram { .. }) => return,
             Err(error) => {
@@ -62,9 +62,13 @@ impl Selection {
             let grant = self.is_wanted(&process, parent)?;
             Some((process, grant))
         });
-        let Some((process, grant)) = granted else { return };
+        let Some((mut process, grant)) = granted else { return };
         match capture.trace(pid) {
-            Ok(slot) => self.enter(process, grant, slot, look.running, changed),
+            Ok(slot) => {
+                // What it does meanwhile is recorded already.
+                self.procfs.complete(&mut process);
+                self.enter(process, grant, slot, look.running, changed);
+            }
             Err(error) => {
                 self.failed += 1;
                 match error {

@@ -1,8 +1,36 @@
 //! The cells: which application, how it is started, which kind of call, and how many each request makes.
 
+mod node;
+
+use std::path::Path;
+
 use anyhow::Result;
 
 use crate::workloads::{Installed, Spec};
+
+pub use node::NODE_CELLS;
+
+/// What runs a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Runtime {
+    Python,
+    /// With this framework, and these kinds of calls.
+    Node {
+        framework: &'static str,
+        calls: &'static str,
+    },
+}
+
+/// A server that only some cells ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asks {
+    /// Redis, PostgreSQL and the service for prices, which all have.
+    Nothing,
+    /// RabbitMQ too.
+    RabbitMq,
+    /// Kafka too.
+    Kafka,
+}
 
 /// One application with one kind of call.
 #[derive(Clone, Copy, Debug)]
@@ -11,6 +39,13 @@ pub struct Cell {
     pub name: &'static str,
     /// What its calls are, for the table.
     pub kind: &'static str,
+    runtime: Runtime,
+    /// A server besides.
+    pub asks: Asks,
+    /// Arguments of the agent besides.
+    pub agent: &'static [&'static str],
+    /// The oldest major version of the runtime that its framework takes.
+    pub oldest: u32,
     /// The program's arguments: of `python` (`-m` included) or the name of a script of its own.
     arguments: &'static [&'static str],
     /// Its environment.
@@ -26,9 +61,14 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// The application, not started.
-    pub(super) fn spec(&self, installed: &Installed) -> Result<Spec> {
-        let spec = installed.python("front", &[])?;
+    /// The application, not started. `node`: the program that runs those of Node.js.
+    pub(super) fn spec(&self, installed: &Installed, node: &Path) -> Result<Spec> {
+        let spec = match self.runtime {
+            Runtime::Python => installed.python("front", &[])?,
+            Runtime::Node { framework, calls } => {
+                installed.parents_any("front", node, framework)?.env("CALLS", calls)
+            }
+        };
         let port = spec.port().to_string();
         let arguments: Vec<String> =
             self.arguments.iter().map(|argument| argument.replace("{port}", &port)).collect();
@@ -134,6 +174,10 @@ const fn cell(
     Cell {
         name,
         kind,
+        runtime: Runtime::Python,
+        asks: Asks::Nothing,
+        agent: &[],
+        oldest: 0,
         arguments,
         environment: &[],
         path,

@@ -168,6 +168,15 @@ impl Installed {
         self.script(name, "parents.js")
     }
 
+    /// Any framework with kinds of calls: `node/parents_any.js`, found by its port in its arguments.
+    ///
+    /// # Errors
+    /// When no port is free or its package cannot be written.
+    pub fn parents_any(&self, name: &str, program: &Path, framework: &str) -> Result<Spec> {
+        let spec = self.script(name, "parents_any.js")?.program(program);
+        Ok(spec.env("FRAMEWORK", framework))
+    }
+
     /// A script of the test's own, given as text, with the applications' modules at hand.
     ///
     /// # Errors

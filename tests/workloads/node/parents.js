@@ -1,122 +1,15 @@
-// An Express application that makes every kind of call, in the name of the request that asked for it.
+// An Express application that makes every kind of call (calls.js), in the name of the request that asked for it.
 //
 // /each/:id makes the calls one after the other, /together/:id all at once, /stream/:id answers in pieces with
-// calls between them, /body/:id makes them when the body has come, by callbacks. Everything carries the request's
-// number: URLs end with it, Redis keys are `rid:NUMBER`, SQL has an alias `rid_NUMBER`. Pools are smaller than what
-// is in flight. Environment: PORT, UPSTREAM, CALLS (names of `calls` below; all), REDIS_*, PG*.
+// calls between them, /body/:id makes them when the body has come, by callbacks. Environment: PORT, and that of
+// calls.js.
 'use strict';
 
-const crypto = require('node:crypto');
-const dns = require('node:dns');
-const fs = require('node:fs');
-const http = require('node:http');
 const express = require('express');
+const { names, each, together, between } = require('./calls.js');
 
 const { env } = process;
-const agent = new http.Agent({ keepAlive: true, maxSockets: 3 });
-const wanted = env.CALLS ? env.CALLS.split(' ') : undefined;
-const wants = (name) => wanted === undefined || wanted.includes(name);
-const calls = {};
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
-function get(id, done) {
-  http.get(`${env.UPSTREAM}/prices/${id}`, { agent }, (answer) => answer.resume().on('end', () => done())).on('error', done);
-}
-
-if (env.UPSTREAM) {
-  calls.http = (id) => new Promise((resolve, reject) => get(id, (error) => (error ? reject(error) : resolve())));
-  calls.fetch = async (id) => void (await (await fetch(`${env.UPSTREAM}/prices/${id}`)).text());
-  calls.post = async (id) => void (await (await fetch(`${env.UPSTREAM}/prices/${id}`, { method: 'POST', body: 'x'.repeat(10_000) })).text());
-  // What comes back later through the thread pool, timers and the resolver is still the same request's.
-  calls.later = async (id) => {
-    await pause(id % 5);
-    await new Promise((resolve) => crypto.pbkdf2('a', 'b', 10, 8, 'sha1', resolve));
-    await new Promise((resolve) => dns.lookup('localhost', resolve));
-    await fs.promises.readFile(__filename);
-    await new Promise((resolve) => setImmediate(resolve));
-    await calls.http(id);
-  };
-}
-if (env.PGPORT) {
-  if (wants('pg') || wants('pg-callback') || wants('pg-transaction')) {
-    const pg = require('pg');
-    const pool = new pg.Pool({ host: '127.0.0.1', max: 2 });
-    const sql = (id, more = '') => `SELECT 1 AS rid_${id}${more}`;
-    calls.pg = (id) => pool.query(id % 2 ? sql(id) : { text: sql(id, ', $1::int'), values: [7] });
-    calls['pg-callback'] = (id) =>
-      new Promise((resolve, reject) =>
-        pool.query(sql(id), (error) => {
-          if (error) return reject(error);
-          // In the callback: whose it is, is the pool's business no more.
-          pool.query(sql(id), [], (error) => (error ? reject(error) : env.UPSTREAM ? get(id, resolve) : resolve()));
-        }),
-      );
-    calls['pg-transaction'] = async (id) => {
-      const client = await pool.connect();
-      try {
-        await client.query(`BEGIN`);
-        await client.query(sql(id));
-        await client.query('COMMIT');
-      } finally {
-        client.release();
-      }
-    };
-  }
-  if (wants('knex')) {
-    const knex = require('knex')({ client: 'pg', connection: { host: '127.0.0.1', port: env.PGPORT, user: env.PGUSER, password: env.PGPASSWORD, database: env.PGDATABASE }, pool: { min: 1, max: 2 } });
-    calls.knex = (id) => knex.select(knex.raw(`1 AS rid_${id}`));
-  }
-  if (wants('postgres')) {
-    const sql = require('postgres')({ host: '127.0.0.1', max: 2 });
-    calls.postgres = (id) => sql.unsafe(`SELECT 1 AS rid_${id}`);
-    // Prepared, with and without values; several at once on one connection, in a transaction and by a cursor.
-    calls['postgres-tagged'] = (id) =>
-      Promise.all([sql`SELECT ${id}::int AS ${sql(`rid_${id}`)}`, sql`SELECT 2 AS ${sql(`rid_${id}`)}`, sql.unsafe(`SELECT 3 AS rid_${id}`)]);
-    calls['postgres-begin'] = (id) =>
-      sql.begin(async (sql) => {
-        await sql`SELECT ${id}::int AS ${sql(`rid_${id}`)}`;
-        for await (const rows of sql`SELECT x AS ${sql(`rid_${id}`)} FROM generate_series(1, 5) x`.cursor(2)) void rows;
-      });
-  }
-}
-if (env.REDIS_PORT) {
-  const options = { port: Number(env.REDIS_PORT), password: env.REDIS_PASSWORD };
-  const large = 'x'.repeat(1_000_000);
-  if (wants('ioredis') || wants('ioredis-pipeline') || wants('ioredis-large')) {
-    const Redis = require('ioredis');
-    const client = new Redis(options);
-    calls.ioredis = (id) => client.get(`rid:${id}`);
-    calls['ioredis-pipeline'] = (id) => client.pipeline().get(`rid:${id}`).set(`rid:${id}`, 'é').exec();
-    if (wanted?.includes('ioredis-large')) calls['ioredis-large'] = (id) => client.set(`rid:${id}`, large);
-  }
-  if (wants('ioredis-auto')) {
-    const Redis = require('ioredis');
-    const client = new Redis({ ...options, enableAutoPipelining: true });
-    calls['ioredis-auto'] = (id) => client.get(`rid:${id}`);
-  }
-  if (wants('redis')) {
-    const { createClient } = require('redis');
-    const client = createClient({ socket: { port: options.port, host: '127.0.0.1' }, password: options.password });
-    const ready = client.connect();
-    calls.redis = async (id) => {
-      await ready;
-      await client.get(`rid:${id}`);
-    };
-    calls['redis-multi'] = async (id) => {
-      await ready;
-      await client.multi().get(`rid:${id}`).set(`rid:${id}`, 'x').exec();
-    };
-  }
-}
-for (const name of Object.keys(calls)) if (!wants(name)) delete calls[name];
-
 const app = express();
-const names = Object.keys(calls);
-/** In an order that differs from request to request. */
-const order = (id) => names.map((name, i) => [(i * 7 + id * 13) % 31, name]).sort((a, b) => a[0] - b[0]).map(([, name]) => name);
-const each = async (id) => {
-  for (const name of order(id)) await calls[name](id);
-};
 app.get('/health', (req, res) => res.send('ok'));
 app.get('/calls', (req, res) => res.json(names));
 app.get('/each/:id', async (req, res) => {
@@ -125,15 +18,12 @@ app.get('/each/:id', async (req, res) => {
 });
 app.get('/together/:id', async (req, res) => {
   const id = Number(req.params.id);
-  await Promise.all(order(id).map((name) => calls[name](id)));
+  await together(id);
   res.send('ok');
 });
 app.get('/stream/:id', async (req, res) => {
   const id = Number(req.params.id);
-  for (const name of order(id)) {
-    res.write(name);
-    await calls[name](id);
-  }
+  await between(id, (name) => res.write(name));
   res.end();
 });
 app.post('/body/:id', (req, res) => {

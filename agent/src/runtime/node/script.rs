@@ -3,19 +3,24 @@
 //! The order of the bindings gives each its bit in the shared area; `bindings.push` in the files follows it.
 
 /// The pieces in their order.
-const PIECES: [&str; 7] = [
+const PIECES: [&str; 10] = [
     include_str!("assist/core.js"),
     include_str!("assist/bindings/undici.js"),
     include_str!("assist/bindings/pg.js"),
     include_str!("assist/bindings/ioredis.js"),
     include_str!("assist/bindings/redis.js"),
     include_str!("assist/bindings/postgres.js"),
+    include_str!("assist/bindings/amqplib.js"),
+    include_str!("assist/bindings/kafkajs.js"),
+    include_str!("assist/bindings/bull.js"),
     include_str!("assist/end.js"),
 ];
 
 /// How the bindings are called, by bit.
-const BINDINGS: [&str; 8] =
-    ["undici", "undici", "pg", "pg-pool", "ioredis", "redis", "redis", "postgres"];
+const BINDINGS: [&str; 15] = [
+    "undici", "undici", "pg", "pg-pool", "ioredis", "redis", "redis", "postgres", "amqplib",
+    "amqplib", "kafkajs", "kafkajs", "kafkajs", "bullmq", "bull",
+];
 
 /// Undoes what any version of the script did.
 pub(super) const UNDO: &str = "process[Symbol.for('wirespan.assist')]?.undo()";

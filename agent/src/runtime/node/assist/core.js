@@ -436,11 +436,9 @@ function handleAwaited(delivery, handler, self, args) {
     over();
     throw error;
   }
-  if (!(result instanceof Promise)) {
-    // Something else that can be waited for is not looked into.
-    if (typeof result?.then !== 'function') over();
-    return result;
-  }
+  // Something else that can be waited for, or has more to it, is not looked into.
+  if (typeof result?.then !== 'function') over();
+  if (!(result instanceof Promise) || result.constructor !== Promise || Object.keys(result).length > 0) return result;
   return result.then(
     (value) => {
       over();
