@@ -109,7 +109,7 @@ if (env.REDIS_PORT) {
     const client = new Redis(options);
     calls.ioredis = (id) => client.get(`rid:${id}`);
     calls['ioredis-pipeline'] = (id) => client.pipeline().get(`rid:${id}`).set(`rid:${id}`, 'é').exec();
-    if (wanted?.includes('ioredis-large')) calls['ioredis-large'] = (id) => client.set(`rid:${id}`, large);
+    if (wanted?.includes('ioredis-large')) calls['ioredis-large'] = (id) => client.set(`large:rid:${id}`, large);
   }
   if (wants('ioredis-auto')) {
     const Redis = require('ioredis');

@@ -76,6 +76,8 @@ pub(super) enum Entry {
         length: u64,
         /// A request's number; 0: nobody's.
         owner: u64,
+        /// They are one whole message: what it asks for may begin anywhere in it, not only at its beginning.
+        message: bool,
         /// Written right before the kernel was given these bytes and others after them, with nothing before
         /// them still to be sent: when (CLOCK_MONOTONIC), and how many in all.
         sync: Option<(u64, u64)>,
@@ -190,6 +192,7 @@ impl Header {
 
 fn entry(bytes: &[u8]) -> Option<Entry> {
     const SYNC: u32 = 1 << 8;
+    const MESSAGE: u32 = 1 << 9;
     let kind = u32_at(bytes, 4);
     match kind & 0xff {
         1 => {
@@ -199,6 +202,7 @@ fn entry(bytes: &[u8]) -> Option<Entry> {
                 start: whole_at(bytes, 24)?,
                 length: whole_at(bytes, 32)?,
                 owner: whole_at(bytes, 40)?,
+                message: kind & MESSAGE != 0,
                 sync: sync.zip(whole_at(bytes, 48)),
             })
         }

@@ -8,7 +8,7 @@
 //! nothing before them still to be sent: the first send after that moment (one clock for both) begins where the
 //! note begins. That send must follow the one before it without a hole, and move what the note says. A
 //! later note that says otherwise breaks the connection for good. A range must begin exactly where a call
-//! begins before any call takes its number.
+//! begins before any call takes its number, unless the note says that it is one message with several calls in it.
 //!
 //! *Inbound.* The script notes the moment when the application is given a request. The call is the last that began
 //! on that connection before. It is not if it began while another was open (a client that pipelines), before the
@@ -53,7 +53,7 @@ struct Range {
     start: u64,
     end: u64,
     owner: u64,
-    /// A call began exactly where it does.
+    /// A call began exactly where it does, or need not.
     headed: bool,
     told_ns: u64,
 }
@@ -238,7 +238,7 @@ impl Owners {
         };
         self.active.insert(cookie);
         match entry {
-            Entry::Range { start, length, owner, sync, .. } => {
+            Entry::Range { start, length, owner, message, sync, .. } => {
                 if let Some((at_ns, total)) = sync {
                     push(&mut connection.syncs, (at_ns, start, total));
                 }
@@ -246,7 +246,7 @@ impl Owners {
                 let end = start.saturating_add(length);
                 push(
                     &mut connection.ranges,
-                    Range { start, end, owner, headed: false, told_ns: now_ns },
+                    Range { start, end, owner, headed: message, told_ns: now_ns },
                 );
             }
             Entry::Inbound { at_ns, owner, .. } => {

@@ -17,6 +17,7 @@ const HEADER_BYTES = 64;
 const KIND = { RANGE: 1, INBOUND: 2, LOCAL: 3, REMOTE: 4, TEXT: 5, HANDLES: 6, HANDLED: 7 };
 const DELIVERY = { AMQP: 1, KAFKA: 2, JOB: 3 };
 const SYNC = 1 << 8;
+const MESSAGE = 1 << 9;
 // Every connection's first dispatches, then one in so many, carry a time by which the agent lines up offsets; and
 // all of them while an agent that just announced itself begins to listen.
 const SYNC_FIRST = 4;
@@ -159,6 +160,8 @@ class State {
     this.lost = socket.writableLength > 0;
     this.dispatches = 0;
     this.claim = undefined;
+    // Each chunk is one whole message, which may ask for several things within it.
+    this.flags = 0;
   }
 }
 
@@ -172,9 +175,10 @@ function stateOf(socket) {
     if (state.handle === null) {
       state.handle = handle;
     } else {
-      const { claim } = state;
+      const { claim, flags } = state;
       state = new State(socket, handle);
       state.claim = claim;
+      state.flags = flags;
       states.set(socket, state);
     }
   }
@@ -260,7 +264,7 @@ function dispatched(socket, writev, data, encoding) {
     const length = lengthOf(chunk, writev ? data[0].encoding : encoding);
     const time = syncTime(state, handle);
     if (typeof owner === 'number') {
-      range(time > 0 ? KIND.RANGE | SYNC : KIND.RANGE, time, state.id, handle.bytesWritten, length, owner, length);
+      range(KIND.RANGE | state.flags | (time > 0 ? SYNC : 0), time, state.id, handle.bytesWritten, length, owner, length);
     } else {
       ranges(state, time, handle.bytesWritten, owner, length);
     }
@@ -300,7 +304,7 @@ function ranges(state, time, start, parts, total) {
     if (owner === undefined || at === from) continue;
     // Only what begins where the dispatch begins is where the kernel was.
     const sync = time > 0 && from === start;
-    range(sync ? KIND.RANGE | SYNC : KIND.RANGE, sync ? time : 0, state.id, from, at - from, owner, total);
+    range(KIND.RANGE | state.flags | (sync ? SYNC : 0), sync ? time : 0, state.id, from, at - from, owner, total);
   }
 }
 
@@ -350,9 +354,12 @@ function bound(callback) {
   };
 }
 
-/** Says who knows the owners of what is written to this socket. */
-function claim(socket, claims) {
-  if (socket && typeof socket === 'object' && socket instanceof net.Socket) stateOf(socket).claim = claims;
+/** Says who knows the owners of what is written to this socket. `flags`: MESSAGE, if each chunk is one. */
+function claim(socket, claims, flags = 0) {
+  if (!(socket instanceof net.Socket)) return;
+  const state = stateOf(socket);
+  state.claim = claims;
+  state.flags = flags;
 }
 
 function patchSockets() {

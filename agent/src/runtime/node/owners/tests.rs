@@ -36,7 +36,7 @@ fn sent(at_ns: u64, offset: u64, length: u64) -> Sent {
 /// A note of what is written at once.
 fn range(start: u64, length: u64, owner: u64, sync_ns: Option<u64>) -> Entry {
     let sync = sync_ns.map(|at_ns| (at_ns, length));
-    Entry::Range { socket: SOCKET, start, length, owner, sync }
+    Entry::Range { socket: SOCKET, start, length, owner, message: false, sync }
 }
 
 fn settled(owners: &mut Owners, now_ns: u64) -> Vec<(u64, u64)> {

@@ -9,7 +9,7 @@ bindings.push({
   bind(Connection) {
     const claims = () => current();
     return patch(Connection.prototype, 'send', (original) => function send() {
-      if (on) quietly(claim, this.socket, claims);
+      if (on) quietly(claim, this.socket, claims, MESSAGE);
       return Reflect.apply(original, this, arguments);
     });
   },
