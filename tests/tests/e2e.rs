@@ -30,6 +30,7 @@ mod kernel_latency;
 mod loss_is_counted;
 mod messages;
 mod node_assist;
+mod node_injections;
 mod node_parents;
 mod otlp_receivers;
 mod processes_and_losses;

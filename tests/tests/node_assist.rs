@@ -16,7 +16,7 @@ use wirespan_tests::workloads::{Service, Spec};
 use crate::node_parents::exact;
 
 /// Where Node.js opens its inspector.
-const INSPECTOR: u16 = 9229;
+pub(crate) const INSPECTOR: u16 = 9229;
 
 /// Answers with what it knows of the assist, and counts the signals that an application's own handler got.
 const APPLICATION: &str = r"
@@ -111,6 +111,24 @@ fn every_process_of_a_cluster_is_assisted() {
     exact(&tracing, 5);
     assert_eq!(says(&service)["assisted"], true);
     inspector_was_open(&service, 5);
+}
+
+/// Nothing can be written anywhere that the process sees.
+#[test]
+fn one_on_a_read_only_file_system_is_assisted() {
+    let lab = Lab::new();
+    // Its own mounts, all of them read-only, and then the runtime in the same process.
+    let mounts = "mount --make-rprivate / && for at in / /tmp /dev/shm /var /run; do mount --bind $at $at 2>/dev/null && \
+                  mount -o remount,ro,bind $at; done; exec node \"$@\"";
+    let spec = application(&lab, "read-only").program("unshare".as_ref());
+    let service = spec.options(&["--mount", "sh", "-c", mounts, "sh"]).start(lab.path()).unwrap();
+    let written = format!("/proc/{}/root/tmp/it-is-not", service.pid());
+    let error = std::fs::write(&written, "read-only").unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    let tracing = lab.agent("agent", &[rule(&service)], &[]);
+    exact(&tracing, 1);
+    assert_eq!(says(&service)["assisted"], true);
+    inspector_was_open(&service, 1);
 }
 
 /// A copy of the runtime without its table of sections, and so without symbols.

@@ -18,8 +18,8 @@
 //! | 48 | u32 bindings that are active, a bit each |
 //! | 52 | u32 notes that the script withheld because something did not match |
 //!
-//! Each entry has 64 bytes: u32 its number plus one (written last, 0 while it is being written), u32 kind and
-//! flags, then by kind. `Range` and `Inbound`: f64 time, socket, start, length, owner, length of all that is
+//! Each entry has 64 bytes: u32 its number plus one (written last; behind the head one may be half written), u32 kind
+//! and flags, then by kind. `Range` and `Inbound`: f64 time, socket, start, length, owner, length of all that is
 //! written at once. `Local` and `Remote`: f64 socket, u32 port, u32 length of the address, its text. `Text`: f64
 //! number of a handler, u32 offset in the name of what it handles, u32 length, that many bytes of it. `Handles`:
 //! f64 time, socket, number, two more by what is handled (AMQP: delivery tag, channel; Kafka: first and last
@@ -290,7 +290,7 @@ impl Area {
         let overrun = header.head.wrapping_sub(self.next).saturating_sub(self.capacity - 1);
         for (index, bytes) in (0..waiting).zip(self.buffer.chunks_exact(ENTRY_BYTES)) {
             let number = self.next.wrapping_add(index).wrapping_add(1);
-            // One that is being written over is 0 or has another's number.
+            // One that is being written over is not in what is believed, or has another's number.
             if index < overrun || u32_at(bytes, 0) != number {
                 read.lost += 1;
             } else if let Some(entry) = entry(bytes) {

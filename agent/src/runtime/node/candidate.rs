@@ -202,7 +202,39 @@ fn posts_a_semaphore(code: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
     use super::*;
+
+    /// What is said of a process that does this about SIGUSR1.
+    fn look_at(preparation: &str) -> Result<(), Obstacle> {
+        let script = format!(
+            "import signal, sys\n{preparation}\nprint('ready', flush=True)\nsys.stdin.read()"
+        );
+        let mut command = Command::new("python3");
+        command.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        let looked = look(child.id().cast_signed());
+        // Its input ends, and so does it.
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert_eq!(look(child.id().cast_signed()), Err(Never("it is gone")));
+        looked
+    }
+
+    #[test]
+    fn a_process_that_a_signal_would_not_reach_or_would_end_is_left_alone() {
+        let blocks = "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])";
+        assert!(matches!(look_at(blocks), Err(Never(why)) if why.contains("blocks")));
+        let ignores = "signal.signal(signal.SIGUSR1, signal.SIG_IGN)";
+        assert!(matches!(look_at(ignores), Err(Never(why)) if why.contains("ignores")));
+        // As in the first milliseconds after an exec.
+        assert!(matches!(look_at(""), Err(NotYet(why)) if why.contains("no handler")));
+    }
 
     #[test]
     fn only_a_post_of_a_semaphore_is_nodes() {

@@ -102,18 +102,22 @@ function announce(nonce) {
   for (let i = 0; i < 4; i++) words[i] = magic[i];
 }
 
-/** Begins an entry: returns its place in words. Its first word stays 0 until `commit`. */
+/** Begins an entry: returns its place in words. The agent knows that one is under way behind the head. */
 function begin(kind) {
   const at = (HEADER_BYTES + (head & (CAPACITY - 1)) * ENTRY_BYTES) >> 2;
-  Atomics.store(words, at, 0);
   words[at + 1] = kind;
   return at;
 }
 
+// What is stored in order is seen in order on x86; elsewhere it takes a barrier, which would wait for the entry's
+// cold cache line here too.
+const IN_ORDER = process.arch === 'x64' || process.arch === 'ia32';
+
 function commit(at) {
   head = (head + 1) | 0;
-  Atomics.store(words, at, head);
-  Atomics.store(words, HEAD, head);
+  words[at] = head;
+  if (IN_ORDER) words[HEAD] = head;
+  else Atomics.store(words, HEAD, head);
 }
 
 /** CLOCK_MONOTONIC in nanoseconds, the clock of the kernel's records; whatever becomes of `process` later. */
@@ -243,8 +247,11 @@ function sameChunk(a, b) {
     a.byteOffset === b.byteOffset && a.byteLength === b.byteLength;
 }
 
-const lengthOf = (chunk, encoding) =>
-  typeof chunk === 'string' ? Buffer.byteLength(chunk, encoding) : chunk.byteLength;
+function lengthOf(chunk, encoding) {
+  if (typeof chunk !== 'string') return chunk.byteLength;
+  // What http writes its heads in.
+  return encoding === 'latin1' ? chunk.length : Buffer.byteLength(chunk, encoding);
+}
 
 /** The chunks go to the kernel now, as bytes from the handle's count on. */
 function dispatched(socket, writev, data, encoding) {
@@ -337,9 +344,13 @@ function quietly(work, a, b, c, d) {
   try {
     return work(a, b, c, d);
   } catch {
-    words[13] = ++mismatches;
-    return undefined;
+    return failed();
   }
+}
+
+function failed() {
+  words[13] = ++mismatches;
+  return undefined;
 }
 
 /** The request in whose name this runs: its number, 0: none. */
@@ -350,6 +361,7 @@ function bound(callback) {
   if (typeof callback !== 'function' || !on) return callback;
   const owner = als.getStore();
   return function () {
+    if (als.getStore() === owner) return Reflect.apply(callback, this, arguments);
     return als.run(owner, Reflect.apply, callback, this, arguments);
   };
 }
@@ -364,11 +376,20 @@ function claim(socket, claims, flags = 0) {
 
 function patchSockets() {
   patch(net.Socket.prototype, 'write', (original) => function write(chunk, encoding) {
-    if (on) quietly(accepted, this, chunk, encoding);
+    // Spelled out where it is run for every write or event: one function that calls many is not compiled well.
+    try {
+      if (on) accepted(this, chunk, encoding);
+    } catch {
+      failed();
+    }
     return Reflect.apply(original, this, arguments);
   });
   patch(net.Socket.prototype, '_writeGeneric', (original) => function _writeGeneric(writev, data, encoding) {
-    if (on) quietly(dispatched, this, writev, data, encoding);
+    try {
+      if (on) dispatched(this, writev, data, encoding);
+    } catch {
+      failed();
+    }
     return Reflect.apply(original, this, arguments);
   });
   // A connection outlives the request that happened to open it: what its events cause is not that request's.
@@ -470,42 +491,56 @@ function inbound(request, socket) {
 
 function patchServer(prototype) {
   patch(prototype, 'emit', (original) => function emit(event, request, response) {
-    if (on && (event === 'request' || event === 'checkContinue' || event === 'checkExpectation') &&
-        request?.socket instanceof net.Socket && request.httpVersionMajor === 1 && served.get(request) === undefined) {
-      const number = quietly(inbound, request, request.socket);
-      if (number !== undefined) {
-        if (response) served.set(response, number);
-        return als.run(number, Reflect.apply, original, this, arguments);
+    if (on && (event === 'request' || event === 'checkContinue' || event === 'checkExpectation')) {
+      let number;
+      try {
+        if (request.socket instanceof net.Socket && request.httpVersionMajor === 1 && served.get(request) === undefined) {
+          number = inbound(request, request.socket);
+        }
+      } catch {
+        failed();
       }
+      if (number !== undefined) return als.run(number, Reflect.apply, original, this, arguments);
     }
     return Reflect.apply(original, this, arguments);
   });
 }
 
-/** What a request's streams tell is heard in its name: their events come from the connection's own context. */
-function patchEvents(prototype) {
-  patch(prototype, 'emit', (original) => function emit() {
-    const number = served.get(this);
-    if (!on || number === undefined || als.getStore() === number) return Reflect.apply(original, this, arguments);
-    return als.run(number, Reflect.apply, original, this, arguments);
+/**
+ * What a request's streams tell is heard in its name: their events come from the connection's own context. `of` says
+ * whose stream it is.
+ */
+function patchEvents(prototype, of) {
+  patch(prototype, 'emit', (original) => function emit(event) {
+    // Most of what is told nobody listens to.
+    if (on && this._events?.[event] !== undefined) {
+      const number = served.get(of(this));
+      if (number !== undefined && als.getStore() !== number) return als.run(number, Reflect.apply, original, this, arguments);
+    }
+    return Reflect.apply(original, this, arguments);
   });
 }
 
+/** Whose a command is, or a request that is sent: of who gave it first. */
 function tag(request) {
-  if (owners.get(request) === undefined) owners.set(request, current());
+  try {
+    if (on && owners.get(request) === undefined) owners.set(request, als.getStore() ?? 0);
+  } catch {
+    failed();
+  }
 }
 
 function patchHttp() {
   patchServer(http.Server.prototype);
   quietly(() => patchServer(require('https').Server.prototype));
-  patchEvents(http.IncomingMessage.prototype);
-  patchEvents(http.ServerResponse.prototype);
+  patchEvents(http.IncomingMessage.prototype, (request) => request);
+  patchEvents(http.ServerResponse.prototype, (response) => response.req);
   patch(http.Agent.prototype, 'addRequest', (original) => function addRequest(request) {
-    if (on) quietly(tag, request);
+    tag(request);
     return Reflect.apply(original, this, arguments);
   });
   patch(http.ClientRequest.prototype, 'onSocket', (original) => function onSocket() {
-    if (on) quietly(tag, this);
+    tag(this);
     return Reflect.apply(original, this, arguments);
   });
 }

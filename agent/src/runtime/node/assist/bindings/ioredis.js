@@ -9,10 +9,14 @@ bindings.push({
   file: '/ioredis/built/Command.js',
   bind(exports) {
     const { prototype } = exports.default ?? exports;
-    const partsOf = new WeakMap();
+    const partsOf = notes();
     const claims = (parts) => (chunk, encoding) => {
+      if (parts.length === 2 && parts[0] === chunk) {
+        const owner = parts[1];
+        parts.length = 0;
+        return owner;
+      }
       const made = parts.splice(0);
-      if (made.length === 2 && made[0] === chunk) return made[1];
       const segments = [];
       let sum = 0;
       for (let i = 0; i < made.length; i += 2) {
@@ -22,27 +26,26 @@ bindings.push({
       }
       return made.length > 0 && sum === lengthOf(chunk, encoding) ? segments : undefined;
     };
+    const keep = (socket, made, owner) => {
+      if (!(socket instanceof net.Socket)) return;
+      let parts = partsOf.get(socket);
+      if (parts === undefined) {
+        parts = [];
+        partsOf.set(socket, parts);
+        claim(socket, claims(parts));
+      }
+      if (parts.length >= 2 * MAX_PENDING) parts.length = 0;
+      parts.push(made, owner);
+    };
     if (typeof prototype.initPromise !== 'function' || typeof prototype.toWritable !== 'function') return false;
     patch(prototype, 'initPromise', (original) => function initPromise() {
       // Run again by a command that is tried again: it stays whose it was.
-      if (on && owners.get(this) === undefined) owners.set(this, current());
+      tag(this);
       return Reflect.apply(original, this, arguments);
     });
     return patch(prototype, 'toWritable', (original) => function toWritable(socket) {
       const made = Reflect.apply(original, this, arguments);
-      if (on) {
-        quietly(() => {
-          if (!(socket instanceof net.Socket)) return;
-          let parts = partsOf.get(socket);
-          if (parts === undefined) {
-            parts = [];
-            partsOf.set(socket, parts);
-            claim(socket, claims(parts));
-          }
-          if (parts.length >= 2 * MAX_PENDING) parts.length = 0;
-          parts.push(made, owners.get(this));
-        });
-      }
+      if (on) quietly(keep, socket, made, owners.get(this));
       return made;
     });
   },

@@ -14,7 +14,7 @@ bindings.push({
     const backends = new WeakMap();
     // Those whose socket is not known yet.
     let strangers = new Set();
-    const values = new WeakMap();
+    const values = notes();
     // An earlier assist's, which queries of its time still need.
     const earlier = Object.getOwnPropertyDescriptor(Query.prototype, 'state');
 
@@ -101,7 +101,8 @@ bindings.push({
     Object.defineProperty(Query.prototype, 'state', {
       configurable: true,
       get() {
-        return values.has(this) ? values.get(this) : earlier?.get?.call(this);
+        const value = values.get(this);
+        return value === undefined ? earlier?.get?.call(this) : value;
       },
       set(value) {
         values.set(this, value);
