@@ -236,6 +236,33 @@ fn an_agent_that_is_killed_in_the_middle_leaves_no_port_open() {
     }
 }
 
+/// Asked while it is stopped, it opens its inspector when it goes on: long after whoever asked has given up and gone.
+#[test]
+#[ignore = "long: the agent waits five seconds for a process that does not react"]
+fn an_inspector_that_opens_late_is_closed() {
+    let lab = Lab::new();
+    let service = application(&lab, "stopped").start(lab.path()).unwrap();
+    let signal = |name: &str| {
+        let pid = service.pid().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    };
+    signal("-STOP");
+    let mut tracing = lab.agent("agent", &[rule(&service)], &[]);
+    becomes(&tracing, "opened no inspector");
+    tracing.agent.kill().unwrap();
+    signal("-CONT");
+    wait::until("the inspector opens", PATIENCE, || {
+        Ok(service.output().unwrap().contains("Debugger listening on").then_some(()))
+    })
+    .unwrap();
+    wait::until("the port refuses", PATIENCE, || {
+        Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, INSPECTOR)).is_err().then_some(()))
+    })
+    .unwrap();
+    assert_eq!(says(&service)["assisted"], false);
+    inspector_was_open(&service, 1);
+}
+
 #[test]
 fn one_that_loads_the_assist_itself_is_not_asked() {
     let lab = Lab::new();

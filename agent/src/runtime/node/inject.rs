@@ -35,6 +35,13 @@ const STEP: Duration = Duration::from_millis(2);
 /// How long it is tried to evaluate, and to close.
 const TRIES_NS: u64 = 15_000_000_000;
 
+/// How long a process that opened nothing in time, or would not close, is watched behind that: one that is stopped, or
+/// gets no CPU, opens its inspector when it goes on, and nobody else would close it.
+const LINGERS_NS: u64 = 600_000_000_000;
+
+/// How often that is looked for.
+const LINGERING_STEP: Duration = Duration::from_millis(50);
+
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Action {
@@ -103,14 +110,44 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGPIPE] {
         sys::ignore_signal(signal)?;
     }
-    let outcome =
-        work(arguments).unwrap_or_else(|error| Outcome::Untouched { reason: format!("{error:#}") });
+    let mut watched = None;
+    let outcome = work(arguments, &mut watched)
+        .unwrap_or_else(|error| Outcome::Untouched { reason: format!("{error:#}") });
     let mut out = std::io::stdout();
-    writeln!(out, "{}", serde_json::to_string(&outcome)?)?;
-    Ok(())
+    // Whether anybody hears it or not, what was asked for must not stay open.
+    let told = writeln!(out, "{}", serde_json::to_string(&outcome)?).and_then(|()| out.flush());
+    if let Some(watched) = watched {
+        linger(&watched);
+    }
+    told.context("tell the agent")
 }
 
-fn work(arguments: &Arguments) -> Result<Outcome> {
+/// A process whose inspector may be open, or may open still.
+struct Watched {
+    process: Process,
+    before: Vec<Listener>,
+}
+
+/// Closes it whenever it opens.
+fn linger(Watched { process, before }: &Watched) {
+    let until = monotonic_ns().saturating_add(LINGERS_NS);
+    while process.is_alive() && monotonic_ns() < until {
+        let now = listeners(process).unwrap_or_default();
+        let mut new = now.into_iter().filter(|listener| !before.contains(listener));
+        let inspector = new.find(|listener| {
+            listener.address.port() == INSPECTOR_PORT && holds(process, listener.inode)
+        });
+        if let Some(listener) = inspector
+            && session(process, listener, "").is_ok()
+        {
+            return;
+        }
+        std::thread::sleep(LINGERING_STEP);
+    }
+}
+
+/// `watched` is what has to be watched when this is over.
+fn work(arguments: &Arguments, watched: &mut Option<Watched>) -> Result<Outcome> {
     let process = Process::new(arguments.pid).context("the process is gone")?;
     let started = process.stat().context("the process is gone")?.starttime;
     ensure!(started == arguments.start_time, "the process is gone");
@@ -129,6 +166,7 @@ fn work(arguments: &Arguments) -> Result<Outcome> {
         _ => false,
     };
     let Some(listener) = opened(&process, &before) else {
+        *watched = Some(Watched { process, before });
         return Ok(Outcome::Untouched { reason: "it opened no inspector".to_owned() });
     };
     let nonce = [
@@ -142,6 +180,9 @@ fn work(arguments: &Arguments) -> Result<Outcome> {
     };
     let evaluated = session(&process, listener, &expression);
     let closed = is_closed(&process, listener);
+    if !closed {
+        *watched = Some(Watched { process, before });
+    }
     if let Err(error) = evaluated {
         return Ok(Outcome::Failed { reason: format!("{error:#}"), closed });
     }

@@ -166,8 +166,9 @@ fn helped(job: Job, reports: &Sender<Report>) -> Result<Verdict> {
         line.clear();
         output.read_line(&mut line).context("read from the helper")?;
     }
-    // It has said what there is to say, and ends.
-    child.wait().context("wait for the helper")?;
+    // It has said what there is to say, and ends; or it watches on for what opens late, which nobody waits for.
+    let reap = thread::Builder::new().name("wirespan-reap".to_owned());
+    reap.spawn(move || child.wait()).context("wait for the helper")?;
     if let Some(obstacle) = refused {
         return Ok(obstacle.into());
     }
@@ -180,7 +181,7 @@ fn helped(job: Job, reports: &Sender<Report>) -> Result<Verdict> {
             tracing::error!(
                 pid = job.target.pid,
                 reason,
-                "the inspector of a Node.js process may still be open"
+                "the inspector of a Node.js process is still open; it is tried on to close it"
             );
             Verdict::Never(reason)
         }
