@@ -257,7 +257,11 @@ fn record(
         context = python_context(task, state, &source, length, direction, turns);
         if direction == Direction::SEND {
             // SAFETY: `state` is a map value.
-            strand = unsafe { (*state).context } as u32;
+            let within = unsafe { (*state).context };
+            strand = within as u32;
+            if within == python::THREADS_OWN {
+                bits |= flag::THREADS_OWN;
+            }
         }
     }
 

@@ -18,6 +18,7 @@ use wirespan_ebpf::{PythonKey, SocketState, python_context_flag, python_flag};
 use crate::kernel::{self, Object, field};
 use crate::maps::{PYTHON_CONTEXTS, PYTHON_NUMBERS, PYTHON_WRITES, PYTHONS};
 use crate::payload::Source;
+pub(crate) use running::THREADS_OWN;
 use running::{GREENLET, Running, WRITER, fresh, running};
 
 /// Buffers of one write that are looked at.
@@ -107,9 +108,11 @@ pub(crate) fn sent(
         (number, context) = running.number_and_context();
         address = running.context;
     }
-    // SAFETY: a map value.
+    // SAFETY: map values.
     let inbound = unsafe {
-        (*state).context = context;
+        // uvloop runs some of its own outside of any context.
+        let own = running.context == 0 && (*running.process).flags & python_flag::UVLOOP == 0;
+        (*state).context = if own { THREADS_OWN } else { context };
         (*state).inbound != 0
     };
     // SAFETY: a map value.

@@ -49,6 +49,9 @@ pub mod flag {
     /// The same of sends. Both are told by a record of either direction: TCP's sequence shows what a
     /// direction misses only with its own next piece, and that may be an exchange too late.
     pub const LOST_SENT: u8 = 1 << 5;
+    /// A send by code of CPython that runs in its thread alone: in no context that was entered, in no greenlet.
+    /// No event loop's task runs so.
+    pub const THREADS_OWN: u8 = 1 << 6;
 }
 
 /// Why bytes of an operation were not captured: [`OperationRecord::uncaptured`], and the index of the

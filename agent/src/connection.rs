@@ -26,7 +26,7 @@ use crate::capture::{Gone, Operation, Socket};
 pub use amqp::AmqpSession;
 use ends::Ends;
 pub use kafka::KafkaCall;
-pub use message::{Broken, Content, Mail, Message, Outcome, PostgresSession, Step};
+pub use message::{Broken, Content, Handled, Mail, Message, Outcome, PostgresSession, Step};
 use parser::{Choice, Parser};
 use stream::{Piece, Stream};
 pub use table::{Announced, Connections};
@@ -84,6 +84,8 @@ pub struct Mark {
     pub context: u64,
     /// Which of its strands; 0: not known.
     pub strand: u32,
+    /// Sent by code that its thread alone runs.
+    pub threads_own: bool,
     /// The descriptor was in blocking mode (receives only).
     pub blocking: bool,
     /// How long the data had been readable.
@@ -105,6 +107,7 @@ impl Mark {
             tid: operation.tid,
             context: operation.context,
             strand: operation.strand,
+            threads_own: operation.threads_own,
             blocking: operation.blocking,
             queue_ns: operation.queue_ns,
             srtt_us: operation.srtt_us,
@@ -189,6 +192,8 @@ pub struct Connection {
     pub hides_requests_of: Option<ProcessId>,
     /// Records of its process were lost, that of its end perhaps among them.
     pub end_in_doubt: bool,
+    /// Messages may have come on it before it was followed, and wait to be handled. Cleared by whoever acts on it.
+    pub older_messages: bool,
     /// The peer ended its direction.
     peer_ended: bool,
     protocol: Protocol,
@@ -217,6 +222,7 @@ impl Connection {
             peer: Peer::default(),
             hides_requests_of: None,
             end_in_doubt: false,
+            older_messages: !from_start,
             peer_ended: false,
             socket,
             protocol: Protocol::Undecided { tries: 0 },

@@ -54,13 +54,31 @@
 //!    it is found by a key that both ends compute. Where several messages of one key, told apart by nothing, are
 //!    on their way to one receiver, none is the one. Assumes that what has the key is what was sent with it: a
 //!    message older than the agent that has the very content of a newer one is taken for that.
+//! 8. **Handled messages.** A message that the process handles ([`Engine::handles`]) counts as a request from when it
+//!    was read until it is settled, to rules 4 and 5 as well: a handler's context decides where it is told
+//!    ([`Engine::handled_in`]). Where a call is made by code that its thread alone runs, and that thread read messages, they
+//!    decide (`handler`), before rule 5. Such a thread handles them one after the other, in their order, and each
+//!    is settled while it is handled. So
+//!    - a call with one unsettled message there, and none settled since there was none, is that message's;
+//!    - of several, it is the first one's if that is then settled alone;
+//!    - after a settlement, with more there, it is the next one's, if the thread has been seen to do nothing
+//!      after the last settlement each time that it came to an end, eight times at least, and to call before the
+//!      first. A handler that goes on only now and then after it has settled is **not covered** until it shows itself;
+//!    - with none there it goes on with the last one's work, or is a timer's: withheld (`LateWork`), and from
+//!      then on so is everything that could be such work.
+//!
+//!    What settles out of order, several at once, or has two calls open at a time, handles several
+//!    (`Concurrent`). Of messages that nobody settles, the one that was read last, alone and not while the
+//!    thread used the same connection, is the one until the next is read: assumes that the thread makes calls for
+//!    messages only; one after a silence of `late_work_ns` refutes that.
 //!
 //! # What a caller must tell
 //! - A process found running, and any loss of an inbound connection's records: [`Engine::inbound_lost`].
 //! - Inbound connections that can't be read: [`Engine::opaque_inbound`].
 //! - A server call that broke off while its handler may go on: [`Engine::broken_off`].
 //! - A context that is known only after the call began: [`Engine::context`].
-//! - The messages that calls send and receive: [`Engine::sent`], [`Engine::received`].
+//! - The messages that calls send and receive: [`Engine::sent`], [`Engine::received`]; that some passed unseen:
+//!   [`Engine::messages_lost`].
 //!
 //! # Ids
 //! A span's id is chosen when its call starts, a trace's when it is first needed, by a root. Once given
@@ -72,6 +90,7 @@ mod books;
 mod config;
 mod decide;
 mod finished;
+mod handler;
 mod join;
 mod lifetime;
 mod messages;
@@ -94,7 +113,7 @@ use rustc_hash::FxHashMap;
 pub use self::books::{Books, WithheldBooks};
 pub use self::config::{Config, IdSource, RandomIds};
 use self::messages::{Mail, Messages};
-use self::process::{Process, Question};
+use self::process::{Process, Question, Received};
 use self::schedule::{Due, Schedule};
 use self::state::{Call, Far, Parent, Socket};
 use crate::call::{CallEnded, CallId, CallStarted, Placement, ProcessId, Role, SocketId};
@@ -253,6 +272,8 @@ impl Engine {
             suspect: false,
             incidental,
             strand: 0,
+            threads_own: false,
+            handled: false,
             unwanted: false,
             dependents: 0,
             named: 0,
@@ -325,6 +346,61 @@ impl Engine {
         }
     }
 
+    /// A client call was made by code that its thread alone runs, which no event loop's task is. Told at once after
+    /// its start.
+    pub fn by_thread(&mut self, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id).filter(|call| call.role == Role::Client) else {
+            return;
+        };
+        call.threads_own = true;
+        let &mut Call { process, socket, task, incidental, start, .. } = call;
+        if let Some(process) = self.processes.get_mut(&process) {
+            process.thread_called(id, task.tid, socket, incidental, start);
+        }
+    }
+
+    /// The process handles the message that a call receives: what it does for it is the call's. `automatic`: it
+    /// will not say that it has handled it. Told at once after the call's start.
+    pub fn handles(&mut self, id: CallId, automatic: bool) {
+        let Some(call) = self.calls.get_mut(&id).filter(|call| call.receives()) else { return };
+        call.handled = true;
+        let &mut Call { process, socket, task, start: at, .. } = call;
+        let message = Received { id, socket, tid: task.tid, at, automatic };
+        let fold_before = self.now.saturating_sub(self.config.window_ns());
+        let heard = self.now.saturating_sub(self.config.join_wait_ns);
+        let late_work_ns = self.config.late_work_ns;
+        self.process_mut(process).message_came(message, fold_before, heard, late_work_ns);
+        self.bound_process(process);
+    }
+
+    /// A message's handler is known by this number, from then on: as [`Engine::context`] of a request. Several may
+    /// handle parts of what was received at once.
+    pub fn handled_in(&mut self, id: CallId, context: u64, at_ns: u64) {
+        let Some(call) = self.calls.get_mut(&id).filter(|call| call.receives()) else { return };
+        if context == 0 || call.aged {
+            return;
+        }
+        call.handled = true;
+        if call.task.context == 0 {
+            call.task.context = context;
+        }
+        let &mut Call { process, start, end, .. } = call;
+        let start = at_ns.max(start);
+        if let Some(mail) = call.mail.as_mut().filter(|_| call.task.context != context) {
+            mail.handled_in(context);
+        }
+        self.process_mut(process).learns_context(id, context, start, end.map(|end| end.max(start)));
+    }
+
+    /// Messages may have been received, or settled, unseen in this process up to `at_ns`.
+    pub fn messages_lost(&mut self, process: ProcessId, at_ns: u64) {
+        let late_work_ns = self.config.late_work_ns;
+        if let Some(process) = self.processes.get_mut(&process).filter(|it| it.handles_messages()) {
+            process.loses_messages(at_ns);
+            process.blind(at_ns.saturating_add(late_work_ns));
+        }
+    }
+
     /// No span is wanted of a call, nor of what is below it: their placements say so. Told at once after its start.
     pub fn unwanted(&mut self, id: CallId) {
         if let Some(call) = self.calls.get_mut(&id) {
@@ -347,17 +423,28 @@ impl Engine {
             call.due = end.saturating_add(self.config.join_wait_ns);
         }
         self.books.ended += 1;
-        let &mut Call { role, task, start, process, due, parent, .. } = call;
+        let &mut Call { role, task, start, process, due, parent, handled, threads_own, .. } = call;
         let ready = if parent == Parent::Undecided { due.max(end) } else { end };
         self.schedule.push(ready, Due::Emit(id));
+        if role == Role::Server || handled {
+            let at = end.saturating_add(self.config.look_ahead_ns);
+            self.schedule.push(at, Due::LateWork(id));
+        }
+        let contexts = call.mail.as_ref().map_or(&[][..], |mail| mail.contexts());
         let Some(process) = self.processes.get_mut(&process) else { return };
         match role {
-            Role::Server => {
-                process.server_ended(id, task, start, end);
-                let at = end.saturating_add(self.config.look_ahead_ns);
-                self.schedule.push(at, Due::LateWork(id));
+            Role::Server => process.server_ended(id, task, start, end),
+            Role::Client if handled => {
+                process.message_ended(id, task.tid, start, end);
+                let own = (task.context != 0).then_some(task.context);
+                for &context in own.iter().chain(contexts) {
+                    process.context_ended(id, context, end);
+                }
             }
             Role::Client => process.client_ended(id, start, end),
+        }
+        if threads_own {
+            process.thread_returned(id, task.tid, end);
         }
     }
 
@@ -392,6 +479,11 @@ impl Engine {
         if !self.calls.get(&id).is_some_and(Call::is_live) {
             self.books.unmatched += 1;
             return;
+        }
+        if let Some(&Call { handled: true, process, task, start, .. }) = self.calls.get(&id)
+            && let Some(process) = self.processes.get_mut(&process)
+        {
+            process.message_given_back(id, task.tid, start, at_ns);
         }
         self.give_up(id, at_ns);
         self.books.silent += 1;
@@ -469,6 +561,7 @@ impl Engine {
                 .get(peer)
                 .is_some_and(|peer| peer.process == call.process && peer.in_flight_at(call.start))
         });
-        Some((Question { task: call.task, at: call.start, callee }, call.process))
+        let (task, at, threads_own) = (call.task, call.start, call.threads_own);
+        Some((Question { task, at, callee, threads_own }, call.process))
     }
 }

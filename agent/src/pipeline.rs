@@ -30,7 +30,8 @@ use crate::call::{
 use crate::capture::{Capture, Gone, Operation, Record, Socket};
 use crate::clock::{self, WallClock};
 use crate::connection::{
-    Announced, Connection, Connections, Content, Fate, Mail, Mark, Message, Options, Outcome, Step,
+    Announced, Connection, Connections, Content, Fate, Handled, Mail, Mark, Message, Options,
+    Outcome, Step,
 };
 use crate::correlation::Engine;
 use crate::exchange::{Exchange, Exchanges};
@@ -397,9 +398,13 @@ impl Stages {
         let Some(connection) = self.connections.get_mut(cookie) else { return };
         let mut messages = Vec::new();
         work(connection, &mut |message| messages.push(message));
-        if std::mem::take(&mut connection.lost) && connection.role != Some(Role::Client) {
-            // Before what follows from the hole is told: requests may have passed in it.
-            self.engine.inbound_lost(connection.process, connection.last_ns);
+        if std::mem::take(&mut connection.lost) {
+            // Before what follows from the hole is told: requests may have passed in it, and messages.
+            let (process, at_ns) = (connection.process, connection.last_ns);
+            match connection.role {
+                Some(Role::Client) => self.engine.messages_lost(process, at_ns),
+                Some(Role::Server) | None => self.engine.inbound_lost(process, at_ns),
+            }
         }
         if connection.role.is_some()
             && let Some(process) = connection.hides_requests_of.take()
@@ -534,8 +539,9 @@ impl Stages {
         // Whose task wrote it says nothing of who asked for it.
         let is_writers = role == Role::Client && content.is_writers();
         let incidental = content.is_incidental();
-        // A handler may go on after it has settled its message: what is in flight says nothing of its calls.
         let receives = content.receives();
+        let handled = content.is_handled();
+        let older_messages = handled.is_some() && std::mem::take(&mut connection.older_messages);
         let mail = content.mail(cookie, first.at_ns);
         let database = match (&content, &connection.socket) {
             (Content::Postgres { session, .. }, Some(socket))
@@ -584,6 +590,15 @@ impl Stages {
         });
         if role == Role::Client && !is_writers && !receives {
             self.engine.made_by(id, first.strand);
+            if first.threads_own {
+                self.engine.by_thread(id);
+            }
+        }
+        if let Some(Handled { automatic }) = handled {
+            self.engine.handles(id, automatic);
+            if older_messages {
+                self.engine.messages_lost(process, first.at_ns);
+            }
         }
         if let Some(mail) = mail {
             post(&mut self.engine, id, mail);
@@ -603,7 +618,9 @@ impl Stages {
         let upgrade = outcome.is_upgrade();
         if role == Role::Client && outcome.is_silent(&exchange.content, options(&exchange.settings))
         {
-            self.engine.silent(id, exchange.first.at_ns);
+            let received = exchange.content.receives();
+            let at_ns = if received { last.at_ns } else { exchange.first.at_ns };
+            self.engine.silent(id, at_ns);
             self.exchanges.remove(id);
             self.books.entry(process).or_default().calls_silent += 1;
             return;
@@ -614,6 +631,10 @@ impl Stages {
                 let engine = &mut self.engine;
                 call.mail(&outcome, socket, last.at_ns, &mut |mail| post(engine, id, mail));
             }
+        }
+        if broken && exchange.content.is_handled().is_some() {
+            // Its handler goes on, and nobody will be told how far.
+            self.engine.messages_lost(process, last.at_ns);
         }
         exchange.end = Some((last, outcome));
         let over = CallEnded { id, at_ns: last.at_ns };

@@ -17,6 +17,10 @@ pub(super) const WRITER: u64 = u64::MAX;
 /// What runs is known by its greenlet's stack, not by a context.
 pub(super) const GREENLET: u64 = 1 << 63;
 
+/// In a socket's state, of its last send: no context was entered, and no greenlet ran. No context has this number
+/// for an identity, and as a strand it is 0.
+pub(crate) const THREADS_OWN: u64 = 1 << 62;
+
 /// Pieces of a stack that are looked at: the first has 16 KiB, some hundred frames.
 const MAX_PIECES: u32 = 32;
 

@@ -64,6 +64,8 @@ pub struct Operation<'a> {
     pub context: u64,
     /// Which of its strands; 0: not known.
     pub strand: u32,
+    /// It sent by code that its thread alone runs, which no event loop's task is: of CPython only.
+    pub threads_own: bool,
     /// Smoothed round-trip time; 0: unknown.
     pub srtt_us: u32,
     /// Segments retransmitted on this connection so far, modulo 65,536.
@@ -226,6 +228,7 @@ fn operation(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
         queue_ns: has(flag::QUEUE_TIME).then_some(record.queue_ns),
         context: record.context,
         strand: record.strand,
+        threads_own: has(flag::THREADS_OWN),
         srtt_us: record.srtt_us,
         retransmits: record.retransmits,
         run_delay_ns: record.run_delay_ns,

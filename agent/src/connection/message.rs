@@ -85,6 +85,13 @@ pub enum Mail {
     Receives(Receipt),
 }
 
+/// How a message is handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handled {
+    /// The process will not say that it has handled it.
+    pub automatic: bool,
+}
+
 /// What a call asks for.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "most calls are HTTP: a box would be one more each")]
@@ -184,6 +191,16 @@ impl Content {
     /// the process does. A delivery comes unasked and lasts until it is settled.
     pub fn receives(&self) -> bool {
         matches!(self, Self::Amqp { call: amqp::Call::Delivery(_), .. }) || self.is_fetch()
+    }
+
+    /// It is a message that the process handles: what is done for that is its, until it is settled.
+    pub fn is_handled(&self) -> Option<Handled> {
+        match self {
+            Self::Amqp { call: amqp::Call::Delivery(delivery), .. } => {
+                Some(Handled { automatic: delivery.automatic })
+            }
+            _ => None,
+        }
     }
 
     /// The message that it sends or is given, where enough is known of it. `connection`: its socket's cookie;

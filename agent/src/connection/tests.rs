@@ -105,6 +105,7 @@ impl Session {
     fn operation<'a>(&self, sent: bool, text: &'a str) -> Operation<'a> {
         Operation {
             strand: 0,
+            threads_own: false,
             cookie: 1,
             slot: Slot(1),
             tid: 1,

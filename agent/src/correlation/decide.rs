@@ -100,6 +100,16 @@ impl Engine {
         if judgement.ambient && !incidental {
             process.is_ambient();
         }
+        let told_until = at.saturating_sub(self.config.join_wait_ns);
+        let own = process.own_message(id, question, told_until, self.config.late_work_ns);
+        if let Some(verdict) = own {
+            let verdict = match verdict {
+                Verdict::Parent(_) if !heard => Verdict::Withheld(Withheld::Lost),
+                verdict => verdict,
+            };
+            self.decide(id, verdict, at);
+            return;
+        }
         let verdict = match judgement.verdict {
             Verdict::Parent(_) if incidental => Verdict::Withheld(Withheld::Ambient),
             Verdict::Parent(_) if !heard => Verdict::Withheld(Withheld::Lost),

@@ -6,7 +6,7 @@ use super::Engine;
 use super::process::Process;
 use super::schedule::Due;
 use super::state::{Call, Parent};
-use crate::call::{CallId, ProcessId, Role};
+use crate::call::{CallId, ProcessId, Role, Task};
 
 impl Engine {
     pub(super) fn process_mut(&mut self, id: ProcessId) -> &mut Process {
@@ -46,7 +46,24 @@ impl Engine {
         let ended = call.end.is_some();
         self.books.dropped_after_end += u64::from(ended);
         self.books.dangling += call.named;
-        let &mut Call { process, socket, role, task, start, parent, .. } = call;
+        let &mut Call { process, socket, role, task, start, parent, handled, threads_own, .. } =
+            call;
+        let contexts = call.mail.as_ref().map(|mail| mail.contexts().to_vec()).unwrap_or_default();
+        if (handled || threads_own)
+            && !ended
+            && let Some(process) = self.processes.get_mut(&process)
+        {
+            let own = (task.context != 0).then_some(task.context);
+            for context in own.into_iter().chain(contexts).filter(|_| handled) {
+                process.context_ended(id, context, at.max(start));
+            }
+            if handled {
+                process.message_gone(id, start, at, self.config.late_work_ns);
+            }
+            if threads_own {
+                process.thread_returned(id, task.tid, at.max(start));
+            }
+        }
         if matches!(parent, Parent::Local(_)) {
             self.set_parent(id, Parent::Undecided);
         }
@@ -74,11 +91,19 @@ impl Engine {
     pub(super) fn age(&mut self, id: CallId, at: u64) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.aged = true;
+        let is_work = call.is_work();
+        let contexts = call.mail.as_ref().map_or(&[][..], |mail| mail.contexts());
         let &mut Call { process, role, task, start, .. } = call;
         if let Some(process) = self.processes.get_mut(&process) {
-            match role {
-                Role::Server => process.tidy(task, at.saturating_sub(self.config.window_ns())),
-                Role::Client => process.client_forgotten(id, start),
+            if is_work {
+                let fold_before = at.saturating_sub(self.config.window_ns());
+                process.tidy(task, fold_before);
+                for &context in contexts {
+                    process.tidy(Task { context, ..task }, fold_before);
+                }
+            }
+            if role == Role::Client {
+                process.client_forgotten(id, start);
             }
         }
         self.release_socket(id);
@@ -114,11 +139,12 @@ impl Engine {
         let Some(process) = self.processes.get_mut(&id) else { return };
         let server = process.excess_server(cap);
         let client = process.excess_client(cap);
+        let message = process.excess_message(cap);
         if let Some((start, id)) = client {
             process.client_forgotten(id, start);
             process.blind(self.now.saturating_add(self.config.late_work_ns));
         }
-        for id in server.into_iter().chain(client.map(|(_, id)| id)) {
+        for id in server.into_iter().chain(message).chain(client.map(|(_, id)| id)) {
             self.evict(id);
         }
     }

@@ -139,6 +139,8 @@ pub(super) struct Mail {
     sent_at: Option<u64>,
     /// Who sent what it received, if it is several.
     senders: Vec<Sender>,
+    /// The logical tasks that handle it, but for the first.
+    contexts: Vec<u64>,
 }
 
 impl Mail {
@@ -150,6 +152,18 @@ impl Mail {
     /// See [`crate::call::CallStarted::receives`].
     pub(super) fn receives(&self) -> bool {
         self.receives
+    }
+
+    /// One more logical task handles a part of it.
+    pub(super) fn handled_in(&mut self, context: u64) {
+        if self.contexts.len() < MAX_RECEIVED && !self.contexts.contains(&context) {
+            self.contexts.push(context);
+        }
+    }
+
+    /// The logical tasks that handle it, but for the first.
+    pub(super) fn contexts(&self) -> &[u64] {
+        &self.contexts
     }
 
     /// When what it received was sent, if it is one message.

@@ -9,11 +9,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::finished::{Finished, Request};
+use super::handler::Handler;
 use super::timeline::Timeline;
 use crate::call::{CallId, SocketId, Task, Withheld};
 
 /// Strands that are remembered as nobody's: a client library has one or two for each connection.
 const MAX_WRITERS: usize = 256;
+
+/// Threads whose messages are followed: more handle none that is certain.
+const MAX_HANDLERS: usize = 256;
 
 /// What identifies a logical task: one request at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +42,8 @@ pub(super) struct Question {
     /// The server call at the other end of the call's own connection, if that is in this process and was
     /// in flight at `at`: it can't be the call's parent.
     pub(super) callee: Option<CallId>,
+    /// It was made by code that its thread alone runs.
+    pub(super) threads_own: bool,
 }
 
 /// What a rule says.
@@ -96,6 +102,21 @@ pub(super) struct Process {
     finished: Finished,
     /// When the first request began that has a context.
     contexts_since: Option<u64>,
+    /// Messages that it was given and did not settle, by start.
+    messages: BTreeSet<(u64, CallId)>,
+    /// Its threads that read messages.
+    handlers: FxHashMap<u32, Handler>,
+}
+
+/// A message that the process was given, as the rules see it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Received {
+    pub(super) id: CallId,
+    pub(super) socket: SocketId,
+    pub(super) tid: u32,
+    pub(super) at: u64,
+    /// Nobody says when it is handled.
+    pub(super) automatic: bool,
 }
 
 impl Process {
@@ -127,6 +148,125 @@ impl Process {
             }
             self.lanes.entry(lane).or_default().start(id, at);
         }
+    }
+
+    /// It is given a message. Until that is settled it counts as a request that is in flight; one that nobody
+    /// settles may be handled at any time. `fold_before` as of `server_started`, `heard` of the thread's events.
+    pub(super) fn message_came(
+        &mut self,
+        message: Received,
+        fold_before: u64,
+        heard: u64,
+        late_work_ns: u64,
+    ) {
+        let Received { id, socket, tid, at, automatic } = message;
+        self.serves = true;
+        if automatic {
+            self.leaves_work(at, late_work_ns);
+        } else {
+            self.messages.insert((at, id));
+            self.in_flight.fold(fold_before);
+            self.in_flight.start(id, at);
+        }
+        if self.handlers.contains_key(&tid) || self.handlers.len() < MAX_HANDLERS {
+            let lost_until = self.lost_until;
+            let handler = self.handlers.entry(tid).or_insert_with(|| {
+                let mut handler = Handler::default();
+                lost_until.into_iter().for_each(|lost| handler.lose(lost));
+                handler
+            });
+            handler.follow(heard, late_work_ns);
+            handler.read(id, socket, automatic, at);
+        }
+    }
+
+    /// A message is settled, or nobody settles it.
+    pub(super) fn message_ended(&mut self, id: CallId, tid: u32, start: u64, end: u64) {
+        if self.messages.remove(&(start, id)) {
+            self.in_flight.end(id, end);
+            if let Some(handler) = self.handlers.get_mut(&tid) {
+                handler.settled(id, end);
+            }
+        }
+    }
+
+    /// Nobody will say when a message was settled: it may go on being handled.
+    pub(super) fn message_gone(&mut self, id: CallId, start: u64, at: u64, late_work_ns: u64) {
+        if self.messages.remove(&(start, id)) {
+            let at = at.max(start);
+            self.in_flight.end(id, at);
+            self.leaves_work(at, late_work_ns);
+            self.loses_messages(at);
+        }
+    }
+
+    /// A message that nobody handled went back to where it came from.
+    pub(super) fn message_given_back(&mut self, id: CallId, tid: u32, start: u64, at: u64) {
+        if self.messages.remove(&(start, id)) {
+            self.in_flight.end(id, at.max(start));
+            if let Some(handler) = self.handlers.get_mut(&tid) {
+                handler.given_back(id, at.max(start));
+            }
+        }
+    }
+
+    /// It was given messages to handle.
+    pub(super) fn handles_messages(&self) -> bool {
+        !self.handlers.is_empty()
+    }
+
+    /// What was done for this call in a logical task is over.
+    pub(super) fn context_ended(&mut self, id: CallId, context: u64, end: u64) {
+        if let Some(timeline) = self.lanes.get_mut(&Lane::Context(context)) {
+            timeline.end(id, end);
+        }
+    }
+
+    /// Messages may have been read or settled unseen.
+    pub(super) fn loses_messages(&mut self, at: u64) {
+        self.handlers.values_mut().for_each(|handler| handler.lose(at));
+    }
+
+    /// The oldest message that was not settled, if there are more than `cap`.
+    pub(super) fn excess_message(&self, cap: usize) -> Option<CallId> {
+        (self.messages.len() > cap).then(|| self.messages.first().map(|&(_, id)| id)).flatten()
+    }
+
+    /// The thread made a call by its own code.
+    pub(super) fn thread_called(
+        &mut self,
+        id: CallId,
+        tid: u32,
+        socket: SocketId,
+        incidental: bool,
+        at: u64,
+    ) {
+        if let Some(handler) = self.handlers.get_mut(&tid) {
+            handler.called(id, socket, incidental, at);
+        }
+    }
+
+    /// A call of the thread's is over.
+    pub(super) fn thread_returned(&mut self, id: CallId, tid: u32, at: u64) {
+        if let Some(handler) = self.handlers.get_mut(&tid) {
+            handler.returned(id, at);
+        }
+    }
+
+    /// By the messages that the call's own thread handles. All of before `heard` was told.
+    pub(super) fn own_message(
+        &mut self,
+        id: CallId,
+        question: Question,
+        heard: u64,
+        late_work_ns: u64,
+    ) -> Option<Verdict> {
+        if !question.threads_own {
+            return None;
+        }
+        let handler = self.handlers.get_mut(&question.task.tid)?;
+        handler.follow(heard, late_work_ns);
+        handler.verdict(id, question.at)
     }
 
     fn has_contexts(&mut self, at: u64) {
@@ -227,7 +367,8 @@ impl Process {
     pub(super) fn open_calls(&self) -> Vec<CallId> {
         let clients =
             self.clients.iter().filter(|(_, end)| **end == u64::MAX).map(|(key, _)| key.1);
-        self.servers.iter().map(|&(_, id)| id).chain(clients).collect()
+        let servers = self.servers.iter().chain(&self.messages).map(|&(_, id)| id);
+        servers.chain(clients).collect()
     }
 
     /// Forgets a lane that nothing is known of any more.
@@ -257,6 +398,7 @@ impl Process {
 
     pub(super) fn loses_records(&mut self, at: u64) {
         self.lost_until = self.lost_until.max(Some(at));
+        self.loses_messages(at);
     }
 
     /// Whether the end of a request that began at `start`, and was not told, may have been lost.

@@ -2,6 +2,7 @@
 //!
 //! `world` makes the systems and what is told of them; here they are run and held to their promises.
 
+mod messages;
 mod world;
 
 use std::collections::BTreeMap;

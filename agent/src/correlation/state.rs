@@ -63,6 +63,10 @@ pub(super) struct Call {
     pub(super) incidental: bool,
     /// The strand of its task that made it, or answered it; 0: not known.
     pub(super) strand: u32,
+    /// It was made by code that its thread alone runs.
+    pub(super) threads_own: bool,
+    /// It is a message that the process handles.
+    pub(super) handled: bool,
     /// No span is wanted of it, nor of what is below it.
     pub(super) unwanted: bool,
     /// Calls with this parent that are not placed yet.
@@ -82,6 +86,11 @@ impl Call {
     /// See [`crate::call::CallStarted::receives`].
     pub(super) fn receives(&self) -> bool {
         self.mail.as_ref().is_some_and(|mail| mail.receives())
+    }
+
+    /// The process works for it: a request, or a message that it handles.
+    pub(super) fn is_work(&self) -> bool {
+        self.role == Role::Server || self.handled
     }
 
     pub(super) fn in_flight_at(&self, at: u64) -> bool {

@@ -89,7 +89,7 @@ impl Engine {
             Verdict::After(request) => otherwise(Parent::After(request.origin)),
             Verdict::Parent(parent) => {
                 let usable = self.calls.get(&parent).is_some_and(|parent| {
-                    !parent.abandoned && parent.role == Role::Server && parent.process == process
+                    !parent.abandoned && parent.is_work() && parent.process == process
                 });
                 if usable && !self.leads_to(parent, id) {
                     self.adopt(id, parent);
@@ -236,13 +236,16 @@ impl Engine {
     /// Of a request with a context: what goes on with its work long after is linked to it.
     fn remember(&mut self, placement: &Placement) {
         let Some(call) = self.calls.get(&placement.id) else { return };
-        if call.role == Role::Server
+        if call.is_work()
             && call.task.context != 0
             && let Some(process) = self.processes.get_mut(&call.process)
         {
             let &Placement { trace_id, span_id, .. } = placement;
-            let origin = Origin { trace_id, span_id };
-            process.has_span(call.task.context, Request { origin, strand: call.strand });
+            let request = Request { origin: Origin { trace_id, span_id }, strand: call.strand };
+            let others = call.mail.as_ref().map_or(&[][..], |mail| mail.contexts());
+            for &context in std::iter::once(&call.task.context).chain(others) {
+                process.has_span(context, request);
+            }
         }
     }
 
@@ -317,8 +320,8 @@ impl Engine {
         let parent = call.parent;
         let keep = match call.role {
             Role::Client if call.held => self.config.keep_client_ns,
-            // A context's work can go on for a while after its request.
-            Role::Server if call.task.context != 0 => {
+            // A context's work can go on for a while after its request, and for a message after it was read.
+            _ if call.handled || (call.role == Role::Server && call.task.context != 0) => {
                 self.config.late_work_ns.saturating_add(self.config.window_ns())
             }
             Role::Client | Role::Server => self.config.window_ns(),
