@@ -126,7 +126,8 @@ mod tests {
             cut: false,
         })));
         let request = Request { client_id: Some("shop".into()), operation: Operation::Fetch };
-        let mut call = KafkaCall { request, cluster: None, topic: None, group: None };
+        let mut call =
+            KafkaCall { request, cluster: None, topic: None, group: None, handled: None };
         brokers.name(ProcessId(process), &mut call, &outcome);
         [call.topic, call.group, call.cluster].map(|name| name.map(|name| name.to_string()))
     }

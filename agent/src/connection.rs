@@ -25,7 +25,7 @@ use crate::capture::{Gone, Operation, Socket};
 
 pub use amqp::AmqpSession;
 use ends::Ends;
-pub use kafka::KafkaCall;
+pub use kafka::{HandledRecords, KafkaCall};
 pub use message::{Broken, Content, Handled, Mail, Message, Outcome, PostgresSession, Step};
 use parser::{Choice, Parser};
 use stream::{Piece, Stream};

@@ -5,6 +5,7 @@
 
 mod begun;
 mod explain;
+mod handling;
 mod reload;
 mod request;
 mod status;
@@ -43,6 +44,7 @@ use crate::selection::{Change, Selection};
 use crate::settings::Settings;
 use crate::span::{self, Span};
 use begun::Begun;
+use handling::Deliveries;
 pub use request::Request;
 
 /// How often the reader comes round while there is traffic. Operations wake nobody.
@@ -83,6 +85,7 @@ struct Stages {
     /// Processes that the rules don't allow any more, and since when they wait for the assist to be undone.
     dismissed: FxHashMap<ProcessId, u64>,
     brokers: Brokers,
+    deliveries: Deliveries,
     /// The last request on each connection that carries telemetry in and is not over.
     telemetry: FxHashMap<u64, u64>,
     routes: Services,
@@ -120,6 +123,7 @@ impl Pipeline {
             exchanges: Exchanges::default(),
             dismissed: FxHashMap::default(),
             brokers: Brokers::default(),
+            deliveries: Deliveries::default(),
             telemetry: FxHashMap::default(),
             routes: Services::default(),
             export,
@@ -363,12 +367,15 @@ impl Stages {
 
     /// Calls learn from the runtimes whose they are. All records of before `now` were read.
     fn assist(&mut self, now: u64, capture: &mut Capture) {
-        let Self { runtimes: Runtimes { node: assist, .. }, engine, connections, .. } = self;
-        assist.round(now, capture, |told| match told {
-            Told::Context { call, number } => engine.context(call, number),
-            // Nothing is put under a delivery: what a handler calls is in a context that is no request's.
-            Told::Work(_) => {}
-        });
+        let mut told = Vec::new();
+        self.runtimes.node.round(now, capture, |it| told.push(it));
+        for told in told {
+            match told {
+                Told::Context { call, number } => self.engine.context(call, number),
+                Told::Work(work) => self.handler(work),
+            }
+        }
+        let Self { runtimes: Runtimes { node: assist, .. }, connections, .. } = self;
         let fresh = assist.take_fresh();
         if fresh.is_empty() {
             return;
@@ -594,8 +601,9 @@ impl Stages {
                 self.engine.by_thread(id);
             }
         }
-        if let Some(Handled { automatic }) = handled {
+        if let Some(Handled { automatic, channel, delivery_tag }) = handled {
             self.engine.handles(id, automatic);
+            self.deliveries.came((process, channel, delivery_tag), SocketId(cookie), id);
             if older_messages {
                 self.engine.messages_lost(process, first.at_ns);
             }
@@ -637,6 +645,7 @@ impl Stages {
             self.engine.messages_lost(process, last.at_ns);
         }
         exchange.end = Some((last, outcome));
+        self.deliveries.answered(exchange);
         let over = CallEnded { id, at_ns: last.at_ns };
         if role == Role::Server && broken {
             self.engine.broken_off(over);
@@ -663,14 +672,17 @@ impl Stages {
                 self.forget(cookie, now);
             }
         }
+        self.end_handlers(now);
         self.hear_of_losses(now, capture);
         self.hear_of_strangers(now);
         self.runtimes.python.tick(now, capture);
         let (books, departed) = (&mut self.books, &mut self.departed);
         let (losses, brokers) = (&mut self.losses, &mut self.brokers);
+        let deliveries = &mut self.deliveries;
         self.selection.tick(now, capture, |id| {
             losses.remove(&id);
             brokers.forget(id);
+            deliveries.forget(id);
             if let Some(books) = books.remove(&id) {
                 departed.add(&books);
             }

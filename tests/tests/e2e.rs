@@ -24,6 +24,7 @@ mod concurrent_requests;
 mod configuration;
 mod datastores;
 mod diagnosis;
+mod handlers;
 mod http_shapes;
 mod kafka;
 mod kernel_latency;

@@ -54,6 +54,12 @@ fn places(span: &Span) -> Vec<Place> {
     (first..first + count).map(place).collect()
 }
 
+/// The message that a handler's span tells of.
+fn handled(span: &Span) -> Place {
+    let offset = span.int("messaging.kafka.offset").unwrap();
+    Place { topic: topic(span).to_owned(), partition: partition(span).unwrap(), offset }
+}
+
 /// How often each is there, if not once.
 fn not_once<'a>(places: impl IntoIterator<Item = &'a Place>) -> BTreeMap<&'a Place, usize> {
     let mut counts = BTreeMap::new();
@@ -132,13 +138,15 @@ fn each_message_is_in_one_producers_span_and_in_one_of_each_groups() {
             spans.iter().filter(is).collect()
         };
         let (sends, polls, commits) = (of("send"), of("poll"), of("commit"));
+        // An assisted program says which messages its handlers work on.
+        let handlers = of("process");
         eprintln!(
             "{client}: {} sends, {} polls, {} commits",
             sends.len(),
             polls.len(),
             commits.len()
         );
-        let count = sends.len() + polls.len() + commits.len();
+        let count = sends.len() + polls.len() + commits.len() + handlers.len();
         let all = spans.iter().filter(|span| span.service == *client).count();
         assert_eq!(count, all, "{client}: nothing else is told");
 
@@ -168,6 +176,13 @@ fn each_message_is_in_one_producers_span_and_in_one_of_each_groups() {
             }
         }
 
+        let handled: Vec<Place> = handlers.iter().map(|span| handled(span)).collect();
+        assert_eq!(not_once(&handled), BTreeMap::new(), "{client}: a message handled twice");
+        assert!(handled.iter().all(|place| everything.contains(place)));
+        if *client == "kafkajs" && !handled.is_empty() {
+            let missing = received.iter().filter(|place| !handled.contains(place)).count();
+            eprintln!("{client}: {} handlers, {missing} before it was assisted", handlers.len());
+        }
         let polled: Vec<Place> = polls.iter().flat_map(|span| places(span)).collect();
         assert_eq!(not_once(&polled), BTreeMap::new(), "{client}: a message in two polls");
         let polled: BTreeSet<&Place> = polled.iter().collect();

@@ -1,5 +1,6 @@
 //! Kafka on a connection.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use wirespan_protocols::kafka::{Connection, End, Event, Fact, Operation, Request, Topic};
@@ -25,9 +26,50 @@ pub struct KafkaCall {
     pub topic: Option<Arc<str>>,
     /// The consumer's group, where it is known.
     pub group: Option<Arc<str>>,
+    /// The process handles messages that such a call brought.
+    pub handled: Option<HandledRecords>,
+}
+
+/// Messages that are handled together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandledRecords {
+    /// Their partition.
+    pub partition: i32,
+    /// The offset of the first.
+    pub first: i64,
+    /// The offset of the last.
+    pub last: i64,
 }
 
 impl KafkaCall {
+    /// The handling of messages that this call brought.
+    #[must_use]
+    pub fn handles(self, partition: i32, first: i64, last: i64) -> Self {
+        Self { handled: Some(HandledRecords { partition, first, last }), ..self }
+    }
+
+    /// The messages at these offsets, as its group is given them. `socket`: that which they came on.
+    pub fn receipts(
+        &self,
+        socket: &Socket,
+        partition: i32,
+        offsets: Range<i64>,
+        at_ns: u64,
+        out: &mut impl FnMut(Mail),
+    ) {
+        let (Some(topic), Some((_, broker))) = (&self.topic, socket.addresses) else { return };
+        let broker = (broker.ip().to_canonical(), broker.port());
+        let receiver = match &self.group {
+            Some(group) => MessageKey::of(group),
+            None => MessageKey::of(socket.cookie),
+        };
+        // A sender's batch is known by its first offset: where none begins nobody is found.
+        for offset in offsets.take(MOST_JOINED) {
+            let message = MessageKey::of(("kafka", broker, topic, partition, offset));
+            out(Mail::Receives(Receipt { message, receiver: receiver.0, at_ns, again: true }));
+        }
+    }
+
     /// The trace context that all messages of a batch carry, if it is one: its sender propagates by itself.
     pub fn own_context(&self) -> Option<TraceParent> {
         let Operation::Produce(produced) = &self.request.operation else { return None };
@@ -46,30 +88,19 @@ impl KafkaCall {
     pub fn mail(&self, outcome: &Outcome, socket: &Socket, at_ns: u64, out: &mut impl FnMut(Mail)) {
         let (Some(topic), Outcome::Kafka(end)) = (&self.topic, outcome) else { return };
         let Some((_, broker)) = socket.addresses else { return };
-        let broker = (broker.ip().to_canonical(), broker.port());
-        let key = |partition: i32, offset: i64| {
-            MessageKey::of(("kafka", broker, topic, partition, offset))
-        };
         match (&self.request.operation, end) {
             (
                 Operation::Produce(sent),
                 End::Produced { base_offset: Some(offset), error: None },
             ) => {
-                out(Mail::Sends(key(sent.partition, *offset)));
+                let broker = (broker.ip().to_canonical(), broker.port());
+                let place = ("kafka", broker, topic, sent.partition, *offset);
+                out(Mail::Sends(MessageKey::of(place)));
             }
             (Operation::Fetch, End::Fetched(delivered)) => {
                 let offsets = delivered.first_offset.zip(delivered.next_offset);
                 let Some((first, next)) = offsets else { return };
-                let receiver = match &self.group {
-                    Some(group) => MessageKey::of(group),
-                    None => MessageKey::of(socket.cookie),
-                };
-                // A sender's batch is known by its first offset: where none begins nobody is found.
-                for offset in (first..next).take(MOST_JOINED) {
-                    let message = key(delivered.partition, offset);
-                    let receipt = Receipt { message, receiver: receiver.0, at_ns, again: true };
-                    out(Mail::Receives(receipt));
-                }
+                self.receipts(socket, delivered.partition, first..next, at_ns, out);
             }
             _ => {}
         }
@@ -115,7 +146,7 @@ impl Adapter for Kafka {
         let (exchange, step) = match event {
             Event::Request { exchange, offset, first, request } => {
                 let cluster = self.cluster.clone();
-                let call = KafkaCall { request, cluster, topic: None, group: None };
+                let call = KafkaCall { request, cluster, topic: None, group: None, handled: None };
                 let content = Content::Kafka(Box::new(call));
                 (exchange, Step::Begun { offset, first, content })
             }

@@ -90,6 +90,10 @@ pub enum Mail {
 pub struct Handled {
     /// The process will not say that it has handled it.
     pub automatic: bool,
+    /// The channel that it came on.
+    pub channel: u16,
+    /// Its number there.
+    pub delivery_tag: u64,
 }
 
 /// What a call asks for.
@@ -197,7 +201,8 @@ impl Content {
     pub fn is_handled(&self) -> Option<Handled> {
         match self {
             Self::Amqp { call: amqp::Call::Delivery(delivery), .. } => {
-                Some(Handled { automatic: delivery.automatic })
+                let &amqp::Delivery { automatic, channel, delivery_tag, .. } = &**delivery;
+                Some(Handled { automatic, channel, delivery_tag })
             }
             _ => None,
         }

@@ -29,6 +29,7 @@ pub(super) fn span(exchange: &Exchange, call: &KafkaCall, placement: Placement) 
     let mut attributes = Vec::with_capacity(20);
     attributes.push(Attribute::new(key::MESSAGING_SYSTEM, "kafka"));
     let (operation, kind) = match &call.request.operation {
+        _ if call.handled.is_some() => (Cow::Borrowed("process"), "process"),
         Operation::Produce(_) => (Cow::Borrowed("send"), "send"),
         Operation::Fetch => (Cow::Borrowed("poll"), "receive"),
         Operation::Commit(_) => (Cow::Borrowed("commit"), "settle"),
@@ -52,6 +53,10 @@ pub(super) fn span(exchange: &Exchange, call: &KafkaCall, placement: Placement) 
             }
         }
         Operation::Fetch => {
+            if let Some(handled) = call.handled {
+                partition(handled.partition, &mut attributes);
+                attributes.push(Attribute::new(key::MESSAGING_KAFKA_OFFSET, handled.first));
+            }
             if let Some(delivered) = delivered {
                 brought(delivered, &mut attributes);
             }
@@ -77,6 +82,8 @@ pub(super) fn span(exchange: &Exchange, call: &KafkaCall, placement: Placement) 
     let mut span = common::span(exchange, name, attributes, failure, placement);
     if exchange.role == Role::Client && matches!(call.request.operation, Operation::Produce(_)) {
         span.kind = SpanKind::Producer;
+    } else if call.handled.is_some() {
+        span.kind = SpanKind::Consumer;
     }
     // Who sent them says so in the messages.
     let contexts = delivered.map(|delivered| delivered.records.contexts.as_slice());

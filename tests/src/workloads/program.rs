@@ -84,6 +84,20 @@ impl Installed {
         self.program(runtime, "messages", client, environment, logs)
     }
 
+    /// As [`Self::datastores`], of messages that are handled, from the broker that the environment names.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn workers(
+        &self,
+        runtime: Runtime,
+        client: &str,
+        environment: Vec<(&'static str, String)>,
+        logs: &Path,
+    ) -> Result<Program> {
+        self.program(runtime, "workers", client, environment, logs)
+    }
+
     fn program(
         &self,
         runtime: Runtime,

@@ -3,7 +3,7 @@
 //! The disturbances are those of `world`; besides, messages are read in the middle of other messages' handling, and
 //! a thread has more of them than it handles at a time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};

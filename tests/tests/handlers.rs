@@ -1,0 +1,189 @@
+//! What a program does while it handles a message is under that message's span, and nothing is under another's: with
+//! real consumers, whose handlers' calls name the message that they are made for.
+
+use crate::common;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::thread;
+
+use common::lab::{Lab, PATIENCE, Tracing};
+use common::spans::{Kind, Span};
+use serde::Deserialize;
+use wirespan_tests::broker::Broker;
+use wirespan_tests::servers::RabbitMq;
+use wirespan_tests::wait;
+use wirespan_tests::workloads::{Program, Runtime};
+
+/// A message, as its handler says.
+#[derive(Debug, Deserialize)]
+struct Handled {
+    calls: usize,
+}
+
+/// A web server that answers everything, for as long as the test runs.
+fn web() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || {
+                let Ok(mut answers) = stream.try_clone() else { return };
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                    if line.is_empty() && answers.write_all(answer).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+/// Until the calls of this program are told apart as well as they can be.
+fn followed(tracing: &Tracing, program: &Program) {
+    wait::until("the program is followed", PATIENCE, || {
+        let pid = i32::try_from(program.pid())?;
+        let status = tracing.status();
+        let found = status.processes.iter().find(|process| process.pid == pid);
+        Ok(found.filter(|it| it.context.as_deref() == Some("exact")).map(drop))
+    })
+    .unwrap();
+}
+
+/// How a consumer's calls were placed.
+#[derive(Debug, Default)]
+struct Score {
+    right: usize,
+    withheld: BTreeMap<String, usize>,
+}
+
+/// The calls of a queue's handlers, each held against the message that it names. `named`: what a span's message is.
+fn judge(spans: &[Span], queue: &str, named: impl Fn(&Span) -> Vec<String>) -> Score {
+    let consumers: BTreeMap<(&str, &str), Vec<String>> = spans
+        .iter()
+        .filter(|span| span.text("messaging.operation.type") == Some("process"))
+        .map(|span| ((&*span.trace, &*span.id), named(span)))
+        .collect();
+    let mut score = Score::default();
+    for call in spans.iter().filter(|span| span.kind == Kind::Client) {
+        let Some(path) = call.text("url.full").and_then(|url| url.split_once("/work/")) else {
+            continue;
+        };
+        let message = path.1.split('/').next().unwrap();
+        if !message.starts_with(&format!("{queue}-")) {
+            continue;
+        }
+        match (&call.parent, call.withheld()) {
+            (Some(parent), _) => {
+                let consumer = &consumers[&(&*call.trace, &**parent)];
+                assert!(consumer.iter().any(|it| it == message), "{call:?} under {consumer:?}");
+                score.right += 1;
+            }
+            (None, Some(reason)) => *score.withheld.entry(reason.to_owned()).or_default() += 1,
+            (None, None) => panic!("neither a parent nor a reason: {call:?}"),
+        }
+    }
+    score
+}
+
+fn handle(program: &mut Program, scenario: &str) -> usize {
+    let told = program.run(scenario).unwrap();
+    told.into_iter().map(|line| serde_json::from_value::<Handled>(line).unwrap().calls).sum()
+}
+
+fn id(span: &Span) -> Vec<String> {
+    span.text("messaging.message.id").into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn what_a_handler_of_rabbitmqs_messages_does_is_under_its_message() {
+    let lab = Lab::new();
+    let server = RabbitMq::start(lab.path()).unwrap();
+    let rule = format!("cmd=*workers.*{}*", lab.path().display());
+    let tracing = lab.agent("agent", &[rule], &[]);
+    let mut environment = server.environment();
+    environment.push(("WEB_PORT", web().to_string()));
+    let mut cells = Vec::new();
+    // What publishes without having been asked makes calls of its own.
+    let fill = || lab.installed.workers(Runtime::Python, "pika", environment.clone(), lab.path());
+    let mut sender = fill().unwrap();
+    for (runtime, client, scenarios) in [
+        (
+            Runtime::Python,
+            "pika",
+            &["last:200:1:1", "last:200:20:4", "first:100:20:1", "auto:100:1:1"][..],
+        ),
+        (Runtime::Python, "aio-pika", &["last:100:1:1", "last:200:20:1", "first:100:20:1"]),
+        (Runtime::Node, "amqplib", &["last:400:20:1", "first:200:20:1", "auto:200:20:1"]),
+    ] {
+        let mut program =
+            lab.installed.workers(runtime, client, environment.clone(), lab.path()).unwrap();
+        followed(&tracing, &program);
+        for (number, scenario) in scenarios.iter().enumerate() {
+            let (style, numbers) = scenario.split_once(':').unwrap();
+            let queue = format!("{client}-{number}");
+            let count = numbers.split(':').next().unwrap();
+            handle(&mut sender, &format!("fill={queue}:{count}"));
+            let calls = handle(&mut program, &format!("{style}={queue}:{numbers}"));
+            cells.push((queue, *scenario, calls));
+        }
+        // The program stays until its notes were read.
+        tracing.quiet();
+    }
+    let spans = tracing.spans();
+
+    for (queue, scenario, calls) in cells {
+        let score = judge(&spans, &queue, id);
+        let withheld: usize = score.withheld.values().sum();
+        eprintln!("{queue} {scenario}: {calls} calls, {score:?}");
+        assert_eq!(score.right + withheld, calls, "{queue} {scenario}: calls without a span");
+        // One that is read when the one before is settled, or a handler that says what it handles.
+        if queue.starts_with("amqplib") || scenario == "last:200:1:1" {
+            assert_eq!(withheld, 0, "{queue} {scenario}: {score:?}");
+        }
+    }
+}
+
+#[test]
+fn what_a_handler_of_kafkas_messages_does_is_under_its_message() {
+    let lab = Lab::new();
+    let broker = Broker::start(&lab.installed, lab.path()).unwrap();
+    let rule = format!("cmd=*workers.*{}*", lab.path().display());
+    let tracing = lab.agent("agent", &[rule], &[]);
+    let environment =
+        vec![("KAFKA_PORT", broker.port().to_string()), ("WEB_PORT", web().to_string())];
+    let mut program =
+        lab.installed.workers(Runtime::Node, "kafkajs", environment, lab.path()).unwrap();
+    followed(&tracing, &program);
+    handle(&mut program, "fill=orders:200");
+    let calls = handle(&mut program, "last=orders:200");
+    tracing.quiet();
+    let spans = tracing.spans();
+    // One message after the other was sent to one partition after the other.
+    let named = |span: &Span| {
+        let partition: i64 =
+            span.text("messaging.destination.partition.id").unwrap().parse().unwrap();
+        let offset = span.int("messaging.kafka.offset").unwrap();
+        vec![format!("orders-{}", 2 * offset + partition)]
+    };
+    let score = judge(&spans, "orders", named);
+    eprintln!("kafkajs: {calls} calls, {score:?}");
+    assert_eq!((score.right, score.withheld), (calls, BTreeMap::new()));
+
+    let of = |kind: &str| -> Vec<&Span> {
+        spans.iter().filter(|span| span.text("messaging.operation.type") == Some(kind)).collect()
+    };
+    let senders: BTreeMap<Vec<String>, &Span> =
+        of("send").into_iter().map(|span| (named(span), span)).collect();
+    let handlers = of("process");
+    assert_eq!(handlers.len(), 200);
+    for handler in handlers {
+        let sender = senders[&named(handler)];
+        assert_eq!(handler.kind, Kind::Consumer);
+        assert_eq!((&handler.trace, &handler.parent), (&sender.trace, &Some(sender.id.clone())));
+        assert!(handler.int("wirespan.message.wait_time_ns").is_some());
+    }
+}
