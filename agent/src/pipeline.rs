@@ -640,6 +640,9 @@ impl Stages {
                 call.mail(&outcome, socket, last.at_ns, &mut |mail| post(engine, id, mail));
             }
         }
+        if let Some(receipt) = outcome.fetched(cookie, last.at_ns) {
+            self.engine.fetched(id, receipt);
+        }
         if broken && exchange.content.is_handled().is_some() {
             // Its handler goes on, and nobody will be told how far.
             self.engine.messages_lost(process, last.at_ns);

@@ -146,4 +146,8 @@ fn joined(spans: &[Span]) {
         deliveries += 1;
     }
     assert!(deliveries > 0);
+    for taken in spans.iter().filter(|span| span.name.starts_with("receive ")) {
+        let sender = sent[&id(taken)];
+        assert_eq!(taken.links, [(sender.trace.clone(), sender.id.clone())], "{taken:?}");
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use wirespan_protocols::amqp::{self, Call, Connection, End, Event, Fact};
+use wirespan_protocols::amqp::{self, Call, Connection, Delivery, End, Event, Fact};
 
 use super::Mark;
 use super::message::{Content, Mail, Message, Outcome, Step};
@@ -95,21 +95,30 @@ fn key(exchange: &str, routing_key: &str, message: &amqp::Message) -> Option<Mes
     Some(MessageKey::of(("amqp", exchange, routing_key, properties, message.body_bytes, body)))
 }
 
+fn receipt(delivery: &Delivery, connection: u64, at_ns: u64) -> Option<Receipt> {
+    let message = key(&delivery.exchange, &delivery.routing_key, &delivery.message)?;
+    let receiver = match &delivery.queue {
+        Some(queue) => MessageKey::of(queue),
+        None => MessageKey::of((connection, delivery.channel, &delivery.consumer_tag)),
+    };
+    Some(Receipt { message, receiver: receiver.0, at_ns, again: delivery.redelivered })
+}
+
+/// The message that a call asked for, and was given when it ended. `connection` as of [`mail`].
+pub(super) fn fetched(end: &End, connection: u64, at_ns: u64) -> Option<Receipt> {
+    match end {
+        End::Got(delivery) => receipt(delivery, connection, at_ns),
+        _ => None,
+    }
+}
+
 /// The message that a call sends or is given. `connection`: its socket's cookie.
 pub(super) fn mail(call: &Call, connection: u64, at_ns: u64) -> Option<Mail> {
     match call {
         Call::Publish(publish) => {
             key(&publish.exchange, &publish.routing_key, &publish.message).map(Mail::Sends)
         }
-        Call::Delivery(delivery) => {
-            let message = key(&delivery.exchange, &delivery.routing_key, &delivery.message)?;
-            let receiver = match &delivery.queue {
-                Some(queue) => MessageKey::of(queue),
-                None => MessageKey::of((connection, delivery.channel, &delivery.consumer_tag)),
-            };
-            let again = delivery.redelivered;
-            Some(Mail::Receives(Receipt { message, receiver: receiver.0, at_ns, again }))
-        }
+        Call::Delivery(delivery) => receipt(delivery, connection, at_ns).map(Mail::Receives),
         Call::Get { .. } | Call::Method { .. } => None,
     }
 }

@@ -253,6 +253,15 @@ impl Outcome {
         }
     }
 
+    /// The message that a call of this process's asked for and was given, where enough is known of it. `connection`:
+    /// its socket's cookie; `at_ns`: when it ended.
+    pub fn fetched(&self, connection: u64, at_ns: u64) -> Option<Receipt> {
+        match self {
+            Self::Amqp(end) => super::amqp::fetched(end, connection, at_ns),
+            _ => None,
+        }
+    }
+
     /// How the connection's end cut the call short, if it did.
     pub fn broken(&self) -> Option<Broken> {
         match self {

@@ -192,6 +192,26 @@ impl Engine {
         }
     }
 
+    /// A call that asked for a message was given this one: its sender is linked to, and the parent is whoever asked.
+    /// Told before the call's end.
+    pub fn fetched(&mut self, id: CallId, receipt: Receipt) {
+        let Some(call) = self.calls.get_mut(&id).filter(|call| !call.receives()) else { return };
+        let mail = call.mail.get_or_insert_default();
+        if mail.received.is_empty() {
+            mail.received.push(receipt);
+        }
+    }
+
+    /// Finds who sent what a call asked for.
+    pub(super) fn find_sender(&mut self, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id).filter(|call| !call.receives()) else { return };
+        let Some(mail) = call.mail.as_mut() else { return };
+        for receipt in std::mem::take(&mut mail.received) {
+            mail.senders.extend(self.messages.take(&receipt).sender());
+        }
+        self.hold_senders(id);
+    }
+
     /// A call's own message can be found by its span from now on; without one that is delivered (`has_span`) not at
     /// all.
     pub(super) fn settle_message(&mut self, id: CallId, has_span: bool) {

@@ -210,6 +210,7 @@ impl Engine {
             self.schedule.push(again, Due::Emit(id));
             return None;
         }
+        self.find_sender(id);
         let links = match self.links(id, at, force) {
             Ok(links) => links,
             Err(again) => {

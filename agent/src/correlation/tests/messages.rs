@@ -201,3 +201,149 @@ fn what_is_forgotten_is_counted() {
     s.is_alone(10, ParentStatus::Root);
     assert_eq!(s.of(11).parent_span_id, Some(s.of(2).span_id));
 }
+
+#[test]
+fn who_asks_for_a_message_is_its_parent_and_who_sent_it_is_linked_to() {
+    let mut s = Scenario::new();
+    send(&mut s, 1, 1, 7, 0);
+    s.tick(LATER);
+    s.start(server(2, 9, LATER).context(51)).start(client(3, 9, LATER + 10).context(51));
+    let (message, at_ns) = (MessageKey(7), (LATER + 20) * 1_000);
+    s.engine.fetched(CallId(3), Receipt { message, receiver: QUEUE, at_ns, again: false });
+    s.end(3, LATER + 20).end(2, LATER + 100).tick(2 * LATER);
+    s.is_child(3, 2);
+    assert_eq!(s.of(3).links, [(origin(&s, 1), LinkReason::Message)]);
+}
+
+/// A delivery that the process handles.
+fn handled(s: &mut Scenario, id: u64, tid: u32, at_us: u64, automatic: bool) {
+    let mut told = receiving(client(id, 9, at_us)).on(77, id).tid(tid).incidental();
+    told.0.task.blocking = false;
+    s.start(told);
+    s.engine.handles(CallId(id), automatic);
+}
+
+/// A whole call by its thread's own code.
+fn own(s: &mut Scenario, id: u64, tid: u32, at_us: u64) {
+    s.start(client(id, 9, at_us).tid(tid));
+    s.engine.by_thread(CallId(id));
+    s.end(id, at_us + 5);
+}
+
+#[test]
+fn a_call_is_the_messages_that_its_thread_handles() {
+    let mut s = Scenario::new();
+    handled(&mut s, 1, 5, 0, false);
+    handled(&mut s, 2, 6, 0, false);
+    own(&mut s, 3, 5, 10);
+    own(&mut s, 4, 6, 10);
+    s.end(1, 100).end(2, 100).tick(LATER);
+    s.is_child(3, 1);
+    s.is_child(4, 2);
+}
+
+#[test]
+fn of_several_messages_the_first_is_handled_until_it_is_settled() {
+    let mut s = Scenario::new();
+    for id in [1, 2, 3] {
+        handled(&mut s, id, 5, 0, false);
+    }
+    own(&mut s, 10, 5, 10);
+    s.end(1, 50);
+    // It may go on with the first, or have begun the second.
+    own(&mut s, 11, 5, 60);
+    s.end(2, 100).end(3, 200).tick(LATER);
+    s.is_child(10, 1);
+    s.is_withheld(11, Withheld::Concurrent);
+}
+
+#[test]
+fn a_thread_that_goes_on_after_the_settlement_is_doubted_from_then_on() {
+    let mut s = Scenario::new();
+    handled(&mut s, 1, 5, 0, false);
+    s.end(1, 10);
+    own(&mut s, 10, 5, 20);
+    handled(&mut s, 2, 5, 5_000, false);
+    own(&mut s, 11, 5, 5_010);
+    s.end(2, 5_100).tick(LATER);
+    s.is_withheld(10, Withheld::LateWork);
+    s.is_withheld(11, Withheld::LateWork);
+}
+
+#[test]
+fn messages_that_are_settled_together_are_not_handled_one_by_one() {
+    let mut s = Scenario::new();
+    handled(&mut s, 1, 5, 0, false);
+    handled(&mut s, 2, 5, 10, false);
+    own(&mut s, 10, 5, 20);
+    s.end(1, 100).end(2, 100).tick(LATER);
+    s.is_withheld(10, Withheld::Concurrent);
+}
+
+#[test]
+fn after_a_loss_nothing_is_certain_for_a_while() {
+    let mut s = Scenario::new();
+    handled(&mut s, 1, 5, 0, false);
+    s.engine.messages_lost(ProcessId(9), 5_000);
+    own(&mut s, 10, 5, 10);
+    s.end(1, 100);
+    handled(&mut s, 2, 5, 30_000_000, false);
+    own(&mut s, 11, 5, 30_000_010);
+    s.end(2, 30_000_100).tick(61_000_000);
+    handled(&mut s, 3, 5, 61_000_000, false);
+    own(&mut s, 12, 5, 61_000_010);
+    s.end(3, 61_000_100).tick(LATER);
+    s.is_withheld(10, Withheld::Lost);
+    s.is_withheld(11, Withheld::Lost);
+    s.is_child(12, 3);
+}
+
+#[test]
+fn a_message_that_nobody_settles_is_handled_until_the_next_comes() {
+    let mut s = Scenario::new();
+    handled(&mut s, 1, 5, 0, true);
+    s.end(1, 0);
+    own(&mut s, 10, 5, 10);
+    handled(&mut s, 2, 5, 1_000, true);
+    s.end(2, 1_000);
+    own(&mut s, 11, 5, 1_010);
+    // Two at once.
+    handled(&mut s, 3, 5, 2_000, true);
+    handled(&mut s, 4, 5, 2_000, true);
+    s.end(3, 2_000).end(4, 2_000);
+    own(&mut s, 12, 5, 2_010);
+    s.tick(LATER);
+    s.is_child(10, 1);
+    s.is_child(11, 2);
+    s.is_withheld(12, Withheld::Concurrent);
+}
+
+#[test]
+fn a_handlers_context_decides_and_outlasts_the_settlement() {
+    let mut s = Scenario::new();
+    for (id, context) in [(1, 51), (2, 52)] {
+        handled(&mut s, id, 1, 0, false);
+        s.engine.handled_in(CallId(id), context, 5_000);
+    }
+    s.end(1, 50).end(2, 60);
+    s.run(client(10, 9, 20).context(52), 30).run(client(11, 9, 70).context(51), 80);
+    s.run(client(12, 9, 70), 80).tick(20_000_000);
+    s.run(client(13, 9, 20_000_000).context(51), 20_000_010).tick(LATER);
+    s.is_child(10, 2);
+    s.is_child(11, 1);
+    assert_ne!(s.of(12).status, ParentStatus::Certain);
+    s.is_alone(13, ParentStatus::Root);
+    assert_eq!(s.of(13).links, [(origin(&s, 1), LinkReason::LateWork)]);
+}
+
+#[test]
+fn what_was_received_at_once_has_a_handler_for_each_part() {
+    let mut s = Scenario::new();
+    s.start(receiving(client(1, 9, 0)));
+    s.engine.handled_in(CallId(1), 51, 10_000);
+    s.engine.handled_in(CallId(1), 52, 20_000);
+    s.run(client(10, 9, 30).context(51), 40).run(client(11, 9, 30).context(52), 40);
+    s.end(1, 100).tick(LATER);
+    s.is_child(10, 1);
+    s.is_child(11, 1);
+}
