@@ -10,6 +10,7 @@
 
 mod api;
 mod batch;
+mod compressed;
 mod connection;
 mod detect;
 mod error;

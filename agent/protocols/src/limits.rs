@@ -229,6 +229,15 @@ pub const KAFKA_CONTEXTS: usize = 32;
 /// Most batches of one partition's records that are told one by one.
 pub const KAFKA_BATCHES: usize = 128;
 
+/// Bytes of a compressed batch's records that are read, when decompressed. Further records' headers are not known.
+pub const KAFKA_DECODED_BYTES: usize = 64 * 1024;
+
+/// Compressed batches of one partition's records that are decompressed.
+pub const KAFKA_DECODED_BATCHES: u32 = 4;
+
+/// The largest window that a frame of zstd may ask for.
+pub const KAFKA_ZSTD_WINDOW_BYTES: u64 = 8 * 1024 * 1024;
+
 /// Longest key that is kept, where keys are asked for.
 pub const KAFKA_KEY_BYTES: usize = 256;
 

@@ -195,8 +195,8 @@ fn a_kafka_batch_costs_what_is_told_of_it() {
         batch[7] = base;
         batch[8..12].copy_from_slice(&149_u32.to_be_bytes());
         batch[16] = 2;
-        // Two records, compressed.
-        (batch[22], batch[26], batch[60]) = (1, 1, 2);
+        // Two records, compressed by a codec that there isn't: what the others cost is theirs.
+        (batch[22], batch[26], batch[60]) = (7, 1, 2);
         batch
     };
     let sized =

@@ -2,9 +2,10 @@
 //! (<https://kafka.apache.org/documentation/#recordbatch>, KIP-98).
 //!
 //! A batch's own header is never compressed: count and offsets come from there. Records' keys and headers are
-//! read where the batch is not compressed. Values are passed over. Message sets of magic 0 and 1, which brokers
+//! read, of compressed batches of the first records. Values are passed over. Message sets of magic 0 and 1, which brokers
 //! from 4.0 on neither take nor give, are not read.
 
+use super::compressed;
 use super::event::{Batch, Records};
 use super::reader::{Read, Reader, Stop};
 use crate::limits;
@@ -45,6 +46,7 @@ pub(super) fn read(mut reader: Reader<'_>, from: Option<i64>, keys: bool) -> Bat
         first_offset: None,
         next_offset: None,
         all: true,
+        decoded: 0,
     };
     while reader.left() > 0 {
         match found.batch(&mut reader, from.unwrap_or(i64::MIN)) {
@@ -72,6 +74,8 @@ struct Found {
     next_offset: Option<i64>,
     /// All batches' headers were there.
     all: bool,
+    /// Batches that were decompressed.
+    decoded: u32,
 }
 
 impl Found {
@@ -118,9 +122,17 @@ impl Found {
         }
         self.first_offset.get_or_insert(from.max(base));
         self.next_offset = Some(next);
-        if attributes & COMPRESSION == 0 {
-            // Records that can't be read take nothing from what the header says.
-            self.records(batch, count, base, from).unwrap_or_default();
+        // Records that can't be read take nothing from what the header says.
+        match attributes & COMPRESSION {
+            0 => self.records(batch, count, base, from).unwrap_or_default(),
+            _ if self.decoded >= limits::KAFKA_DECODED_BATCHES => {}
+            codec => {
+                self.decoded += 1;
+                let bytes = compressed::decode(codec, batch.captured());
+                // How many there are behind those is not known.
+                let batch = Reader::new(&bytes, u64::from(u32::MAX));
+                self.records(batch, count, base, from).unwrap_or_default();
+            }
         }
         Ok(true)
     }

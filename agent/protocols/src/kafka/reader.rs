@@ -41,6 +41,11 @@ impl<'a> Reader<'a> {
         self.bytes.len() as u64 + self.missing
     }
 
+    /// What was captured of what is left.
+    pub(super) fn captured(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     pub(super) fn take(&mut self, count: usize) -> Read<&'a [u8]> {
         if let Some((taken, rest)) = self.bytes.split_at_checked(count) {
             self.bytes = rest;

@@ -84,17 +84,17 @@ macro_rules! captures {
 
 captures! {
     aiokafka_10: "aiokafka-10.kafka" => [
-        "Produce aio.orders/0 x1 > @12",
-        "Produce aio.orders/1 x1 > @3",
+        "Produce aio.orders/0 x1 (all 1) > @12",
+        "Produce aio.orders/1 x1 (all 1) > @3",
         "Produce aio.orders/0 x3 > @13",
     ];
     aiokafka_12: "aiokafka-12.kafka" => [
-        "Produce aio.orders/0 x1 > @16",
-        "Produce aio.orders/1 x1 > @4",
+        "Produce aio.orders/0 x1 (all 1) > @16",
+        "Produce aio.orders/1 x1 (all 1) > @4",
         "Produce aio.orders/0 x3 > @17",
     ];
     aiokafka_14: "aiokafka-14.kafka" => [
-        "Fetch > aio.orders/1 @0..5 x5 (1)",
+        "Fetch > aio.orders/1 @0..5 x5 (all 1)",
         "Fetch > aio.orders/0 @0..20 x20 (1)",
     ];
     aiokafka_15: "aiokafka-15.kafka" => ["Commit billing aio.orders/1=5 of 2 > noted"];
@@ -104,46 +104,46 @@ captures! {
         "Produce aio.orders/0 x3 > @1",
     ];
     aiokafka_6: "aiokafka-6.kafka" => [
-        "Produce aio.orders/0 x1 > @4",
-        "Produce aio.orders/1 x1 > @1",
+        "Produce aio.orders/0 x1 (all 1) > @4",
+        "Produce aio.orders/1 x1 (all 1) > @1",
         "Produce aio.orders/0 x3 > @5",
     ];
     aiokafka_8: "aiokafka-8.kafka" => [
-        "Produce aio.orders/0 x1 > @8",
-        "Produce aio.orders/1 x1 > @2",
+        "Produce aio.orders/0 x1 (all 1) > @8",
+        "Produce aio.orders/1 x1 (all 1) > @2",
         "Produce aio.orders/0 x3 > @9",
     ];
     confluent_10: "confluent-10.kafka" => [
-        "Produce rd.orders/0 x2 > @6",
-        "Produce rd.orders/1 x3 > @9",
+        "Produce rd.orders/0 x2 (all 1) > @6",
+        "Produce rd.orders/1 x3 (all 1) > @9",
     ];
     confluent_12: "confluent-12.kafka" => [
-        "Produce rd.orders/0 x2 > @8",
-        "Produce rd.orders/1 x3 > @12",
+        "Produce rd.orders/0 x2 (all 1) > @8",
+        "Produce rd.orders/1 x3 (all 1) > @12",
     ];
     confluent_14: "confluent-14.kafka" => ["Commit billing rd.orders/0=10 of 2 > noted"];
     confluent_15: "confluent-15.kafka" => [
-        "Fetch > by id/1 @0..15 x15 (1)",
-        "Fetch > by id/0 @0..10 x10 (1)",
+        "Fetch > by id/1 @0..15 x15 (all 1)",
+        "Fetch > by id/0 @0..10 x10 (all 1)",
     ];
     confluent_4: "confluent-4.kafka" => [
         "Produce rd.orders/1 x3 (all 1) > @0",
         "Produce rd.orders/0 x2 (all 1) > @0",
     ];
     confluent_6: "confluent-6.kafka" => [
-        "Produce rd.orders/0 x2 > @2",
-        "Produce rd.orders/1 x3 > @3",
+        "Produce rd.orders/0 x2 (all 1) > @2",
+        "Produce rd.orders/1 x3 (all 1) > @3",
     ];
     confluent_8: "confluent-8.kafka" => [
-        "Produce rd.orders/0 x2 > @4",
-        "Produce rd.orders/1 x3 > @6",
+        "Produce rd.orders/0 x2 (all 1) > @4",
+        "Produce rd.orders/1 x3 (all 1) > @6",
     ];
     kafkajs_1: "kafkajs-1.kafka" => [] as [&str; 0];
     kafkajs_2: "kafkajs-2.kafka" => [
         "Produce js.orders/0 x1 (all 1) > @0",
         "Produce js.orders/1 x3 > @0",
-        "Produce js.orders/0 x2 > @1",
-        "Produce js.orders/1 x3 > @3",
+        "Produce js.orders/0 x2 (all 1) > @1",
+        "Produce js.orders/1 x3 (all 1) > @3",
         "Produce js.mails/0 x2 > @0",
         "Produce js.mails/1 x1 > Sent",
         "Produce js.mails/1 x1 > None Some(MESSAGE_TOO_LARGE)",
@@ -157,9 +157,9 @@ captures! {
     ];
     kafkajs_5: "kafkajs-5.kafka" => [
         "Fetch > js.mails/1 @0..1 x1",
-        "Fetch > js.orders/1 @0..6 x6",
+        "Fetch > js.orders/1 @0..6 x6 (1)",
         "Fetch > js.mails/0 @0..2 x2",
-        "Fetch > js.orders/0 @0..3 x3 (1)",
+        "Fetch > js.orders/0 @0..3 x3 (all 1)",
     ];
 }
 
