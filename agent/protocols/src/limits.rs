@@ -45,6 +45,15 @@ pub const REDIS_NAME_BYTES: usize = 32;
 /// Most bytes of one Redis key or channel kept.
 pub const REDIS_KEY_BYTES: usize = 128;
 
+/// Most bytes kept of one value of a Redis command or reply, where values are asked for.
+pub const REDIS_VALUE_BYTES: usize = 16 * 1024;
+
+/// Most bytes kept of all of them.
+pub const REDIS_VALUES_BYTES: usize = 64 * 1024;
+
+/// Most values of one command or reply that are told.
+pub const REDIS_VALUES: usize = 1024;
+
 /// Most bytes of a Redis command's text kept; what follows shows as ` ...`.
 pub const REDIS_TEXT_BYTES: usize = 1024;
 

@@ -4,7 +4,8 @@
 //! (<https://redis.io/docs/latest/develop/reference/protocol-spec/>): arrays of bulk strings and inline
 //! commands one way, every reply type the other. Replies pair with commands by order alone, and clients
 //! pipeline as a matter of course: where the order could be wrong, nothing is paired (`connection` has
-//! the rule). Values never leave this module, keys do.
+//! the rule). Values leave this module only where
+//! the caller asks for them (`values`), keys always do.
 //!
 //! Left out: what `MONITOR`, `SYNC` and `PSYNC` send; the elements of replies; RESP over a cluster's bus;
 //! an inline command longer than is kept is known by its beginning.
@@ -24,6 +25,7 @@ mod resp;
 mod responses;
 mod session;
 mod table;
+mod values;
 
 pub use crate::exchange::{Abandon, Counters, Detected, Direction, EndError, Skip};
 pub use command::Command;
@@ -31,6 +33,7 @@ pub use connection::Connection;
 pub use detect::detect;
 pub use event::{End, Event, Fact, PushKind};
 pub use reply::Reply;
+pub use values::{Asked, Bytes, Pattern, UnknownCommand, Value, Values, hash};
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,8 @@
 
 #![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "helpers of tests")]
 
+use std::sync::Arc;
+
 use allocation_counter::measure;
 use rstest::rstest;
 use wirespan_protocols::exchange::Direction::{self, Requests, Responses};
@@ -116,6 +118,12 @@ fn of_redis(
     let end = records.iter().position(monitor).unwrap_or(records.len());
     records.truncate(end);
     allocates_nothing(name, || redis::Connection::new(true), is_end, 0, &records);
+    let asked = "BLPOP BRPOP EVAL GET HGETALL HSET LRANGE RPUSH SET XADD XREADGROUP";
+    let every = |asked: redis::Asked, command| asked.command(command, "*").unwrap();
+    let asked = asked.split(' ').fold(redis::Asked::new().messages(), every);
+    let asked = Arc::new(asked);
+    let connect = || redis::Connection::new(true).asking(Arc::clone(&asked));
+    allocates_nothing(name, connect, is_end, 0, &records);
 }
 
 #[rstest]

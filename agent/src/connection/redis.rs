@@ -54,7 +54,7 @@ impl Adapter for Redis {
 
     fn tell(&mut self, event: Event<'_, Mark>, out: &mut Out<'_>) {
         let (exchange, step) = match event {
-            Event::Request { exchange, offset, first, request } => {
+            Event::Request { exchange, offset, first, request, .. } => {
                 let content = Content::Redis(Box::new(request.into_owned()));
                 (exchange, Step::Begun { offset, first, content })
             }
@@ -62,7 +62,7 @@ impl Adapter for Redis {
                 (exchange, Step::RequestEnd { last, content_bytes: None })
             }
             Event::Response { exchange, first } => (exchange, Step::Response { first, head: None }),
-            Event::End { exchange, last, end } => {
+            Event::End { exchange, last, end, .. } => {
                 let outcome = Outcome::Redis { end: end.into_owned(), database: self.database };
                 (exchange, Step::Over { last, outcome })
             }

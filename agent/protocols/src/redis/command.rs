@@ -4,10 +4,12 @@
 //! is the table's. Credentials are values like any other.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::{
     session::Kind,
     table::{self, Keys, Shape, Spec},
+    values::{Asked, Interest, Store, Values},
 };
 use crate::limits;
 
@@ -73,6 +75,10 @@ pub(super) struct Read<'a> {
     pub(super) command: Command<'a>,
     pub(super) kind: Kind,
     pub(super) shape: Shape,
+    /// Its arguments, where they are asked for.
+    pub(super) values: Values<'a>,
+    /// Its reply's values are asked for.
+    pub(super) asked: bool,
 }
 
 /// Reads a command, argument by argument. Its buffers serve one command after the other.
@@ -98,11 +104,17 @@ pub(super) struct Builder {
     blocking: bool,
     inline: bool,
     cut: bool,
+    asked: Option<Arc<Asked>>,
+    interest: Interest,
+    values: Store,
 }
 
 impl Builder {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(asked: Option<Arc<Asked>>) -> Self {
         Self {
+            asked,
+            interest: Interest::None,
+            values: Store::default(),
             total: None,
             index: 0,
             spec: None,
@@ -123,9 +135,12 @@ impl Builder {
 
     /// Begins another command, of so many arguments; `None`: that is not known before the end.
     pub(super) fn begin(&mut self, total: Option<u32>) {
-        let Self { mut name, mut text, mut key, .. } = std::mem::replace(self, Self::new());
+        let asked = self.asked.take();
+        let Self { mut name, mut text, mut key, mut values, .. } =
+            std::mem::replace(self, Self::new(asked));
         [&mut name, &mut text, &mut key].into_iter().for_each(String::clear);
-        (self.name, self.text, self.key) = (name, text, key);
+        values.clear();
+        (self.name, self.text, self.key, self.values) = (name, text, key, values);
         (self.total, self.inline) = (total, total.is_none());
     }
 
@@ -141,6 +156,26 @@ impl Builder {
     /// Whether the name is known.
     pub(super) fn is_named(&self) -> bool {
         !self.name.is_empty()
+    }
+
+    /// Whether the next argument's value is asked for: all of it goes to [`Self::value`] then.
+    pub(super) fn asks(&self) -> bool {
+        self.interest == Interest::All && self.index > 0
+    }
+
+    /// The value of the next argument begins.
+    pub(super) fn begin_value(&mut self, len: u64) {
+        self.values.begin(len);
+    }
+
+    /// Bytes of it.
+    pub(super) fn value(&mut self, run: &[u8]) {
+        self.values.bytes(run);
+    }
+
+    /// Not all of it was captured.
+    pub(super) fn value_missing(&mut self) {
+        self.values.missing();
     }
 
     /// How many bytes of the next argument are of interest.
@@ -160,6 +195,18 @@ impl Builder {
         let index = self.index;
         self.index = index.saturating_add(1);
         let whole = bytes.len() as u64 == len;
+        if let Interest::ByKey(at) = self.interest
+            && index == 1
+        {
+            let asked = self.asked.as_ref();
+            let takes = whole && asked.is_some_and(|asked| asked.takes(at, bytes));
+            self.interest = if takes { Interest::All } else { Interest::None };
+            if takes {
+                self.values.begin(len);
+                self.values.bytes(bytes);
+            }
+        }
+        self.values.end();
         match (index, self.spec) {
             (0, _) => return self.name(bytes, whole, len),
             (1, Some(spec)) if table::is_container(spec.name) => {
@@ -199,6 +246,9 @@ impl Builder {
     pub(super) fn finish(&mut self, ended: bool) {
         let left = self.total.map_or(0, |total| total.saturating_sub(self.index));
         self.cut |= !ended || !self.is_named();
+        if !ended {
+            self.values.cut();
+        }
         let keys_left = (0..left.min(8)).any(|at| self.is_key(self.index.saturating_add(at)));
         for _ in 0..left {
             if self.full {
@@ -220,6 +270,8 @@ impl Builder {
         Read {
             shape: self.spec.map_or(Shape::Any, |spec| spec.shape),
             kind: self.kind.with_arguments(arguments),
+            values: self.values.values(),
+            asked: self.interest == Interest::All,
             command: Command {
                 name: Cow::Borrowed(name),
                 text: Cow::Borrowed(&self.text),
@@ -245,6 +297,7 @@ impl Builder {
         let known = if whole { table::find(bytes) } else { None };
         if let Some(spec) = known {
             self.spec = Some(spec);
+            self.interest = self.asked.as_ref().map_or(Interest::None, |asked| asked.of(spec));
             self.name.push_str(spec.name);
             self.kind = Kind::of(spec.name);
         } else if whole && is_name(bytes) {

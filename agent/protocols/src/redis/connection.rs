@@ -20,6 +20,7 @@
 //! What each direction does with its bytes is in `requests` and `responses`.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::{
     event::{Event, Fact},
@@ -27,6 +28,7 @@ use super::{
     request, resp,
     session::{Answers, Kind, Session},
     table::Shape,
+    values::{Asked, Values},
 };
 use crate::exchange::{Abandon, Direction, EndError, Skip, Tells};
 use crate::follow::Follow;
@@ -68,6 +70,8 @@ pub(super) struct Entry {
     pub(super) queued: bool,
     pub(super) blocking: bool,
     pub(super) doubtful: bool,
+    /// Its reply's values are asked for.
+    pub(super) asked: bool,
 }
 
 /// Confirmations of the first open command so far.
@@ -121,6 +125,7 @@ pub struct Connection<M> {
     /// What was received last ended where a reply may end.
     pub(super) reply_ended: bool,
     pub(super) session: Session,
+    pub(super) asked: Option<Arc<Asked>>,
     told: (Option<u32>, Option<u8>),
     pub(super) next_exchange: u64,
 }
@@ -151,8 +156,15 @@ impl<M: Clone + 'static> Connection<M> {
             reply_ended: false,
             told: (session.database, session.protocol),
             session,
+            asked: None,
             next_exchange: 0,
         }
+    }
+
+    /// The same, that tells values of what is `asked` for.
+    #[must_use]
+    pub fn asking(self, asked: Arc<Asked>) -> Self {
+        Self { asked: Some(asked), ..self }
     }
 
     /// Says that this client never sends before it has read all that it waits for, as redis-py does
@@ -220,7 +232,8 @@ impl<M: Clone + 'static> Connection<M> {
         if let Some(lost) = self.lost_reply.take() {
             let LostReply { ordinal: exchange, first, last, reply, bytes } = *lost;
             out(Event::Response { exchange, first });
-            out(Event::End { exchange, last, end: super::End::Inferred { reply, bytes } });
+            let (end, values) = (super::End::Inferred { reply, bytes }, Values::default());
+            out(Event::End { exchange, last, end, values });
         }
     }
 

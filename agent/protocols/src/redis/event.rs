@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{command::Command, reply::Reply};
+use super::{command::Command, reply::Reply, values::Values};
 use crate::exchange::{Abandon, Direction, EndError, Skip};
 
 /// What happened on a connection. `M` is the caller's mark of a piece, as it was handed in.
@@ -22,6 +22,8 @@ pub enum Event<'e, M> {
         first: M,
         /// What the command says.
         request: Command<'e>,
+        /// Its arguments behind the name, where they are asked for ([`super::Asked`]).
+        values: Values<'e>,
     },
     /// The command's last byte passed.
     RequestEnd {
@@ -47,6 +49,9 @@ pub enum Event<'e, M> {
         last: M,
         /// How it ended.
         end: End<'e>,
+        /// The reply's values, where they are asked for and were seen to their end. Of `EXEC` if they are asked
+        /// for of a command that it ran.
+        values: Values<'e>,
     },
     /// The exchange will never be known in full: no span from it.
     Abandoned {
@@ -68,6 +73,8 @@ pub enum Event<'e, M> {
         channel: Option<Cow<'e, str>>,
         /// Bytes of it, framing among them.
         bytes: u64,
+        /// Of a message, where messages are asked for: what it is, the channel, what was published.
+        values: Values<'e>,
     },
     /// Something about the connection has become known, or unknown again. Facts come in the order of the
     /// replies: an exchange ran under the facts told before its `End`; the fact that a command causes
@@ -89,20 +96,22 @@ impl<M> Event<'_, M> {
     #[must_use]
     pub fn into_owned(self) -> Event<'static, M> {
         match self {
-            Self::Request { exchange, offset, first, request } => {
-                Event::Request { exchange, offset, first, request: request.into_owned() }
+            Self::Request { exchange, offset, first, request, values } => {
+                let (request, values) = (request.into_owned(), values.into_owned());
+                Event::Request { exchange, offset, first, request, values }
             }
             Self::RequestEnd { exchange, last, bytes } => {
                 Event::RequestEnd { exchange, last, bytes }
             }
             Self::Response { exchange, first } => Event::Response { exchange, first },
-            Self::End { exchange, last, end } => {
-                Event::End { exchange, last, end: end.into_owned() }
+            Self::End { exchange, last, end, values } => {
+                let (end, values) = (end.into_owned(), values.into_owned());
+                Event::End { exchange, last, end, values }
             }
             Self::Abandoned { exchange, reason } => Event::Abandoned { exchange, reason },
-            Self::Push { first, last, kind, channel, bytes } => {
+            Self::Push { first, last, kind, channel, bytes, values } => {
                 let channel = channel.map(|channel| Cow::Owned(channel.into_owned()));
-                Event::Push { first, last, kind, channel, bytes }
+                Event::Push { first, last, kind, channel, bytes, values: values.into_owned() }
             }
             Self::Session(fact) => Event::Session(fact),
             Self::Skipped { direction, bytes, reason } => {

@@ -3,7 +3,9 @@
 //! An ordinary test runs it over the captures and all their prefixes; `fuzz/` runs it under libFuzzer.
 //! It holds what every caller relies on, and panics where that fails; it is not for use in the agent.
 
-use super::{Connection, Event, Fact, detect};
+use std::sync::{Arc, LazyLock};
+
+use super::{Asked, Connection, Event, Fact, Value, Values, detect, hash};
 use crate::limits;
 use crate::script::{self, Books, Protocol};
 
@@ -18,7 +20,29 @@ pub fn fuzz_redis(data: &[u8]) {
     if flags & 2 != 0 {
         connection.takes_turns();
     }
+    if flags & 4 != 0 {
+        connection = connection.asking(asked());
+    }
     script::run(connection, script, &Protocol { cut, book });
+}
+
+/// Values of many commands, of all shapes.
+///
+/// # Panics
+/// When the parser doesn't know one of them.
+pub(super) fn asked() -> Arc<Asked> {
+    static ASKED: LazyLock<Arc<Asked>> = LazyLock::new(|| Arc::new(ask()));
+    Arc::clone(&ASKED)
+}
+
+fn ask() -> Asked {
+    let commands = "BLMOVE BLPOP BRPOP BRPOPLPUSH BZPOPMIN EVAL EVALSHA GET HGETALL HMSET HSET LMOVE LPOP LPUSH \
+        PUBLISH RPOP RPUSH SET SETEX XACK XADD XREAD XREADGROUP ZADD ZPOPMAX ZPOPMIN";
+    let one = |asked: Asked, name| {
+        let pattern = if matches!(name, "GET" | "SET" | "HSET" | "HGETALL") { "h:*" } else { "*" };
+        asked.command(name, pattern).expect("a command of the table")
+    };
+    commands.split_ascii_whitespace().fold(Asked::new().messages(), one)
 }
 
 /// Some lines, with their end, or half of them.
@@ -35,17 +59,42 @@ fn cut(op: u8, rest: &[u8]) -> usize {
 /// When it can't follow them.
 pub(super) fn book<M>(books: &mut Books, event: Event<'_, M>) {
     match event {
-        Event::Request { exchange, request, .. } => {
+        Event::Request { exchange, request, values, .. } => {
             books.request(exchange);
+            bounded(&values);
             // " ..." may follow the cap.
             assert!(request.text.len() <= limits::REDIS_TEXT_BYTES + 4);
             assert!(request.text.starts_with('?') || !request.name.starts_with('?'));
         }
         Event::RequestEnd { exchange, .. } => books.request_end(exchange),
         Event::Response { exchange, .. } => books.response_in_order(exchange),
-        Event::End { exchange, .. } | Event::Abandoned { exchange, .. } => books.over(exchange),
-        Event::Push { bytes, .. } => assert!(bytes > 0),
+        Event::End { exchange, values, .. } => {
+            books.over(exchange);
+            bounded(&values);
+        }
+        Event::Abandoned { exchange, .. } => books.over(exchange),
+        Event::Push { bytes, values, .. } => {
+            assert!(bytes > 0);
+            bounded(&values);
+        }
         Event::Session(Fact::Database(_) | Fact::Protocol(_)) => {}
         Event::Skipped { direction, bytes, .. } => books.skip(direction, bytes),
     }
+}
+
+/// Holds that values keep to their caps, and that a hash is that of what it is of.
+fn bounded(values: &Values<'_>) {
+    let (mut count, mut kept) = (0, 0);
+    for value in values.iter() {
+        count += 1;
+        if let Value::Bytes(bytes) = value {
+            kept += bytes.kept.len();
+            assert!(bytes.kept.len() <= limits::REDIS_VALUE_BYTES);
+            assert!(bytes.kept.len() as u64 <= bytes.len);
+            if let Some(whole) = bytes.whole() {
+                assert_eq!(bytes.hash, Some(hash(whole)));
+            }
+        }
+    }
+    assert!(count <= limits::REDIS_VALUES && kept <= limits::REDIS_VALUES_BYTES);
 }

@@ -20,6 +20,13 @@ pub(super) fn read(line: &[u8], whole: bool, room: &mut Vec<u8>, builder: &mut B
         let wanted = room.get(..builder.wanted()).unwrap_or(room);
         // Of a cut word there is more than there is.
         let len = room.len() as u64 + u64::from(!ended && !whole);
+        if builder.asks() {
+            builder.begin_value(len);
+            builder.value(room);
+            if len > room.len() as u64 {
+                builder.value_missing();
+            }
+        }
         builder.argument(wanted, len);
     }
 }

@@ -3,12 +3,15 @@
 //!
 //! Bytes that were not captured are crossed through bulk strings, whose length is known.
 
+use std::sync::Arc;
+
 use memchr::memchr;
 
 use super::{
     command::{Builder, Read},
     inline,
     reply::integer,
+    values::Asked,
 };
 use crate::limits;
 use crate::stream::Piece;
@@ -61,7 +64,7 @@ enum State {
 }
 
 impl<M: Clone> Parser<M> {
-    pub(super) fn new(piece: &Piece<'_, M>) -> Self {
+    pub(super) fn new(piece: &Piece<'_, M>, asked: Option<Arc<Asked>>) -> Self {
         Self {
             offset: piece.offset,
             first: piece.mark.clone(),
@@ -72,7 +75,7 @@ impl<M: Clone> Parser<M> {
             argument: Vec::new(),
             argument_cut: false,
             wanted: 0,
-            builder: Builder::new(),
+            builder: Builder::new(asked),
             word: Vec::new(),
         }
     }
@@ -80,7 +83,7 @@ impl<M: Clone> Parser<M> {
     /// As new, with the buffers that it has.
     pub(super) fn renew(&mut self, piece: &Piece<'_, M>) {
         let Self { mut line, mut argument, builder, word, .. } =
-            std::mem::replace(self, Self::new(piece));
+            std::mem::replace(self, Self::new(piece, None));
         line.clear();
         argument.clear();
         (self.line, self.argument, self.builder, self.word) = (line, argument, builder, word);
@@ -116,7 +119,10 @@ impl<M: Clone> Parser<M> {
             }
             State::Type | State::Count => return false,
             // Fewer of its bytes have come than it has.
-            State::Argument { len, .. } => self.builder.argument(&self.argument, len),
+            State::Argument { len, .. } => {
+                self.builder.value_missing();
+                self.builder.argument(&self.argument, len);
+            }
             State::Length | State::Cr | State::Lf => {}
         }
         let named = self.builder.is_named();
@@ -158,6 +164,7 @@ impl<M: Clone> Parser<M> {
             State::Argument { left, len } => {
                 let taken = left.min(missing);
                 self.argument_cut = true;
+                self.builder.value_missing();
                 self.cross(taken, left, len);
                 (taken, Progress::More)
             }
@@ -174,6 +181,7 @@ impl<M: Clone> Parser<M> {
         if !self.argument_cut {
             let room = self.wanted.saturating_sub(self.argument.len());
             self.argument.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+            self.builder.value(bytes);
         }
     }
 
@@ -247,6 +255,9 @@ impl<M: Clone> Parser<M> {
         self.argument_cut = false;
         self.wanted = self.builder.wanted();
         self.state = State::Argument { left: len, len };
+        if self.builder.asks() {
+            self.builder.begin_value(len);
+        }
         if len == 0 {
             self.cross(0, 0, 0);
         }

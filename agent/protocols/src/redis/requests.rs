@@ -8,6 +8,7 @@ use super::{
     event::{End, Event},
     request::{Parser, Progress},
     session::{Answers, Kind},
+    values::Values,
 };
 use crate::exchange::{Abandon, Direction, Skip};
 use crate::follow::Follow;
@@ -81,7 +82,7 @@ impl<M: Clone + 'static> Connection<M> {
     /// Remembers what a quiet moment has to know of what was sent before it.
     fn park(&mut self, piece: &Piece<'_, M>) {
         let mut rest = Piece { ..*piece };
-        let mut parser = Parser::new(piece);
+        let mut parser = Parser::new(piece, None);
         let first = matches!(self.parked, Parked::None) && piece.start;
         self.parked = match parser.feed(&mut rest) {
             Progress::Done if first && rest.is_empty() && parser.read().command.blocking => {
@@ -94,6 +95,7 @@ impl<M: Clone + 'static> Connection<M> {
                     queued: false,
                     blocking: true,
                     doubtful: false,
+                    asked: false,
                 })
             }
             _ => Parked::Unknown,
@@ -110,7 +112,7 @@ impl<M: Clone + 'static> Connection<M> {
                     parser.renew(piece);
                     parser
                 }
-                None => Box::new(Parser::new(piece)),
+                None => Box::new(Parser::new(piece, self.asked.clone())),
             },
         };
         match parser.feed(piece) {
@@ -136,13 +138,15 @@ impl<M: Clone + 'static> Connection<M> {
 
     /// A command is complete (`last`), or as much as will be known of it.
     fn command(&mut self, parser: &Parser<M>, last: Option<&M>, out: &mut Out<'_, M>) {
-        let Read { mut command, kind, shape } = parser.read();
+        let Read { mut command, kind, shape, values, asked } = parser.read();
         let told = self.tracking == Tracking::Certain;
         if self.open.len() >= limits::REDIS_OPEN_COMMANDS {
             self.skip(Direction::Requests, parser.bytes, Skip::Resync, out);
             return self.desync(Abandon::TooMany, out);
         }
         let sent = self.session.sent(kind);
+        let of_others = self.session.asked_at_exec(kind, asked && sent.queued);
+        let asked = asked || of_others;
         command.queued = sent.queued;
         let blocking = command.blocking;
         let exchange = self.next_exchange;
@@ -150,7 +154,7 @@ impl<M: Clone + 'static> Connection<M> {
             self.next_exchange += 1;
             self.requests.count_message(parser.bytes);
             let (offset, first) = (parser.offset, parser.first.clone());
-            out(Event::Request { exchange, offset, first, request: command });
+            out(Event::Request { exchange, offset, first, request: command, values });
             if let Some(last) = last.cloned() {
                 out(Event::RequestEnd { exchange, last, bytes: parser.bytes });
             }
@@ -160,7 +164,8 @@ impl<M: Clone + 'static> Connection<M> {
         let last = last.unwrap_or(&parser.first).clone();
         if let Some(error) = self.responses.ended {
             if told {
-                out(Event::End { exchange, last, end: End::NoResponse { error } });
+                let end = End::NoResponse { error };
+                out(Event::End { exchange, last, end, values: Values::default() });
             }
             return;
         }
@@ -180,9 +185,13 @@ impl<M: Clone + 'static> Connection<M> {
                     queued: sent.queued,
                     blocking: blocking && !sent.queued,
                     doubtful: sent.doubtful,
+                    asked: asked && !sent.queued,
                 });
             }
-            Answers::None if told => out(Event::End { exchange, last, end: End::NoReply }),
+            Answers::None if told => {
+                let values = Values::default();
+                out(Event::End { exchange, last, end: End::NoReply, values });
+            }
             Answers::None => {}
             Answers::Replication => {
                 let reason = Abandon::Upgraded;

@@ -12,6 +12,7 @@ use memchr::memchr;
 use super::{
     error,
     reply::{Reply, integer},
+    values::{Store, Values},
 };
 use crate::limits;
 use crate::stream::Piece;
@@ -66,6 +67,9 @@ pub(super) struct Parser<M> {
     pub(super) elements: Elements,
     /// Keep the first elements.
     watched: bool,
+    /// What values are asked for.
+    asked: Asking,
+    values: Store,
     state: State,
     kind: u8,
     line: Vec<u8>,
@@ -75,6 +79,15 @@ pub(super) struct Parser<M> {
     top: Option<Top>,
     /// An error's message, without values, once the reply is over.
     message: String,
+}
+
+/// Whether values are asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Asking {
+    /// Of this reply.
+    pub(super) reply: bool,
+    /// Of a push, if it is one.
+    pub(super) push: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -117,8 +130,10 @@ enum Top {
 
 impl<M: Clone> Parser<M> {
     /// A reply; `watched`: it may be a published message, or the word that a subscription begins or ends.
-    pub(super) fn new(first: M, watched: bool) -> Self {
+    pub(super) fn new(first: M, watched: bool, asked: Asking) -> Self {
         Self {
+            asked,
+            values: Store::default(),
             last: first.clone(),
             first,
             watched,
@@ -136,10 +151,12 @@ impl<M: Clone> Parser<M> {
     }
 
     /// As new, with the buffers that it has.
-    pub(super) fn renew(&mut self, first: M, watched: bool) {
-        let new = Self::new(first, watched);
-        let Self { mut line, mut stack, mut elements, mut message, .. } =
+    pub(super) fn renew(&mut self, first: M, watched: bool, asked: Asking) {
+        let new = Self::new(first, watched, asked);
+        let Self { mut line, mut stack, mut elements, mut message, mut values, .. } =
             std::mem::replace(self, new);
+        values.clear();
+        self.values = values;
         line.clear();
         stack.clear();
         elements.forget();
@@ -180,6 +197,17 @@ impl<M: Clone> Parser<M> {
             Top::Items { count, map: false } => Reply::Array { items: *count },
             Top::Nil => Reply::Nil,
         })
+    }
+
+    /// Its values, where they are asked for.
+    pub(super) fn values(&self) -> Values<'_> {
+        self.values.values()
+    }
+
+    /// Where values go, if those that come now are asked for.
+    fn told(&mut self) -> Option<&mut Store> {
+        let of_attribute = || self.stack.iter().any(|it| matches!(it, Frame::Attribute(_)));
+        (self.asked.reply && !of_attribute()).then_some(&mut self.values)
     }
 
     fn error(&self) -> Reply<'_> {
@@ -242,6 +270,7 @@ impl<M: Clone> Parser<M> {
             State::String { left, chunk } => {
                 let taken = left.min(missing);
                 self.forget_element();
+                self.values.missing();
                 self.cross(taken, left, chunk);
                 (taken, Progress::More)
             }
@@ -264,6 +293,9 @@ impl<M: Clone> Parser<M> {
             0 => State::Cr { chunk },
             left => State::String { left, chunk },
         };
+        if left == taken {
+            self.values.end();
+        }
     }
 
     fn begin(&mut self, byte: u8) -> Progress {
@@ -296,6 +328,7 @@ impl<M: Clone> Parser<M> {
             return Progress::Broken;
         }
         self.push |= byte == b'>';
+        self.asked.reply |= byte == b'>' && self.asked.push;
         self.kind = byte;
         self.line.clear();
         self.line_bytes = 0;
@@ -331,6 +364,7 @@ impl<M: Clone> Parser<M> {
 
     fn line_over(&mut self) -> Progress {
         self.state = State::Type;
+        self.tell_line();
         match self.kind {
             b'+' | b'-' => {
                 self.element_line();
@@ -360,12 +394,34 @@ impl<M: Clone> Parser<M> {
         }
     }
 
+    /// Tells a value that is all in its line.
+    fn tell_line(&mut self) {
+        let (kind, line) = (self.kind, std::mem::take(&mut self.line));
+        if let Some(values) = self.told() {
+            match (kind, integer(&line)) {
+                (b'+', _) => {
+                    values.begin(line.len() as u64);
+                    values.bytes(&line);
+                    values.end();
+                }
+                (b':', Some(number)) => values.integer(number),
+                (b'_', _) | (b'$' | b'*', Some(-1)) => values.nil(),
+                (b'-' | b',' | b'(' | b'#', _) => values.other(),
+                _ => {}
+            }
+        }
+        self.line = line;
+    }
+
     fn string(&mut self) -> Progress {
         let error = self.kind == b'!';
         let top = self.stack.is_empty();
         if self.line == b"?" && self.kind == b'$' {
             if top {
                 self.top = Some(Top::String { bytes: 0, error });
+            }
+            if let Some(values) = self.told() {
+                values.other();
             }
             return self.open(Frame::Chunks);
         }
@@ -390,6 +446,12 @@ impl<M: Clone> Parser<M> {
 
     fn begin_string(&mut self, left: u64, chunk: bool) {
         self.state = if left == 0 { State::Cr { chunk } } else { State::String { left, chunk } };
+        if let Some(values) = self.told() {
+            values.begin(left);
+            if left == 0 {
+                values.end();
+            }
+        }
         if let Some(element) = self.element() {
             element.known = true;
             element.bytes.clear();
@@ -417,6 +479,11 @@ impl<M: Clone> Parser<M> {
             if top {
                 self.top = Some(Top::Items { count: 0, map });
             }
+            if let Some(values) = self.told() {
+                // How many are its own is not known before its end.
+                values.other();
+                values.cut();
+            }
             return self.open(Frame::Streamed);
         }
         let count = match integer(&self.line) {
@@ -434,6 +501,10 @@ impl<M: Clone> Parser<M> {
         };
         if top {
             self.top = Some(Top::Items { count: items, map });
+        }
+        let attribute = self.kind == b'|';
+        if let Some(values) = self.told().filter(|_| !attribute) {
+            if map { values.map(items / 2) } else { values.array(items) }
         }
         match (self.kind, items) {
             // Nothing is said of the value that follows.
@@ -525,6 +596,7 @@ impl<M: Clone> Parser<M> {
 
     /// Keeps of a string what is of interest: of the elements that tell messages apart, and of errors.
     fn keep(&mut self, bytes: &[u8]) {
+        self.values.bytes(bytes);
         if let Some(Top::String { error: true, .. }) = self.top {
             let room = limits::REDIS_LINE_KEPT_BYTES.saturating_sub(self.line.len());
             self.line.extend_from_slice(bytes.get(..room).unwrap_or(bytes));

@@ -7,9 +7,10 @@ use super::{
     connection::{Confirmed, Connection, Entry, LostReply, Out, Parked, Tracking},
     event::{End, Event, PushKind},
     reply::Reply,
-    resp::{Elements, Parser, Progress},
+    resp::{Asking, Elements, Parser, Progress},
     session::{Answers, Channels, Kind},
     table::Shape,
+    values::{Asked, Values},
 };
 use crate::exchange::{Abandon, Direction, EndError, Skip};
 use crate::follow::Follow;
@@ -101,12 +102,15 @@ impl<M: Clone + 'static> Connection<M> {
             matches!(entry.answers, Answers::Confirmations { .. }) || entry.kind == Kind::Ping
         });
         let watched = in_array || of_front;
+        let messages = self.asked.as_deref().is_some_and(Asked::asks_for_messages);
+        let reply = self.open.front().is_some_and(|entry| entry.asked) || (in_array && messages);
+        let asking = Asking { reply, push: messages };
         self.reply = Some(match self.spare_reply.take() {
             Some(mut parser) => {
-                parser.renew(piece.mark.clone(), watched);
+                parser.renew(piece.mark.clone(), watched, asking);
                 parser
             }
-            None => Box::new(Parser::new(piece.mark.clone(), watched)),
+            None => Box::new(Parser::new(piece.mark.clone(), watched, asking)),
         });
         Flow::Taken
     }
@@ -172,7 +176,10 @@ impl<M: Clone + 'static> Connection<M> {
     ) {
         self.responses.count_message(parser.bytes);
         let (first, last, bytes) = (parser.first.clone(), last.clone(), parser.bytes);
-        out(Event::Push { first, last, kind, channel, bytes });
+        let messages = kind == PushKind::Message
+            && self.asked.as_deref().is_some_and(Asked::asks_for_messages);
+        let values = if messages { parser.values() } else { Values::default() };
+        out(Event::Push { first, last, kind, channel, bytes, values });
     }
 
     fn confirmation(
@@ -211,7 +218,8 @@ impl<M: Clone + 'static> Connection<M> {
         if left == 0
             && let Some(entry) = self.pop_open()
         {
-            self.finish(&entry, first, last, Reply::Array { items }, bytes, out);
+            let told = (Reply::Array { items }, Values::default());
+            self.finish(&entry, first, last, told, bytes, out);
         }
     }
 
@@ -245,7 +253,8 @@ impl<M: Clone + 'static> Connection<M> {
             self.session.answered(entry.kind, entry.queued);
         }
         let monitors = entry.kind == Kind::Monitor && reply == Reply::Ok;
-        self.finish(&entry, parser.first.clone(), last, reply, parser.bytes, out);
+        let values = if entry.asked { parser.values() } else { Values::default() };
+        self.finish(&entry, parser.first.clone(), last, (reply, values), parser.bytes, out);
         if monitors {
             self.give_up(Tracking::Opaque, Abandon::Upgraded, Skip::AfterUpgrade, out);
         }
@@ -256,14 +265,14 @@ impl<M: Clone + 'static> Connection<M> {
         entry: &Entry,
         first: M,
         last: &M,
-        reply: Reply<'_>,
+        (reply, values): (Reply<'_>, Values<'_>),
         bytes: u64,
         out: &mut Out<'_, M>,
     ) {
         if let Some(exchange) = entry.ordinal {
             out(Event::Response { exchange, first });
             let (last, end) = (last.clone(), End::Complete { reply, bytes });
-            out(Event::End { exchange, last, end });
+            out(Event::End { exchange, last, end, values });
         }
         if let Tracking::Trial { paired, .. } = &mut self.tracking {
             *paired = true;
@@ -324,7 +333,8 @@ impl<M: Clone + 'static> Connection<M> {
             Some(lost) if error.is_some() => {
                 let LostReply { ordinal: exchange, first, bytes, .. } = *lost;
                 out(Event::Response { exchange, first });
-                out(Event::End { exchange, last: mark.clone(), end: cut(bytes) });
+                let values = Values::default();
+                out(Event::End { exchange, last: mark.clone(), end: cut(bytes), values });
             }
             lost => {
                 self.lost_reply = lost;
@@ -337,14 +347,16 @@ impl<M: Clone + 'static> Connection<M> {
                 self.pop_open();
                 self.responses.count_message(parser.bytes);
                 out(Event::Response { exchange, first: parser.first.clone() });
-                out(Event::End { exchange, last: mark.clone(), end: cut(parser.bytes) });
+                let (last, end) = (mark.clone(), cut(parser.bytes));
+                out(Event::End { exchange, last, end, values: Values::default() });
             } else {
                 self.skip(Direction::Responses, parser.bytes, Skip::UnpairedResponse, out);
             }
         }
         while let Some(entry) = self.pop_open() {
             if let Some(exchange) = entry.ordinal {
-                out(Event::End { exchange, last: mark.clone(), end: End::NoResponse { error } });
+                let (last, end) = (mark.clone(), End::NoResponse { error });
+                out(Event::End { exchange, last, end, values: Values::default() });
             }
         }
     }

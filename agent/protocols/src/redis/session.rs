@@ -154,6 +154,8 @@ pub(super) struct Session {
     in_transaction: bool,
     /// A `SELECT` waits for its `EXEC`.
     selects_at_exec: bool,
+    /// A command whose reply's values are asked for does.
+    asked_at_exec: bool,
     reply: Reply,
     /// Commands passed that have no reply, and none with one since.
     pub(super) doubt: bool,
@@ -178,6 +180,7 @@ impl Session {
         Self {
             in_transaction: false,
             selects_at_exec: false,
+            asked_at_exec: false,
             reply: Reply::On,
             doubt: false,
             strays: false,
@@ -225,6 +228,22 @@ impl Session {
             _ => std::mem::take(&mut self.doubt),
         };
         Sent { answers, queued, doubtful }
+    }
+
+    /// Takes a command, in the order of sending, that is queued and of which the reply's values are asked for, or
+    /// not: whether the reply at hand has such values.
+    pub(super) fn asked_at_exec(&mut self, kind: Kind, asked: bool) -> bool {
+        match kind {
+            Kind::Exec => std::mem::take(&mut self.asked_at_exec),
+            Kind::Multi | Kind::Discard | Kind::Reset => {
+                self.asked_at_exec = false;
+                false
+            }
+            _ => {
+                self.asked_at_exec |= asked;
+                false
+            }
+        }
     }
 
     fn answers(&mut self, kind: Kind, queued: bool) -> Answers {

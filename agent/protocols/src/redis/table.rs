@@ -25,6 +25,15 @@ impl Spec {
         if arity < 0 { count >= -arity } else { count == arity }
     }
 
+    /// Whether its first argument is its first key.
+    pub(super) fn begins_with_key(&self) -> bool {
+        match self.keys {
+            Keys::Range { first, .. } => first == 1,
+            Keys::IntoCounted => true,
+            Keys::Counted { .. } | Keys::Streams => false,
+        }
+    }
+
     /// The word that `argument` is, if any.
     pub(super) fn word(&self, argument: &[u8]) -> Option<&'static str> {
         self.words

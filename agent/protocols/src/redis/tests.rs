@@ -4,6 +4,7 @@ mod captures;
 mod hostile;
 mod semantics;
 mod simulation;
+mod values;
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,8 @@ impl Tested for Connection<u32> {
     type Told = Event<'static, u32>;
 
     fn met(from_start: bool) -> Self {
-        Self::new(from_start)
+        // What is told of values is never more than of the rest.
+        Self::new(from_start).asking(fuzz::asked())
     }
 
     fn book(books: &mut Books, event: &Event<'static, u32>) {
@@ -71,6 +73,8 @@ impl Run {
 #[derive(Clone, Debug, PartialEq)]
 struct Exchange {
     request: Command<'static>,
+    /// Of the command and of its reply.
+    values: [Values<'static>; 2],
     request_bytes: Option<u64>,
     answered: bool,
     end: Option<Result<End<'static>, Abandon>>,
@@ -130,8 +134,14 @@ fn exchanges(events: &[Event<'static, u32>]) -> Vec<Exchange> {
     let mut exchanges = BTreeMap::new();
     for event in events.iter().cloned() {
         match event {
-            Event::Request { exchange, request, .. } => {
-                let fresh = Exchange { request, request_bytes: None, answered: false, end: None };
+            Event::Request { exchange, request, values, .. } => {
+                let fresh = Exchange {
+                    request,
+                    values: [values, Values::default()],
+                    request_bytes: None,
+                    answered: false,
+                    end: None,
+                };
                 exchanges.insert(exchange, fresh);
             }
             Event::RequestEnd { exchange, bytes, .. } => {
@@ -140,8 +150,9 @@ fn exchanges(events: &[Event<'static, u32>]) -> Vec<Exchange> {
             Event::Response { exchange, .. } => {
                 exchanges.get_mut(&exchange).unwrap().answered = true;
             }
-            Event::End { exchange, end, .. } => {
-                exchanges.get_mut(&exchange).unwrap().end = Some(Ok(end));
+            Event::End { exchange, end, values, .. } => {
+                let told = exchanges.get_mut(&exchange).unwrap();
+                (told.end, told.values[1]) = (Some(Ok(end)), values);
             }
             Event::Abandoned { exchange, reason } => {
                 exchanges.get_mut(&exchange).unwrap().end = Some(Err(reason));
