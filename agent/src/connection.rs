@@ -28,6 +28,7 @@ use ends::Ends;
 pub use kafka::{HandledRecords, KafkaCall};
 pub use message::{Broken, Content, Handled, Mail, Message, Outcome, PostgresSession, Step};
 use parser::{Choice, Parser};
+pub use redis::RedisCall;
 use stream::{Piece, Stream};
 pub use table::{Announced, Connections};
 

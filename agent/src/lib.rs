@@ -13,6 +13,7 @@ pub mod call;
 pub mod exchange;
 
 pub mod brokers;
+pub mod queue;
 
 pub mod runtime;
 

@@ -6,6 +6,7 @@
 mod begun;
 mod explain;
 mod handling;
+mod queue;
 mod reload;
 mod request;
 mod status;
@@ -37,6 +38,7 @@ use crate::connection::{
 use crate::correlation::Engine;
 use crate::exchange::{Exchange, Exchanges};
 use crate::export::ExportHandle;
+use crate::queue::Jobs;
 use crate::route::Services;
 use crate::runtime::Runtimes;
 use crate::runtime::node::Told;
@@ -86,6 +88,7 @@ struct Stages {
     dismissed: FxHashMap<ProcessId, u64>,
     brokers: Brokers,
     deliveries: Deliveries,
+    jobs: Jobs,
     /// The last request on each connection that carries telemetry in and is not over.
     telemetry: FxHashMap<u64, u64>,
     routes: Services,
@@ -124,6 +127,7 @@ impl Pipeline {
             dismissed: FxHashMap::default(),
             brokers: Brokers::default(),
             deliveries: Deliveries::default(),
+            jobs: Jobs::default(),
             telemetry: FxHashMap::default(),
             routes: Services::default(),
             export,
@@ -358,6 +362,7 @@ impl Stages {
     /// Ends a connection that nothing more will come of.
     fn forget(&mut self, cookie: u64, at_ns: u64) {
         self.with_connection(cookie, |connection, out| connection.close(at_ns, out));
+        self.jobs_left(|jobs, mut over| jobs.asked(cookie, at_ns, &mut over));
         self.engine.socket_closed(SocketId(cookie), at_ns);
         self.runtimes.node.gone(cookie);
         self.telemetry.remove(&cookie);
@@ -392,6 +397,7 @@ impl Stages {
     fn process_gone(&mut self, id: ProcessId, at_ns: u64) {
         self.runtimes.ended(id);
         self.dismissed.remove(&id);
+        self.jobs_left(|jobs, mut over| jobs.gone(id, at_ns, &mut over));
         // Its TCP sockets tell their own end; those of other kinds end here, after their last records.
         self.engine.process_gone(id, at_ns);
     }
@@ -422,6 +428,9 @@ impl Stages {
         for message in messages {
             match message {
                 Message::Call { exchange, step } => self.call(cookie, exchange, step),
+                Message::Queue { exchange, mark, database, notice } => {
+                    self.queue_told(cookie, exchange, mark, database, notice);
+                }
                 Message::Opaque => self.opaque(cookie),
                 Message::Broker(fact) => {
                     if let Some(connection) = self.connections.get(cookie) {
@@ -532,6 +541,7 @@ impl Stages {
                 request.traceparent.map(|parent| RemoteParent { parent, state })
             }
             Content::Redis(_) => None,
+            Content::Job(work) => work.context.map(|parent| RemoteParent { parent, state: None }),
             Content::Postgres { query, .. } => {
                 let text = query.text.as_deref().unwrap_or_default();
                 let parent = sql::traceparent_in_comment(text);
@@ -676,6 +686,7 @@ impl Stages {
             }
         }
         self.end_handlers(now);
+        self.jobs_left(|jobs, mut over| jobs.tick(now, &mut over));
         self.hear_of_losses(now, capture);
         self.hear_of_strangers(now);
         self.runtimes.python.tick(now, capture);
@@ -745,9 +756,10 @@ impl Stages {
     }
 
     fn place(&mut self, placement: Placement) {
-        let Some(exchange) = self.exchanges.finish(placement.id, placement.peer_call) else {
+        let Some(mut exchange) = self.exchanges.finish(placement.id, placement.peer_call) else {
             return;
         };
+        self.confirm(&mut exchange);
         let books = self.books.entry(exchange.process).or_default();
         match placement.status {
             ParentStatus::Certain => books.parents_certain += 1,
@@ -824,7 +836,7 @@ fn is_wanted(settings: &Settings, role: Role, content: &Content) -> bool {
             let ignored = role == Role::Server && settings.ignored_routes.is_match(&request.target);
             settings.protocols.http && !ignored
         }
-        Content::Redis(_) => settings.protocols.redis,
+        Content::Redis(_) | Content::Job(_) => settings.protocols.redis,
         Content::Postgres { .. } => settings.protocols.postgresql,
         // What a broker or a relay receives and sends is its clients' doing.
         Content::Amqp { .. } => settings.protocols.amqp && role == Role::Client,

@@ -49,6 +49,15 @@ pub const END_INFERRED: &str = "wirespan.end_inferred";
 /// Nanoseconds from when a message was sent until it was read, where its sender is the parent.
 pub const MESSAGE_WAIT_TIME: &str = "wirespan.message.wait_time_ns";
 
+/// What a queue's library calls a job by, such as its function: text.
+pub const JOB_NAME: &str = "wirespan.job.name";
+
+/// Which attempt at a job this is, from 1: an integer.
+pub const JOB_ATTEMPT: &str = "wirespan.job.attempt";
+
+/// Of a job that failed: whether it will be tried again.
+pub const JOB_RETRIED: &str = "wirespan.job.retried";
+
 /// On a link: why. `late_work`: the span is work of the linked request, which was answered too long before to be
 /// the parent. `message`: the linked span sent one of several messages that this one received.
 pub const LINK_REASON: &str = "wirespan.link.reason";

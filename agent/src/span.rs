@@ -7,6 +7,7 @@ mod common;
 pub mod http;
 mod kafka;
 mod postgres;
+mod queue;
 mod redis;
 
 use std::borrow::Cow;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 pub use wirespan_protocols::w3c::{SpanId, TraceId};
 
-use crate::call::Placement;
+use crate::call::{Placement, Role};
 use crate::connection::Content;
 use crate::exchange::Exchange;
 
@@ -24,7 +25,13 @@ pub fn of(exchange: &Exchange, route: &str, placement: Placement) -> Span {
         Content::Http { request, response } => {
             http::span(exchange, request, response.as_ref(), route, placement)
         }
-        Content::Redis(command) => redis::span(exchange, command, placement),
+        Content::Redis(call) => match &call.submits {
+            Some(work) if exchange.role == Role::Client => {
+                queue::submitted(exchange, call, work, placement)
+            }
+            _ => redis::span(exchange, &call.command, placement),
+        },
+        Content::Job(work) => queue::job(exchange, work, placement),
         Content::Kafka(call) => kafka::span(exchange, call, placement),
         Content::Postgres { query, session } => postgres::span(exchange, query, session, placement),
         Content::Amqp { call, session } => amqp::span(exchange, call, session, placement),

@@ -10,8 +10,9 @@ use wirespan_protocols::exchange::EndError;
 use wirespan_protocols::{amqp, http1, kafka, postgres, redis};
 
 use super::amqp::AmqpSession;
-use super::{KafkaCall, Mark, Options};
+use super::{KafkaCall, Mark, Options, RedisCall};
 use crate::call::{MessageKey, Receipt};
+use crate::queue::{Fate, Notice, Work};
 
 /// What a parser told.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +30,17 @@ pub enum Message {
     },
     /// The connection carries what can't be read; from here on nothing of it is.
     Opaque,
+    /// Something of a queue on Redis.
+    Queue {
+        /// The call's ordinal that it is about.
+        exchange: u64,
+        /// When.
+        mark: Mark,
+        /// The database, where it is known.
+        database: Option<u32>,
+        /// What.
+        notice: Notice,
+    },
     /// Something about a Kafka cluster, which is true of all of the process's connections to it.
     Broker(kafka::Fact),
     /// Something was received that could not be read: of an inbound connection it may be a request.
@@ -108,7 +120,9 @@ pub enum Content {
         response: Option<http1::ResponseHead<'static>>,
     },
     /// Redis.
-    Redis(Box<redis::Command<'static>>),
+    Redis(Box<RedisCall>),
+    /// A job that was taken from a queue on Redis. No call of its own: it lasts until it is settled.
+    Job(Box<Work>),
     /// PostgreSQL.
     Postgres {
         /// The statement.
@@ -154,6 +168,8 @@ pub enum Outcome {
     Amqp(amqp::End),
     /// Kafka.
     Kafka(kafka::End),
+    /// A job.
+    Job(Fate),
 }
 
 /// How a connection's end cut a call short.
@@ -184,7 +200,8 @@ impl Content {
     pub fn is_incidental(&self) -> bool {
         match self {
             Self::Http { .. } => false,
-            Self::Redis(command) => super::redis::is_incidental(command),
+            Self::Redis(call) => call.is_incidental(),
+            Self::Job(_) => false,
             Self::Postgres { query, .. } => super::postgres::is_incidental(query),
             Self::Amqp { call, .. } => super::amqp::is_incidental(call),
             Self::Kafka(call) => super::kafka::is_incidental(&call.request),
@@ -194,7 +211,8 @@ impl Content {
     /// Messages are given to the process by it that others sent: who they were decides its parent, and nothing that
     /// the process does. A delivery comes unasked and lasts until it is settled.
     pub fn receives(&self) -> bool {
-        matches!(self, Self::Amqp { call: amqp::Call::Delivery(_), .. }) || self.is_fetch()
+        matches!(self, Self::Amqp { call: amqp::Call::Delivery(_), .. } | Self::Job(_))
+            || self.is_fetch()
     }
 
     /// It is a message that the process handles: what is done for that is its, until it is settled.
@@ -212,7 +230,11 @@ impl Content {
     /// `at_ns`: when it began.
     pub fn mail(&self, connection: u64, at_ns: u64) -> Option<Mail> {
         match self {
-            Self::Http { .. } | Self::Redis(_) | Self::Postgres { .. } | Self::Kafka(_) => None,
+            Self::Http { .. }
+            | Self::Redis(_)
+            | Self::Job(_)
+            | Self::Postgres { .. }
+            | Self::Kafka(_) => None,
             Self::Amqp { call, .. } => super::amqp::mail(call, connection, at_ns),
         }
     }
@@ -220,7 +242,11 @@ impl Content {
     /// Messages are taken by it that others sent: it waits for them, whoever asked for it.
     pub fn is_fetch(&self) -> bool {
         match self {
-            Self::Http { .. } | Self::Redis(_) | Self::Postgres { .. } | Self::Amqp { .. } => false,
+            Self::Http { .. }
+            | Self::Redis(_)
+            | Self::Job(_)
+            | Self::Postgres { .. }
+            | Self::Amqp { .. } => false,
             Self::Kafka(call) => super::kafka::is_fetch(&call.request),
         }
     }
@@ -229,7 +255,11 @@ impl Content {
     /// and of polls. The context that it runs in is that of whoever began it.
     pub fn is_writers(&self) -> bool {
         match self {
-            Self::Http { .. } | Self::Redis(_) | Self::Postgres { .. } | Self::Amqp { .. } => false,
+            Self::Http { .. }
+            | Self::Redis(_)
+            | Self::Job(_)
+            | Self::Postgres { .. }
+            | Self::Amqp { .. } => false,
             Self::Kafka(call) => super::kafka::is_incidental(&call.request),
         }
     }
@@ -240,9 +270,7 @@ impl Outcome {
     /// found alive, or the server passed the statement over.
     pub fn is_silent(&self, content: &Content, options: Options) -> bool {
         match (self, content) {
-            (Self::Redis { end, .. }, Content::Redis(command)) => {
-                super::redis::is_silent(command, end)
-            }
+            (Self::Redis { end, .. }, Content::Redis(call)) => call.is_silent(end),
             (Self::Kafka(end), Content::Kafka(call)) => super::kafka::is_silent(&call.request, end),
             (Self::Postgres(postgres::End::NotExecuted), _) => true,
             (Self::Postgres(end), Content::Postgres { query, .. }) => {
@@ -318,7 +346,8 @@ impl Outcome {
                 | kafka::End::Idle
                 | kafka::End::Committed { .. }
                 | kafka::End::Answered,
-            ) => None,
+            )
+            | Self::Job(_) => None,
         }
     }
 

@@ -208,7 +208,7 @@ impl Protocol {
         match self {
             Self::Http1 => Box::new(Adapted::new(http1::Connection::new(from_start), http::Http)),
             Self::Redis => Box::new(Adapted::new(
-                redis::Connection::new(from_start),
+                redis_parser::connection(from_start),
                 redis_parser::Redis::new(from_start),
             )),
             Self::Postgres => Box::new(Adapted::new(

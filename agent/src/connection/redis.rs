@@ -1,19 +1,71 @@
 //! Redis on a connection.
 
-use wirespan_protocols::redis::{Command, Connection, End, Event, Fact, Reply};
+use wirespan_protocols::redis::{Command, Connection, End, Event, Fact, PushKind, Reply};
 
 use super::Mark;
 use super::message::{Content, Message, Outcome, Step};
 use super::parser::{self, Adapter, Out};
+use crate::queue::{self, Notice, Recognizer, Told, Work};
+
+/// A command, and what it means to queues.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RedisCall {
+    /// It.
+    pub command: Command<'static>,
+    /// The work that it hands over.
+    pub submits: Option<Box<Work>>,
+    /// A queue's library's own bookkeeping, or a job's beginning or end: if it went well, jobs' spans tell of it.
+    pub internal: bool,
+}
+
+impl RedisCall {
+    /// What client libraries do by themselves, and what waits for work.
+    pub(super) fn is_incidental(&self) -> bool {
+        self.internal || is_incidental(&self.command)
+    }
+
+    /// No span comes of it.
+    pub(super) fn is_silent(&self, end: &End<'_>) -> bool {
+        let went_well = || match end {
+            End::Complete { reply, .. } => !matches!(reply, Reply::Error { .. }),
+            End::NoReply => true,
+            _ => false,
+        };
+        (self.internal && self.submits.is_none() && went_well()) || is_silent(&self.command, end)
+    }
+}
+
+/// The parser, which tells what queues are known by.
+pub(super) fn connection(from_start: bool) -> Connection<Mark> {
+    Connection::new(from_start).asking(queue::asked())
+}
 
 pub(super) struct Redis {
     /// The selected database, where it is known.
     database: Option<u32>,
+    queues: Recognizer,
 }
 
 impl Redis {
     pub(super) fn new(from_start: bool) -> Self {
-        Self { database: from_start.then_some(0) }
+        Self { database: from_start.then_some(0), queues: Recognizer::default() }
+    }
+}
+
+impl Redis {
+    /// Hands on what is known of queues.
+    fn relay(&self, told: Told, out: &mut Out<'_>) {
+        let database = self.database;
+        out(match told {
+            Told::Notice(exchange, mark, notice) => {
+                Message::Queue { exchange, mark, database, notice }
+            }
+            Told::Over(exchange, last, end) => {
+                let outcome = Outcome::Redis { end, database };
+                Message::Call { exchange, step: Step::Over { last, outcome } }
+            }
+            Told::Abandoned(exchange) => Message::Call { exchange, step: Step::Abandoned },
+        });
     }
 }
 
@@ -54,25 +106,56 @@ impl Adapter for Redis {
 
     fn tell(&mut self, event: Event<'_, Mark>, out: &mut Out<'_>) {
         let (exchange, step) = match event {
-            Event::Request { exchange, offset, first, request, .. } => {
-                let content = Content::Redis(Box::new(request.into_owned()));
-                (exchange, Step::Begun { offset, first, content })
+            Event::Request { exchange, offset, first, request, values } => {
+                let mut told = Vec::new();
+                let part = self.queues.asked(exchange, &first, &request, &values, &mut |it| {
+                    told.push(it);
+                });
+                let internal = part.is_internal();
+                let (command, submits) = (request.into_owned(), part.submits);
+                let messages = submits.as_ref().map(|work| work.messages.clone());
+                let call = RedisCall { command, submits, internal };
+                let content = Content::Redis(Box::new(call));
+                out(Message::Call { exchange, step: Step::Begun { offset, first, content } });
+                if let Some(messages) = messages.filter(|messages| !messages.is_empty()) {
+                    let notice = Notice::Submitted { id: None, messages };
+                    told.push(Told::Notice(exchange, first, notice));
+                }
+                return told.into_iter().for_each(|told| self.relay(told, out));
             }
             Event::RequestEnd { exchange, last, .. } => {
                 (exchange, Step::RequestEnd { last, content_bytes: None })
             }
             Event::Response { exchange, first } => (exchange, Step::Response { first, head: None }),
-            Event::End { exchange, last, end, .. } => {
+            Event::End { exchange, last, end, values } => {
+                let mut told = Vec::new();
+                let held = self.queues.answered(exchange, &last, &end, &values, &mut |it| {
+                    told.push(it);
+                });
+                told.into_iter().for_each(|told| self.relay(told, out));
+                if held {
+                    return;
+                }
                 let outcome = Outcome::Redis { end: end.into_owned(), database: self.database };
                 (exchange, Step::Over { last, outcome })
             }
-            Event::Abandoned { exchange, .. } => (exchange, Step::Abandoned),
+            Event::Abandoned { exchange, .. } => {
+                let mut told = Vec::new();
+                self.queues.abandoned(exchange, &mut |it| told.push(it));
+                told.into_iter().for_each(|told| self.relay(told, out));
+                (exchange, Step::Abandoned)
+            }
             Event::Session(Fact::Database(selected)) => {
                 self.database = selected;
                 return;
             }
             Event::Skipped { direction, reason, .. } => {
                 return parser::skipped(direction, reason, out);
+            }
+            Event::Push { kind: PushKind::Message, last, values, .. } => {
+                let mut told = Vec::new();
+                self.queues.pushed(&last, &values, &mut |it| told.push(it));
+                return told.into_iter().for_each(|told| self.relay(told, out));
             }
             Event::Session(Fact::Protocol(_)) | Event::Push { .. } => return,
         };
@@ -81,7 +164,7 @@ impl Adapter for Redis {
 }
 
 /// What client libraries do by themselves, and what waits for work.
-pub(super) fn is_incidental(command: &Command<'_>) -> bool {
+fn is_incidental(command: &Command<'_>) -> bool {
     let mut words = command.name.split(' ');
     command.blocking
         || command.poll
@@ -117,7 +200,7 @@ pub(super) fn is_incidental(command: &Command<'_>) -> bool {
 
 /// An idle worker's poll, a connection found alive, or a library's setting up of a session that went well:
 /// counted, and no span.
-pub(super) fn is_silent(command: &Command<'_>, end: &End<'_>) -> bool {
+fn is_silent(command: &Command<'_>, end: &End<'_>) -> bool {
     let (End::Complete { reply, .. } | End::Inferred { reply: Some(reply), .. }) = end else {
         return false;
     };

@@ -134,7 +134,7 @@ pub(super) struct Mail {
     /// It is one that receives: what it was given decides its parent.
     receives: bool,
     received: Vec<Receipt>,
-    sent: Option<MessageKey>,
+    sent: Vec<MessageKey>,
     /// When what it received was sent, if it is one message.
     sent_at: Option<u64>,
     /// Who sent what it received, if it is several.
@@ -176,7 +176,7 @@ impl Engine {
     /// A client call sends this message. Told when it is known, at the latest before the call's end.
     pub fn sent(&mut self, id: CallId, message: MessageKey) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        call.mail.get_or_insert_default().sent = Some(message);
+        call.mail.get_or_insert_default().sent.push(message);
         let at = call.start;
         let cap = self.config.max_messages;
         self.books.messages_forgotten += self.messages.insert(message, id, at, cap);
@@ -216,10 +216,12 @@ impl Engine {
     /// all.
     pub(super) fn settle_message(&mut self, id: CallId, has_span: bool) {
         let Some(call) = self.calls.get(&id) else { return };
-        let Some(key) = call.mail.as_ref().and_then(|mail| mail.sent) else { return };
+        let Some(mail) = call.mail.as_ref().filter(|mail| !mail.sent.is_empty()) else { return };
         let trace = call.trace.clone().filter(|_| has_span);
         let span = trace.map(|trace| (Origin { trace_id: trace.id, span_id: call.span }, trace));
-        self.messages.settle(key, id, span);
+        for key in &mail.sent {
+            self.messages.settle(*key, id, span.clone());
+        }
     }
 
     /// Decides a call that receives: the sender of one message is its parent, those of several are linked to.

@@ -1,0 +1,142 @@
+//! Jobs on queues: what connections tell of them becomes calls that begin where work was taken and end where it is
+//! settled, perhaps on another connection.
+
+use super::{Stages, post};
+use crate::call::{MessageKey, Receipt, Role};
+use crate::connection::{Content, Mail, Mark, Outcome};
+use crate::exchange::Exchange;
+use crate::queue::{Fate, Identity, Notice, Over, Place, Until, Work};
+
+/// Set in the ordinals of jobs: no connection's exchanges get there.
+const JOB: u64 = 1 << 63;
+
+impl Stages {
+    /// A connection told something of queues, of this exchange.
+    pub(super) fn queue_told(
+        &mut self,
+        cookie: u64,
+        exchange: u64,
+        mark: Mark,
+        database: Option<u32>,
+        notice: Notice,
+    ) {
+        let Some(connection) = self.connections.get(cookie) else { return };
+        // What servers are told is their clients' doing.
+        if connection.role != Some(Role::Client) {
+            return;
+        }
+        let place = Place::of(connection.socket.as_ref(), database);
+        match notice {
+            Notice::Internal => {
+                if let Some(Content::Redis(call)) = self.content((cookie, exchange)) {
+                    call.internal = true;
+                }
+            }
+            Notice::Submitted { id, messages } => {
+                if let Some(Content::Redis(call)) = self.content((cookie, exchange))
+                    && let Some(work) = &mut call.submits
+                {
+                    work.id = id;
+                }
+                self.submitted(cookie, exchange, &place, &messages);
+            }
+            Notice::Taken(work) => self.taken(cookie, mark, &place, work),
+            Notice::Named { job, name } => {
+                let found = place.key(job).and_then(|key| self.jobs.named(key));
+                if let Some((connection, number)) = found
+                    && let Some(Content::Job(work)) = self.content((connection, JOB | number))
+                {
+                    work.name.get_or_insert(name);
+                }
+            }
+            Notice::Settled(job, fate) => {
+                let over = place.key(job).and_then(|key| self.jobs.settled(key, fate, mark.at_ns));
+                over.into_iter().for_each(|over| self.job_over(over, Some(mark)));
+            }
+            Notice::Asked(queues) => {
+                for key in queues.into_iter().filter_map(|queue| place.key(queue)) {
+                    self.jobs.is_queue(key);
+                }
+                let mut over = Vec::new();
+                self.jobs.asked(cookie, mark.at_ns, &mut |job| over.push(job));
+                over.into_iter().for_each(|over| self.job_over(over, Some(mark)));
+            }
+        }
+    }
+
+    fn content(&mut self, place: crate::exchange::Place) -> Option<&mut Content> {
+        self.exchanges.at(place).map(|exchange| &mut exchange.content)
+    }
+
+    /// A call hands over these messages.
+    pub(super) fn submitted(
+        &mut self,
+        cookie: u64,
+        exchange: u64,
+        place: &Place,
+        messages: &[Identity],
+    ) {
+        let Some(id) = self.exchanges.id((cookie, exchange)) else { return };
+        for key in messages.iter().filter_map(|message| place.key(*message)) {
+            self.engine.sent(id, key);
+        }
+    }
+
+    /// A push is one to a queue only if somebody takes from there.
+    pub(super) fn confirm(&self, exchange: &mut Exchange) {
+        let Content::Redis(call) = &mut exchange.content else { return };
+        let Some(queue) = call.submits.as_ref().and_then(|work| work.only_if_taken) else { return };
+        let database = match &exchange.end {
+            Some((_, Outcome::Redis { database, .. })) => *database,
+            _ => None,
+        };
+        let key = Place::of(exchange.socket.as_ref(), database).key(queue);
+        if !key.is_some_and(|key| self.jobs.has_queue(key)) {
+            call.submits = None;
+        }
+    }
+
+    fn taken(&mut self, cookie: u64, mark: Mark, place: &Place, work: Box<Work>) {
+        let Some(connection) = self.connections.get(cookie) else { return };
+        let process = connection.process;
+        let number = self.jobs.next_number();
+        let ordinal = JOB | number;
+        let receiver = match (work.broadcast, &work.group) {
+            (false, _) => 0,
+            (true, Some(group)) => MessageKey::of(group).0,
+            (true, None) => cookie,
+        };
+        let receipts: Vec<Receipt> = work
+            .messages
+            .iter()
+            .filter_map(|message| place.key(*message))
+            .map(|message| Receipt { message, receiver, at_ns: mark.at_ns, again: work.again })
+            .collect();
+        let content = Content::Job(work.clone());
+        self.begun(cookie, ordinal, 0, mark, content);
+        let Some(id) = self.exchanges.id((cookie, ordinal)) else { return };
+        for receipt in receipts {
+            post(&mut self.engine, id, Mail::Receives(receipt));
+        }
+        if work.until == Until::Now {
+            return self.ended(cookie, ordinal, mark, Outcome::Job(Fate::Untold));
+        }
+        let given_up = self.jobs.taken(number, process, cookie, place, &work, mark.at_ns);
+        given_up.into_iter().for_each(|over| self.job_over(over, None));
+    }
+
+    fn job_over(&mut self, Over { connection, job, fate, at_ns }: Over, mark: Option<Mark>) {
+        let mark = Mark { at_ns, ..mark.unwrap_or_default() };
+        self.ended(connection, JOB | job, mark, Outcome::Job(fate));
+    }
+
+    /// A connection, or a process, is over: so is what only they would have ended.
+    pub(super) fn jobs_left(
+        &mut self,
+        left: impl FnOnce(&mut crate::queue::Jobs, &mut dyn FnMut(Over)),
+    ) {
+        let mut over = Vec::new();
+        left(&mut self.jobs, &mut |job| over.push(job));
+        over.into_iter().for_each(|over| self.job_over(over, None));
+    }
+}

@@ -1,0 +1,146 @@
+//! Celery over Redis, by kombu: a message is JSON in a list, with the task in its headers.
+//!
+//! <https://docs.celeryq.dev/en/stable/internals/protocol.html>,
+//! <https://github.com/celery/kombu/blob/main/kombu/transport/redis.py>. A task is taken where its message leaves the
+//! list, and over where its result is written (`celery-task-meta-ID`). Who keeps no results is known by the
+//! acknowledgement alone, which by default precedes the work.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use wirespan_protocols::redis::Bytes;
+use wirespan_protocols::w3c::TraceParent;
+
+use super::{Asks, Fate, Identity, Memory, Part, Scope, System, Until, Work};
+
+const RESULT: &str = "celery-task-meta-";
+
+/// Parts the name of a queue from a priority.
+const PRIORITY: &str = "\u{6}\u{16}";
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    headers: Headers<'a>,
+    #[serde(borrow)]
+    properties: Properties<'a>,
+}
+
+#[derive(Deserialize)]
+struct Headers<'a> {
+    #[serde(borrow)]
+    task: Cow<'a, str>,
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    retries: Option<u32>,
+    #[serde(borrow)]
+    traceparent: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct Properties<'a> {
+    #[serde(borrow)]
+    delivery_tag: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct Stored<'a> {
+    #[serde(borrow)]
+    status: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct StoredException<'a> {
+    #[serde(borrow)]
+    result: Exception<'a>,
+}
+
+#[derive(Deserialize)]
+struct Exception<'a> {
+    #[serde(borrow)]
+    exc_type: Cow<'a, str>,
+}
+
+pub(super) fn asks(call: &Asks<'_>, _: &mut Memory) -> Option<Part> {
+    let first = call.text(0)?;
+    if let Some(id) = first.strip_prefix(RESULT) {
+        let stored = match call.name {
+            "SETEX" => call.bytes(2),
+            "SET" => call.bytes(1),
+            _ => None,
+        };
+        let fate = stored.and_then(|stored| fate(stored.whole()?));
+        return Some(match fate {
+            Some(fate) => Part::settle(task(id), fate),
+            None => Part::internal(),
+        });
+    }
+    match call.name {
+        "HDEL" if first == "unacked" => {
+            let tag = call.text(1)?;
+            Some(Part::settle(delivery(tag), Fate::Acknowledged))
+        }
+        "LPUSH" | "RPUSH" if first.contains(".pidbox") => Some(Part::internal()),
+        "LPUSH" | "RPUSH" => taken(first, &call.bytes(1)?, "send").map(Part::submit),
+        "PUBLISH" if first.starts_with('/') && first.contains(['.']) => Some(Part::internal()),
+        "EVAL" | "EVALSHA" => {
+            let key = call.text(2)?;
+            let own = key == "unacked_mutex" || key.starts_with("_kombu.");
+            own.then(Part::internal)
+        }
+        "LLEN" => first.contains(PRIORITY).then(Part::internal),
+        "GET" | "SET" | "DEL" | "HGET" | "HSET" | "SADD" | "SMEMBERS" | "ZADD" | "ZREM"
+        | "ZRANGE" | "ZREVRANGEBYSCORE" => {
+            let own = first == "unacked"
+                || first == "unacked_index"
+                || first == "unacked_mutex"
+                || first.starts_with("_kombu.");
+            own.then(Part::internal)
+        }
+        _ => None,
+    }
+}
+
+/// The task that a list's element is the message of, if it is one.
+pub(super) fn taken(list: &str, element: &Bytes<'_>, operation: &'static str) -> Option<Work> {
+    let json = element.whole()?;
+    if json.first() != Some(&b'{') {
+        return None;
+    }
+    let Envelope { headers, properties } = serde_json::from_slice(json).ok()?;
+    let list = list.split(PRIORITY).next().unwrap_or(list);
+    let mut work = Work::new(System::Celery, list, operation);
+    work.attempt = Some(headers.retries.unwrap_or(0).saturating_add(1));
+    work.id = Some((*headers.id).into());
+    work.name = Some((*headers.task).into());
+    let context = headers.traceparent.as_deref();
+    work.context = context.and_then(|text| TraceParent::parse(text.as_bytes()));
+    // Of each try there is a message of its own.
+    let tag = delivery(&properties.delivery_tag);
+    work.messages = vec![tag];
+    work.handles = vec![task(&headers.id), tag];
+    work.until = Until::Settled;
+    Some(work)
+}
+
+fn task(id: &str) -> Identity {
+    Identity::new(("celery", id), Scope::Anywhere)
+}
+
+fn delivery(tag: &str) -> Identity {
+    Identity::new(("celery delivery", tag), Scope::Anywhere)
+}
+
+/// What a stored result says; `None`: the task goes on.
+fn fate(stored: &[u8]) -> Option<Fate> {
+    let Stored { status } = serde_json::from_slice(stored).ok()?;
+    let retried = match &*status {
+        "SUCCESS" | "IGNORED" | "REJECTED" => return Some(Fate::Done),
+        "FAILURE" | "REVOKED" => false,
+        "RETRY" => true,
+        _ => return None,
+    };
+    let exception = serde_json::from_slice::<StoredException<'_>>(stored).ok();
+    let kind = exception.map(|it| Box::from(&*it.result.exc_type));
+    Some(Fate::Failed { kind, retried })
+}
