@@ -164,6 +164,10 @@ pub struct Part {
     expects: Option<Expects>,
     /// It asks for work.
     asks: bool,
+    /// What it is known by to commands behind it in its transaction.
+    label: Option<Identity>,
+    /// The command in its transaction that belongs to it, and means no more than it.
+    with: Option<Identity>,
     /// The lists or sets that it takes from: they are queues.
     takes_from: Vec<Identity>,
     /// A library's own bookkeeping, or a job's beginning or end, which the job's span tells: no span of its own.
@@ -308,6 +312,7 @@ const ASKED: &[(&str, &str)] = &[
     ("BZMPOP", "*"),
     ("BZPOPMAX", "*"),
     ("BZPOPMIN", "*"),
+    ("DEL", "*\u{6}\u{16}*"),
     ("DEL", "rq:*"),
     ("DEL", "unacked_mutex"),
     ("EVAL", "*"),
@@ -327,8 +332,7 @@ const ASKED: &[(&str, &str)] = &[
     ("HSET", "*:*:meta"),
     ("HSET", "rq:*"),
     ("HSET", "unacked"),
-    ("LLEN", "*\u{6}\u{16}*"),
-    ("LLEN", "rq:*"),
+    ("LLEN", "*"),
     ("LMOVE", "*"),
     ("LMPOP", "*"),
     ("LPOP", "*"),
@@ -336,7 +340,9 @@ const ASKED: &[(&str, &str)] = &[
     ("LRANGE", "rq:*"),
     ("LREM", "*"),
     ("PERSIST", "rq:*"),
+    ("PSUBSCRIBE", "/*"),
     ("PUBLISH", "*"),
+    ("PUNSUBSCRIBE", "/*"),
     ("RPOP", "*"),
     ("RPOPLPUSH", "*"),
     ("RPUSH", "*"),
@@ -349,7 +355,13 @@ const ASKED: &[(&str, &str)] = &[
     ("SMEMBERS", "_kombu.*"),
     ("SMEMBERS", "rq:*"),
     ("SPUBLISH", "*"),
+    ("SREM", "_kombu.*"),
     ("SREM", "rq:*"),
+    ("SUBSCRIBE", "*:*:delayed"),
+    ("SUBSCRIBE", "celery-task-meta-*"),
+    ("SUBSCRIBE", "rq:*"),
+    ("UNSUBSCRIBE", "celery-task-meta-*"),
+    ("UNSUBSCRIBE", "rq:*"),
     ("WATCH", "rq:*"),
     ("XACK", "*"),
     ("XADD", "*"),

@@ -26,12 +26,18 @@ impl RedisCall {
 
     /// No span comes of it.
     pub(super) fn is_silent(&self, end: &End<'_>) -> bool {
-        let went_well = || match end {
-            End::Complete { reply, .. } => !matches!(reply, Reply::Error { .. }),
-            End::NoReply => true,
+        let internal = match end {
+            // The library sends the script itself then.
+            End::Complete { reply: Reply::Error { code, .. }, .. } => {
+                code == "NOSCRIPT" && (self.internal || self.submits.is_some())
+            }
+            // Who subscribes need not wait for the word, and who waits for work is done when it leaves.
+            End::Complete { .. } | End::NoReply | End::NoResponse { error: None } => {
+                self.internal && self.submits.is_none()
+            }
             _ => false,
         };
-        (self.internal && self.submits.is_none() && went_well()) || is_silent(&self.command, end)
+        internal || is_silent(&self.command, end)
     }
 }
 
@@ -201,8 +207,11 @@ fn is_incidental(command: &Command<'_>) -> bool {
 /// An idle worker's poll, a connection found alive, or a library's setting up of a session that went well:
 /// counted, and no span.
 fn is_silent(command: &Command<'_>, end: &End<'_>) -> bool {
-    let (End::Complete { reply, .. } | End::Inferred { reply: Some(reply), .. }) = end else {
-        return false;
+    let reply = match end {
+        End::Complete { reply, .. } | End::Inferred { reply: Some(reply), .. } => reply,
+        // Who waits for work is done when it leaves.
+        End::NoResponse { error: None } => return command.blocking && command.poll,
+        _ => return false,
     };
     match (&*command.name, reply) {
         // What an older server doesn't know, libraries ask for all the same, and go on without.

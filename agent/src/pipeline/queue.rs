@@ -36,7 +36,7 @@ impl Stages {
                 if let Some(Content::Redis(call)) = self.content((cookie, exchange))
                     && let Some(work) = &mut call.submits
                 {
-                    work.id = id;
+                    work.id = id.or(work.id.take());
                 }
                 self.submitted(cookie, exchange, &place, &messages);
             }

@@ -18,6 +18,9 @@ pub(super) fn asks(call: &Asks<'_>, memory: &mut Memory) -> Option<Part> {
         let name = script.argument(2);
         return Some(script::part(System::Bull, &script, name, memory));
     }
+    if call.name == "SUBSCRIBE" {
+        return call.text(0)?.ends_with(":delayed").then(Part::internal);
+    }
     let from_to = (call.text(0)?.strip_suffix(":wait"), call.text(1)?.strip_suffix(":active"));
     match (call.name, from_to) {
         // What is taken so is given to a script before it is worked on.

@@ -88,9 +88,15 @@ pub(super) fn asks(call: &Asks<'_>, _: &mut Memory) -> Option<Part> {
             let own = key == "unacked_mutex" || key.starts_with("_kombu.");
             own.then(Part::internal)
         }
-        "LLEN" => first.contains(PRIORITY).then(Part::internal),
-        "GET" | "SET" | "DEL" | "HGET" | "HSET" | "SADD" | "SMEMBERS" | "ZADD" | "ZREM"
-        | "ZRANGE" | "ZREVRANGEBYSCORE" => {
+        // How long a queue is, it asks of all its priorities in a transaction, of which the first has no mark.
+        "LLEN" | "DEL" if first.contains(PRIORITY) => {
+            let with = first.split(PRIORITY).next().map(|queue| label(call.name, queue));
+            Some(Part { with, ..Part::internal() })
+        }
+        "LLEN" => Some(Part { label: Some(label("LLEN", first)), ..Part::default() }),
+        "PSUBSCRIBE" | "PUNSUBSCRIBE" => first.contains('.').then(Part::internal),
+        "GET" | "SET" | "DEL" | "HGET" | "HSET" | "SADD" | "SREM" | "SMEMBERS" | "ZADD"
+        | "ZREM" | "ZRANGE" | "ZREVRANGEBYSCORE" => {
             let own = first == "unacked"
                 || first == "unacked_index"
                 || first == "unacked_mutex"
@@ -99,6 +105,10 @@ pub(super) fn asks(call: &Asks<'_>, _: &mut Memory) -> Option<Part> {
         }
         _ => None,
     }
+}
+
+fn label(command: &str, queue: &str) -> Identity {
+    Identity::new(("kombu", command, queue), Scope::Database)
 }
 
 /// The task that a list's element is the message of, if it is one.

@@ -86,7 +86,8 @@ pub struct Over {
 pub struct Jobs {
     open: FxHashMap<u64, Job>,
     order: VecDeque<u64>,
-    by_name: FxHashMap<MessageKey, u64>,
+    /// Where several have one name, as tries at one task have, they end in the order in which they were taken.
+    by_name: FxHashMap<MessageKey, Vec<u64>>,
     /// Jobs that end when their connection asks again.
     asking: FxHashMap<u64, Vec<u64>>,
     /// Jobs that were acknowledged and not over.
@@ -119,7 +120,7 @@ impl Jobs {
         let left: Vec<MessageKey> =
             work.handles.iter().filter_map(|handle| place.key(*handle)).collect();
         for name in &left {
-            self.by_name.insert(*name, number);
+            self.by_name.entry(*name).or_default().push(number);
         }
         if work.until == Until::Next {
             self.asking.entry(connection).or_default().push(number);
@@ -146,7 +147,7 @@ impl Jobs {
 
     /// A command says what became of a job.
     pub fn settled(&mut self, name: MessageKey, fate: Fate, at_ns: u64) -> Option<Over> {
-        let Some(&number) = self.by_name.get(&name) else {
+        let Some(&number) = self.by_name.get(&name).and_then(|jobs| jobs.first()) else {
             if fate != Fate::Acknowledged
                 && let Some(queue) = self.past.remove(&name)
             {
@@ -168,7 +169,7 @@ impl Jobs {
         }
         if !job.single {
             job.left.retain(|left| *left != name);
-            self.by_name.remove(&name);
+            unname(&mut self.by_name, name, number);
             if !job.left.is_empty() {
                 return None;
             }
@@ -178,7 +179,7 @@ impl Jobs {
 
     /// The number of the job of this name.
     pub fn named(&self, name: MessageKey) -> Option<(u64, u64)> {
-        let number = *self.by_name.get(&name)?;
+        let number = *self.by_name.get(&name)?.last()?;
         Some((self.open.get(&number)?.connection, number))
     }
 
@@ -242,10 +243,7 @@ impl Jobs {
     fn end(&mut self, number: u64, fate: Fate, at_ns: u64) -> Option<Over> {
         let Job { connection, left, until, .. } = self.open.remove(&number)?;
         for name in left {
-            // Taken again, it is another job's.
-            if self.by_name.get(&name) == Some(&number) {
-                self.by_name.remove(&name);
-            }
+            unname(&mut self.by_name, name, number);
         }
         if until == Until::Next
             && let Some(asking) = self.asking.get_mut(&connection)
@@ -259,6 +257,14 @@ impl Jobs {
 fn over_all(ended: Option<Over>, over: &mut impl FnMut(Over)) {
     if let Some(ended) = ended {
         over(ended);
+    }
+}
+
+fn unname(by_name: &mut FxHashMap<MessageKey, Vec<u64>>, name: MessageKey, number: u64) {
+    let Some(jobs) = by_name.get_mut(&name) else { return };
+    jobs.retain(|job| *job != number);
+    if jobs.is_empty() {
+        by_name.remove(&name);
     }
 }
 

@@ -31,6 +31,7 @@ struct Pending {
 struct Queued {
     pending: Pending,
     submits: bool,
+    label: Option<Identity>,
     /// A job's span tells of it, or nothing is to be told.
     known: bool,
     /// Its own end, which waits for that of `EXEC`.
@@ -111,8 +112,16 @@ impl Recognizer {
         if command.queued {
             let submits = part.submits.is_some();
             let known = submits || part.internal || part.asks;
+            if let Some(with) = part.with {
+                let gathered = self.gathering.commands.iter_mut();
+                for command in gathered.filter(|command| command.label == Some(with)) {
+                    command.known = true;
+                    out(Told::Notice(command.pending.exchange, *first, Notice::Internal));
+                }
+            }
             if self.gathering.commands.len() < MAX_QUEUED {
-                let queued = Queued { pending, submits, known, held: None };
+                let label = part.label;
+                let queued = Queued { pending, submits, label, known, held: None };
                 self.gathering.commands.push(queued);
             }
         } else if (!pending.settles.is_empty() || pending.expects.is_some())
