@@ -167,6 +167,14 @@ impl Cluster {
 }
 
 impl Server {
+    /// Starts a Redis alone, in a new directory, and waits until it serves.
+    ///
+    /// # Errors
+    /// When the program is missing, or it ends or doesn't serve in time, with the end of its log.
+    pub fn redis(directory: &Path) -> Result<Self> {
+        redis(directory, &[]).context("start Redis")
+    }
+
     /// What Redis answers an inline command, as it was sent.
     fn ask(&self, command: &str) -> Result<String> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;

@@ -36,6 +36,7 @@ mod node_parents;
 mod otlp_receivers;
 mod processes_and_losses;
 mod python_parents;
+mod queues;
 mod selection;
 mod targets_come_and_go;
 mod whole_traces;

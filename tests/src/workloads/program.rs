@@ -1,5 +1,5 @@
-//! `datastores`, `messaging` and `messages`, each for Python and for Node.js: programs that use Redis or PostgreSQL,
-//! RabbitMQ, or Kafka, as they are told to, and say what they did.
+//! `datastores`, `messaging`, `messages` and `queues`, each for Python and for Node.js: programs that use Redis or
+//! PostgreSQL, RabbitMQ, Kafka, or job queues on Redis, as they are told to, and say what they did.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::{Installed, service::tail};
 use crate::broker::Broker;
 use crate::process::Group;
-use crate::servers::RabbitMq;
+use crate::servers::{PASSWORD, RabbitMq, Server};
 
 /// How long one operation may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -96,6 +96,24 @@ impl Installed {
         logs: &Path,
     ) -> Result<Program> {
         self.program(runtime, "workers", client, environment, logs)
+    }
+
+    /// As [`Self::datastores`], of jobs on queues in Redis.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn queues(
+        &self,
+        runtime: Runtime,
+        client: &str,
+        server: &Server,
+        logs: &Path,
+    ) -> Result<Program> {
+        let environment = vec![
+            ("REDIS_PORT", server.port().to_string()),
+            ("REDIS_PASSWORD", PASSWORD.to_owned()),
+        ];
+        self.program(runtime, "queues", client, environment, logs)
     }
 
     fn program(
