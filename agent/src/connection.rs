@@ -18,10 +18,13 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use wirespan_protocols::exchange::{Direction, EndError};
 
 use crate::call::{ProcessId, Role};
 use crate::capture::{Gone, Operation, Socket};
+use crate::queue::Rule;
 
 pub use amqp::AmqpSession;
 use ends::Ends;
@@ -33,7 +36,7 @@ use stream::{Piece, Stream};
 pub use table::{Announced, Connections};
 
 /// What is kept and told of traffic beyond what always is. All of it is off unless the operator asks for it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Parameters of statements become `db.query.parameter.N`: users' data leaves the process.
     pub query_parameters: bool,
@@ -42,6 +45,8 @@ pub struct Options {
     pub silent_pool_pings: bool,
     /// Keys of messages become `messaging.kafka.message.key`: users' data leaves the process.
     pub message_keys: bool,
+    /// Queues on Redis that the operator describes.
+    pub queues: Arc<[Arc<Rule>]>,
 }
 
 /// Times that a connection which was met in its middle is given to show a message's beginning.
@@ -520,7 +525,7 @@ impl Connection {
     }
 
     fn choose(&self, beginning: &[u8], sent: bool) -> Choice {
-        parser::choose(beginning, sent, self.side(), self.from_start, self.options)
+        parser::choose(beginning, sent, self.side(), self.from_start, &self.options)
     }
 
     /// The process's side, where its socket tells it.

@@ -634,7 +634,8 @@ impl Stages {
         self.runtimes.node.over(cookie, id);
         let broken = outcome.broken().is_some();
         let upgrade = outcome.is_upgrade();
-        if role == Role::Client && outcome.is_silent(&exchange.content, options(&exchange.settings))
+        if role == Role::Client
+            && outcome.is_silent(&exchange.content, &options(&exchange.settings))
         {
             let received = exchange.content.receives();
             let at_ns = if received { last.at_ns } else { exchange.first.at_ns };
@@ -849,6 +850,7 @@ fn options(settings: &Settings) -> Options {
     Options {
         query_parameters: settings.query_parameters,
         message_keys: settings.message_keys,
+        queues: Arc::clone(&settings.queues),
         silent_pool_pings: settings.silent_pool_pings,
     }
 }

@@ -13,6 +13,7 @@ mod list;
 mod pubsub;
 mod recognizer;
 mod rq;
+mod rule;
 mod script;
 mod sorted;
 mod stream;
@@ -27,6 +28,7 @@ use crate::call::MessageKey;
 
 pub use jobs::{Jobs, Over, Place};
 pub use recognizer::{Recognizer, Told};
+pub use rule::{Rule, Step, Where};
 
 /// Whose queue it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -213,6 +215,8 @@ enum Expects {
     Entries { group: Option<Box<str>>, settled: bool, again: bool, operation: &'static str },
     /// An element, elements, or a list and its elements.
     Elements { list: Option<Box<str>>, operation: &'static str },
+    /// What a rule says. `id`: where the command has it; `named`: the reply begins with the key.
+    Rule { rule: Arc<Rule>, id: Option<Box<str>>, named: bool },
     /// Members with scores, of a set or a named one.
     Members { set: Option<Box<str>>, operation: &'static str },
 }
@@ -281,6 +285,8 @@ const MAX_NAME: usize = 512;
 /// What a connection remembers from one command to the next.
 #[derive(Debug, Default)]
 struct Memory {
+    /// The operator's own.
+    rules: Arc<[Arc<Rule>]>,
     /// Beginnings of the keys of Bull's queues whose scripts were run here, with whose they are.
     bases: Vec<(Box<str>, System)>,
     /// The name of the job of RQ that was written last, with its id.
@@ -291,7 +297,8 @@ struct Memory {
 type Family = fn(&Asks<'_>, &mut Memory) -> Option<Part>;
 
 /// The first that knows a command has it.
-const FAMILIES: [Family; 8] = [
+const FAMILIES: [Family; 9] = [
+    rule::asks,
     bullmq::asks,
     bull::asks,
     rq::asks,
@@ -312,15 +319,14 @@ const ASKED: &[(&str, &str)] = &[
     ("BZMPOP", "*"),
     ("BZPOPMAX", "*"),
     ("BZPOPMIN", "*"),
-    ("DEL", "*\u{6}\u{16}*"),
-    ("DEL", "rq:*"),
-    ("DEL", "unacked_mutex"),
+    ("DEL", "*"),
     ("EVAL", "*"),
     ("EVALSHA", "*"),
     ("EXISTS", "rq:*"),
     ("EXPIRE", "rq:*"),
     ("GET", "celery-task-meta-*"),
     ("GET", "unacked_mutex"),
+    ("HDEL", "rq:*"),
     ("HDEL", "unacked"),
     ("HGET", "rq:*"),
     ("HGET", "unacked"),
@@ -380,15 +386,21 @@ const ASKED: &[(&str, &str)] = &[
 ];
 
 /// What a Redis parser is asked to tell.
-pub fn asked() -> Arc<redis::Asked> {
-    static ASKING: LazyLock<Arc<redis::Asked>> = LazyLock::new(|| {
-        let every = ASKED.iter().try_fold(redis::Asked::new().messages(), |asked, (name, key)| {
-            asked.command(name, key)
-        });
-        // A test asks for each: none is unknown.
-        Arc::new(every.unwrap_or_default())
-    });
-    Arc::clone(&ASKING)
+pub fn asked(rules: &[Arc<Rule>]) -> Arc<redis::Asked> {
+    static ASKING: LazyLock<Arc<redis::Asked>> = LazyLock::new(|| Arc::new(asking(&[])));
+    if rules.is_empty() { Arc::clone(&ASKING) } else { Arc::new(asking(rules)) }
+}
+
+fn asking(rules: &[Arc<Rule>]) -> redis::Asked {
+    let steps =
+        rules.iter().flat_map(|rule| [&rule.submit, &rule.claim].into_iter().chain(&rule.done));
+    let own = steps.map(|step| (&*step.command, &*step.key));
+    let every = ASKED.iter().copied().chain(own);
+    // A test asks for each of them, and rules are tried when they are read: none is unknown.
+    every
+        .into_iter()
+        .try_fold(redis::Asked::new().messages(), |asked, (name, key)| asked.command(name, key))
+        .unwrap_or_default()
 }
 
 /// The `traceparent` in a JSON object: its own, or that of its `headers`.
@@ -407,7 +419,8 @@ fn context_in(json: &[u8]) -> Option<TraceParent> {
     }
     memchr::memmem::find(json, b"\"traceparent\"")?;
     let carrier: Carrier<'_> = serde_json::from_slice(json).ok()?;
-    let text = carrier.traceparent.or(carrier.headers?.traceparent)?;
+    let within = carrier.headers.and_then(|headers| headers.traceparent);
+    let text = carrier.traceparent.or(within)?;
     TraceParent::parse(text.as_bytes())
 }
 

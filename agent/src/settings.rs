@@ -4,11 +4,13 @@
 //! configuration file's spelling (`config`) nor any process's traffic.
 
 use std::fmt;
+use std::sync::Arc;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use wirespan_protocols::w3c::TraceId;
 
 use crate::process::Process;
+use crate::queue::Rule;
 use crate::span::{Attribute, Span, Value};
 
 /// What is done with the spans of a process.
@@ -38,6 +40,8 @@ pub struct Settings {
     pub message_keys: bool,
     /// Statements by which a pool looks whether a connection lives make no span.
     pub silent_pool_pings: bool,
+    /// Queues on Redis that are none of a library's.
+    pub queues: Arc<[Arc<Rule>]>,
 }
 
 impl Default for Settings {
@@ -55,6 +59,7 @@ impl Default for Settings {
             query_parameters: false,
             message_keys: false,
             silent_pool_pings: false,
+            queues: Arc::default(),
         }
     }
 }
@@ -344,7 +349,7 @@ mod tests {
             attributes: vec![Attribute::new(key, value)],
             links: Vec::new(),
             status: crate::span::Status::Unset,
-            resource: std::sync::Arc::new(crate::span::Resource { attributes: Vec::new() }),
+            resource: Arc::new(crate::span::Resource { attributes: Vec::new() }),
         };
         let globs = ["SELECT ?", "PING", "*pg_catalog*"].map(str::to_owned);
         let ignored_statements = Globs::new(globs.to_vec()).unwrap();

@@ -1,11 +1,13 @@
 //! `settings`: what is done with spans, for all processes or for those of one rule.
 
 use std::fmt;
+use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
 use super::scalar::{Count, Leaf, Ratio, Scalar};
+use crate::queue::{Rule, Step, Where};
 use crate::route::Routes;
 use crate::settings::{self, Globs, Protocols, Sampling, Source};
 use crate::span::Value;
@@ -36,6 +38,77 @@ pub struct Settings {
     /// Make no spans of the statements by which pools look whether a connection lives, such as `SELECT 1`.
     /// Default: false.
     pub silent_pool_pings: Option<Scalar<bool>>,
+    /// Queues on Redis that are none of a library's. Default: none.
+    pub queues: Option<Vec<Queue>>,
+}
+
+/// A queue on Redis.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Queue {
+    /// What spans call it.
+    pub name: Scalar<String>,
+    /// The command that hands over a job.
+    pub submit: QueueStep,
+    /// The command whose reply brings one.
+    pub claim: QueueStep,
+    /// The command that says that one is done. Without it a job lasts until its connection claims again.
+    #[serde(default)]
+    pub done: Option<QueueStep>,
+    /// The field that has a `traceparent`, of hashes and streams.
+    #[serde(default)]
+    pub context: Option<Scalar<String>>,
+}
+
+/// A command of a queue.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QueueStep {
+    /// Its name, such as `HMSET`.
+    pub command: Scalar<RedisCommand>,
+    /// Its first key, in which `*` stands for anything.
+    pub key: Scalar<String>,
+    /// Where the job's id is: `key` (what the last `*` stands for), `value` (the element or member) or the name of a
+    /// field.
+    pub id: Scalar<String>,
+}
+
+impl Queue {
+    fn rule(&self) -> Rule {
+        let step = |step: &QueueStep| Step {
+            command: step.command.0.0.as_str().into(),
+            key: step.key.0.as_str().into(),
+            id: match step.id.0.as_str() {
+                "key" => Where::Key,
+                "value" => Where::Value,
+                field => Where::Field(field.into()),
+            },
+        };
+        Rule {
+            name: self.name.0.as_str().into(),
+            submit: step(&self.submit),
+            claim: step(&self.claim),
+            done: self.done.as_ref().map(step),
+            context: self.context.as_ref().map(|field| field.0.as_str().into()),
+        }
+    }
+}
+
+/// The name of a command of Redis, in upper case.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RedisCommand(pub String);
+
+impl Leaf for RedisCommand {
+    const EXPECTED: &'static str = "a command of Redis whose first argument is a key, as in HMSET";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let asked = wirespan_protocols::redis::Asked::new().command(text, "*");
+        asked.map(|_| Self(text.to_ascii_uppercase())).map_err(|error| error.to_string())
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "minLength": 1 })
+    }
 }
 
 /// Which protocols make spans.
@@ -115,6 +188,10 @@ impl Settings {
             query_parameters: flag(&self.query_parameters, defaults.query_parameters),
             message_keys: flag(&self.message_keys, defaults.message_keys),
             silent_pool_pings: flag(&self.silent_pool_pings, defaults.silent_pool_pings),
+            queues: match &self.queues {
+                Some(queues) => queues.iter().map(|queue| Arc::new(queue.rule())).collect(),
+                None => Arc::clone(&defaults.queues),
+            },
         }
     }
 }

@@ -126,7 +126,7 @@ pub(super) struct Kafka {
 }
 
 /// The parser, which keeps what the operator asks for.
-pub(super) fn connection(from_start: bool, options: Options) -> Connection<Mark> {
+pub(super) fn connection(from_start: bool, options: &Options) -> Connection<Mark> {
     let mut connection = Connection::new(from_start);
     if options.message_keys {
         connection.keep_keys();

@@ -268,7 +268,7 @@ impl Content {
 impl Outcome {
     /// No span comes of a call that ended so: a worker asked for work and there was none, a connection was
     /// found alive, or the server passed the statement over.
-    pub fn is_silent(&self, content: &Content, options: Options) -> bool {
+    pub fn is_silent(&self, content: &Content, options: &Options) -> bool {
         match (self, content) {
             (Self::Redis { end, .. }, Content::Redis(call)) => call.is_silent(end),
             (Self::Kafka(end), Content::Kafka(call)) => super::kafka::is_silent(&call.request, end),

@@ -204,12 +204,12 @@ impl Protocol {
         }
     }
 
-    fn parser(self, from_start: bool, options: Options) -> Box<dyn Parser> {
+    fn parser(self, from_start: bool, options: &Options) -> Box<dyn Parser> {
         match self {
             Self::Http1 => Box::new(Adapted::new(http1::Connection::new(from_start), http::Http)),
             Self::Redis => Box::new(Adapted::new(
-                redis_parser::connection(from_start),
-                redis_parser::Redis::new(from_start),
+                redis_parser::connection(from_start, options),
+                redis_parser::Redis::new(from_start, options),
             )),
             Self::Postgres => Box::new(Adapted::new(
                 postgres_parser::connection(from_start, options),
@@ -244,7 +244,7 @@ pub(super) fn choose(
     sent: bool,
     side: Option<Role>,
     from_start: bool,
-    options: Options,
+    options: &Options,
 ) -> Choice {
     let mut possible = false;
     for protocol in Protocol::ALL {

@@ -14,7 +14,7 @@ pub(super) struct Postgres {
 }
 
 /// The parser, which keeps what the operator asks for.
-pub(super) fn connection(from_start: bool, options: Options) -> Connection<Mark> {
+pub(super) fn connection(from_start: bool, options: &Options) -> Connection<Mark> {
     let mut connection = Connection::new(from_start);
     if options.query_parameters {
         connection.keep_parameters();
@@ -147,8 +147,8 @@ mod tests {
         {
             let content = Content::Postgres { query: Box::new(asked(text)), session: session() };
             let pings = Options { silent_pool_pings: true, ..Options::default() };
-            assert_eq!(ended(failed).is_silent(&content, pings), silent, "{text}");
-            assert!(!ended(failed).is_silent(&content, Options::default()), "{text}");
+            assert_eq!(ended(failed).is_silent(&content, &pings), silent, "{text}");
+            assert!(!ended(failed).is_silent(&content, &Options::default()), "{text}");
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Redis on a connection.
 
+use std::sync::Arc;
+
 use wirespan_protocols::redis::{Command, Connection, End, Event, Fact, PushKind, Reply};
 
-use super::Mark;
 use super::message::{Content, Message, Outcome, Step};
 use super::parser::{self, Adapter, Out};
+use super::{Mark, Options};
 use crate::queue::{self, Notice, Recognizer, Told, Work};
 
 /// A command, and what it means to queues.
@@ -42,8 +44,8 @@ impl RedisCall {
 }
 
 /// The parser, which tells what queues are known by.
-pub(super) fn connection(from_start: bool) -> Connection<Mark> {
-    Connection::new(from_start).asking(queue::asked())
+pub(super) fn connection(from_start: bool, options: &Options) -> Connection<Mark> {
+    Connection::new(from_start).asking(queue::asked(&options.queues))
 }
 
 pub(super) struct Redis {
@@ -53,8 +55,11 @@ pub(super) struct Redis {
 }
 
 impl Redis {
-    pub(super) fn new(from_start: bool) -> Self {
-        Self { database: from_start.then_some(0), queues: Recognizer::default() }
+    pub(super) fn new(from_start: bool, options: &Options) -> Self {
+        Self {
+            database: from_start.then_some(0),
+            queues: Recognizer::new(Arc::clone(&options.queues)),
+        }
     }
 }
 

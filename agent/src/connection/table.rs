@@ -154,9 +154,6 @@ mod tests {
     use crate::connection::tests::socket;
 
     const PROCESS: ProcessId = ProcessId(1);
-    const OPTIONS: Options =
-        Options { query_parameters: false, silent_pool_pings: false, message_keys: false };
-
     fn tcp(cookie: u64) -> Socket {
         let address = |port: u64| format!("10.0.0.1:{}", 1_000 + port).parse().unwrap();
         Socket { cookie, addresses: Some((address(cookie), address(cookie ^ 1))), ..socket() }
@@ -170,19 +167,24 @@ mod tests {
     fn one_without_room_is_turned_away_and_leaves_nothing_behind() {
         let mut connections = Connections::new(10);
         let turned_away = (0..1_000)
-            .filter(|cookie| connections.announce(PROCESS, tcp(*cookie), true, OPTIONS).turned_away)
+            .filter(|cookie| {
+                connections.announce(PROCESS, tcp(*cookie), true, Options::default()).turned_away
+            })
             .count();
         assert_eq!((turned_away, connections.ends.len()), (990, 10));
-        assert!(!connections.meet(2_000, PROCESS, OPTIONS) && connections.are_crowded());
+        assert!(!connections.meet(2_000, PROCESS, Options::default()) && connections.are_crowded());
         connections.cookies().into_iter().for_each(|cookie| drop(connections.remove(cookie)));
         assert_eq!(connections.ends.len(), 0);
-        assert!(connections.meet(2_000, PROCESS, OPTIONS) && connections.contains(2_000));
+        assert!(
+            connections.meet(2_000, PROCESS, Options::default()) && connections.contains(2_000)
+        );
     }
 
     #[test]
     fn ends_are_told_from_either_and_again_to_another_process() {
         let mut connections = Connections::new(10);
-        let mut other_end = |socket| connections.announce(PROCESS, socket, true, OPTIONS).other_end;
+        let mut other_end =
+            |socket| connections.announce(PROCESS, socket, true, Options::default()).other_end;
         assert_eq!(other_end(tcp(4)), None);
         assert_eq!(other_end(tcp(5)), Some(4));
         assert_eq!(other_end(tcp(4)), Some(5));
@@ -192,12 +194,13 @@ mod tests {
     fn unix_sockets_are_ends_of_one_only_when_both_were_followed_from_the_start() {
         for (first, second) in [(true, true), (true, false), (false, true), (false, false)] {
             let mut connections = Connections::new(10);
-            connections.announce(PROCESS, unix(1, 0), first, OPTIONS);
+            connections.announce(PROCESS, unix(1, 0), first, Options::default());
             let expected = (first && second).then_some(1);
-            let announced = connections.announce(PROCESS, unix(2, 1), second, OPTIONS);
+            let announced = connections.announce(PROCESS, unix(2, 1), second, Options::default());
             assert_eq!(announced.other_end, expected, "{first} {second}");
             // To a child of the process it is new, the connection is not.
-            let announced = connections.announce(ProcessId(2), unix(2, 1), true, OPTIONS);
+            let announced =
+                connections.announce(ProcessId(2), unix(2, 1), true, Options::default());
             assert_eq!(announced.other_end, expected, "{first} {second}");
         }
     }
@@ -208,14 +211,14 @@ mod tests {
         let active = |cookie| Socket { active: true, passive: false, ..tcp(cookie) };
         // To a server that is followed, to one that is busy, to a database, and one that was accepted.
         for socket in [active(4), tcp(5), active(6), active(8), tcp(10)] {
-            connections.announce(PROCESS, socket, true, OPTIONS);
+            connections.announce(PROCESS, socket, true, Options::default());
         }
         let listens = |port| port == 1_005 || port == 1_007;
         assert!(connections.unpaired(PEER_WAIT_NS, listens).is_empty());
         assert_eq!(connections.unpaired(PEER_WAIT_NS + 1, listens), [8]);
         assert!(connections.unpaired(PEER_WAIT_NS + 1, listens).is_empty(), "once");
         assert_eq!(
-            connections.announce(PROCESS, tcp(9), true, OPTIONS).other_end,
+            connections.announce(PROCESS, tcp(9), true, Options::default()).other_end,
             Some(8),
             "after all"
         );

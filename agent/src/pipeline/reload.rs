@@ -46,7 +46,7 @@ impl Stages {
         let Some(traced) = self.selection.get(id) else { return };
         let options = options(&traced.settings);
         for connection in self.connections.values_mut().filter(|known| known.process == id) {
-            connection.ask(options);
+            connection.ask(options.clone());
         }
         self.runtimes.node.allow(id, traced.settings.node_assist, clock::monotonic_ns());
     }

@@ -88,12 +88,14 @@ pub(super) fn asks(call: &Asks<'_>, _: &mut Memory) -> Option<Part> {
             let own = key == "unacked_mutex" || key.starts_with("_kombu.");
             own.then(Part::internal)
         }
-        // How long a queue is, it asks of all its priorities in a transaction, of which the first has no mark.
+        // It asks how long a queue is, or removes it, with all its priorities in a transaction; the first has no mark.
         "LLEN" | "DEL" if first.contains(PRIORITY) => {
             let with = first.split(PRIORITY).next().map(|queue| label(call.name, queue));
             Some(Part { with, ..Part::internal() })
         }
-        "LLEN" => Some(Part { label: Some(label("LLEN", first)), ..Part::default() }),
+        "LLEN" | "DEL" if first != "unacked_mutex" => {
+            Some(Part { label: Some(label(call.name, first)), ..Part::default() })
+        }
         "PSUBSCRIBE" | "PUNSUBSCRIBE" => first.contains('.').then(Part::internal),
         "GET" | "SET" | "DEL" | "HGET" | "HSET" | "SADD" | "SREM" | "SMEMBERS" | "ZADD"
         | "ZREM" | "ZRANGE" | "ZREVRANGEBYSCORE" => {

@@ -2,12 +2,13 @@
 //! which within `MULTI` is a part of that of `EXEC`.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use wirespan_protocols::redis::{Command, End, Reply, Value, Values};
 
 use super::{
-    Asks, Expects, FAMILIES, Fate, Identity, Memory, Notice, Part, Work, list, pubsub, rq, script,
-    sorted, stream, text,
+    Asks, Expects, FAMILIES, Fate, Identity, Memory, Notice, Part, Rule, Work, list, pubsub, rq,
+    script, sorted, stream, text,
 };
 use crate::connection::Mark;
 
@@ -78,6 +79,11 @@ pub struct Recognizer {
 }
 
 impl Recognizer {
+    /// Of a new connection, with the operator's own kinds of queues.
+    pub fn new(rules: Arc<[Arc<Rule>]>) -> Self {
+        Self { memory: Memory { rules, ..Memory::default() }, ..Self::default() }
+    }
+
     /// A command. What it means; what is told of it at once goes to `out`.
     pub fn asked(
         &mut self,
@@ -281,6 +287,9 @@ fn read(pending: Pending, reply: &[Value<'_>], last: &Mark, out: &mut Out<'_>) {
         Some(Expects::Members { set, operation }) => {
             let work = sorted::taken(reply, set.as_deref(), operation);
             return work.into_iter().for_each(taken);
+        }
+        Some(Expects::Rule { rule, id, named }) => {
+            return rule.taken(reply, id.as_deref(), named).into_iter().for_each(taken);
         }
         Some(Expects::RqFields { id }) => {
             if let Some(notice) = rq::fields(&id, reply) {

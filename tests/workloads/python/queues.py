@@ -20,6 +20,8 @@ PASSWORD = os.environ["REDIS_PASSWORD"]
 URL = f"redis://:{PASSWORD}@127.0.0.1:{PORT}/0"
 GROUP = "workers-py"
 handled = []
+# What closes its connections when nobody has it.
+clients = []
 
 
 def say(**line):
@@ -55,7 +57,14 @@ def celery_app():
         try:
             handle(told(self), True)
         except ValueError as error:
-            raise self.retry(exc=error, countdown=0.01)
+            before = time.time_ns()
+            try:
+                raise self.retry(exc=error, countdown=0.01)
+            except celery.exceptions.Retry:
+                name, queue = self.name, self.request.delivery_info["routing_key"]
+                sent = {"queue": queue, "id": self.request.id, "name": name}
+                say(did="send", before=before, after=time.time_ns(), **sent)
+                raise
 
     return app
 
@@ -139,6 +148,7 @@ def send_plain(kind, queue, count):
 
 def work_plain(kind, queue):
     client = redis.from_url(URL)
+    clients.append(client)
     told = {"queue": queue, "id": "", "name": "", "attempt": 0}
 
     def one():
@@ -204,7 +214,6 @@ def main():
         process.kill()
 
 
-if len(sys.argv) > 3:
-    worker(sys.argv[3])
-elif __name__ == "__main__":
-    main()
+# RQ imports this file, to find what it is to call.
+if __name__ == "__main__":
+    worker(sys.argv[3]) if len(sys.argv) > 3 else main()
