@@ -5,7 +5,7 @@
 use crate::common;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::forest::STAMP_NS;
 use common::lab::{Lab, PATIENCE, Tracing};
@@ -170,9 +170,10 @@ fn idle_for(idle: Duration) {
         Ok((told >= works).then_some(()))
     })
     .unwrap();
-    let (began, until) = (sys::realtime_ns(), Instant::now() + idle);
+    let began = sys::realtime_ns();
+    let until = began + u64::try_from(idle.as_nanos()).unwrap();
     wait::until("the workers were idle", PATIENCE + idle, || {
-        Ok((Instant::now() >= until).then_some(()))
+        Ok((sys::realtime_ns() >= until).then_some(()))
     })
     .unwrap();
     let spans = tracing.spans();

@@ -176,9 +176,10 @@ impl Recognizer {
         while self.open.front().is_some_and(|front| front.exchange < exchange) {
             self.open.pop_front();
         }
-        let Some(pending) = self.open.pop_front_if(|front| front.exchange == exchange) else {
+        if self.open.front().is_none_or(|front| front.exchange != exchange) {
             return false;
-        };
+        }
+        let Some(pending) = self.open.pop_front() else { return false };
         if reply.is_some_and(|reply| !matches!(reply, Reply::Error { .. })) {
             let values: Vec<Value<'_>> = values.iter().collect();
             read(pending, &values, last, out);

@@ -26,10 +26,10 @@ pub(super) fn submitted(
     placement: Placement,
 ) -> Span {
     let error = match exchange.end.as_ref().map(|(_, outcome)| outcome) {
-        Some(Outcome::Redis { end: End::Complete { reply, .. }, .. }) => match reply {
-            Reply::Error { code, message } => Some((code, message)),
-            _ => None,
-        },
+        Some(Outcome::Redis {
+            end: End::Complete { reply: Reply::Error { code, message }, .. },
+            ..
+        }) => Some((code, message)),
         _ => None,
     };
     let mut attributes = about(work, "send");
