@@ -1,4 +1,4 @@
-//! Export: finished spans leave the agent, over OTLP/gRPC, into a JSON-lines file, onto a console.
+//! Export: finished spans leave the agent, over OTLP (gRPC or HTTP), into a JSON-lines file, onto a console.
 //!
 //! The last stage. Each exporter has its own bounded queue and its own tasks, so that none can stall
 //! another or the pipeline; what cannot leave is counted with a reason, never lost silently. Nothing
@@ -8,9 +8,13 @@ mod books;
 mod console;
 mod file;
 mod grpc;
+mod http;
 mod options;
 mod otlp;
+mod proxy;
 mod queue;
+mod retry;
+mod sender;
 mod tap;
 mod target;
 #[cfg(test)]
@@ -26,12 +30,17 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 pub use self::books::{ExporterBooks, Refusal, Refused};
-pub use self::options::{Compression, Endpoint, OptionsError, OtlpOptions, RetryPolicy, is_header};
+pub use self::options::{
+    Compression, Endpoint, OptionsError, OtlpOptions, Protocol, RetryPolicy, is_header,
+};
 use self::queue::Queue;
 use self::tap::Taps;
 pub use self::tap::{Tap, TapRequest};
 pub use self::target::{Color, ConsoleOptions, Target, TargetError};
 use crate::span::Span;
+
+/// What receivers are told of who sends.
+const USER_AGENT: &str = concat!("wirespan/", env!("CARGO_PKG_VERSION"));
 
 /// The bounds of each exporter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +78,7 @@ pub async fn probe(target: &Target) -> Result<(), String> {
     match target {
         Target::Console(_) => Ok(()),
         Target::File(path) => file::probe(path).map_err(|error| error.to_string()),
-        Target::OtlpGrpc(options) => grpc::probe(options).await,
+        Target::Otlp(options) => sender::probe(options).await,
     }
 }
 
@@ -112,15 +121,14 @@ impl Exporters {
                         .with_context(|| format!("cannot start exporter {name}"))?;
                     tasks.spawn_on(file.run(queue), runtime);
                 }
-                Target::OtlpGrpc(options) => {
-                    let channel = {
+                Target::Otlp(options) => {
+                    let client = {
                         // A channel's own task starts with it.
                         let _context = runtime.enter();
-                        grpc::connect_lazily(&options)
+                        sender::Client::new(&options)
                             .with_context(|| format!("cannot start exporter {name}"))?
                     };
-                    let sender = grpc::Sender::new(channel, &options, limits)
-                        .with_context(|| format!("cannot start exporter {name}"))?;
+                    let sender = sender::Sender::new(client, &options, limits);
                     for _ in 0..limits.concurrent_requests.max(1) {
                         tasks.spawn_on(sender.clone().run(Arc::clone(&queue)), runtime);
                     }

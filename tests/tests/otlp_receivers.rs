@@ -6,6 +6,7 @@ use std::process::Command;
 use crate::common::lab::{Lab, PATIENCE, gets, load, rule};
 use crate::common::receiver::Receiver;
 use crate::common::spans::Span;
+use rstest::rstest;
 use wirespan_tests::process::Group;
 use wirespan_tests::wait;
 use wirespan_tests::workloads::{System, ports};
@@ -18,8 +19,10 @@ fn by_id(mut spans: Vec<Span>) -> Vec<Span> {
 }
 
 /// Agent, to rotel, to the test's own receiver: what comes out is what the file exporter wrote.
-#[test]
-fn rotel_receives_and_hands_on_every_span_unchanged() {
+#[rstest]
+#[case::over_grpc("otlp")]
+#[case::over_http("otlphttp")]
+fn rotel_receives_and_hands_on_every_span_unchanged(#[case] exporter: &str) {
     let lab = Lab::new();
     let system = System::start(&lab.installed, lab.path()).unwrap();
     let receiver = Receiver::start();
@@ -44,7 +47,8 @@ fn rotel_receives_and_hands_on_every_span_unchanged() {
     .unwrap_or_else(|error| panic!("{error}: {}", said()));
 
     let rules = system.services().map(rule);
-    let export = format!("--export=otlp=http://127.0.0.1:{grpc}");
+    let port = if exporter == "otlp" { grpc } else { http };
+    let export = format!("--export={exporter}=http://127.0.0.1:{port}");
     let tracing = lab.agent("agent", &rules, &[&export]);
     load(&system.gateway, 2, &gets("/orders", 1, REQUESTS));
     let forest = tracing.forest_of(9 * REQUESTS);

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::scalar::{Count, Leaf, Scalar, Time};
 use crate::export::{
-    Color, Compression, ConsoleOptions, Endpoint, Limits, OtlpOptions, Target, is_header,
+    Color, Compression, ConsoleOptions, Endpoint, Limits, OtlpOptions, Protocol, Target, is_header,
 };
 
 /// One exporter.
@@ -19,7 +19,7 @@ pub enum Exporter {
     Console(Console),
     /// A file to which one OTLP JSON `ExportTraceServiceRequest` a line is appended.
     File(File),
-    /// OTLP over gRPC.
+    /// OTLP over gRPC or HTTP.
     Otlp(Box<Otlp>),
 }
 
@@ -41,11 +41,15 @@ pub struct File {
     pub path: Scalar<String>,
 }
 
-/// OTLP over gRPC.
+/// OTLP over gRPC or HTTP.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Otlp {
-    /// `http://HOST:PORT`, or `https://` for TLS. Default: http://localhost:4317. `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    /// `grpc` or `http/protobuf`. Default: grpc. `OTEL_EXPORTER_OTLP_PROTOCOL`.
+    pub protocol: Option<Scalar<Protocol>>,
+    /// `http://HOST:PORT`, or `https://` for TLS; with `http/protobuf` a path may follow, behind which `/v1/traces`
+    /// goes. Default: http://localhost:4317, with `http/protobuf` http://localhost:4318.
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub endpoint: Option<Scalar<EndpointText>>,
     /// Sent with each request, by name. `OTEL_EXPORTER_OTLP_HEADERS` replaces them all.
     pub headers: BTreeMap<String, Scalar<HeaderText>>,
@@ -99,7 +103,7 @@ impl Exporter {
                 width: None,
             }),
             Self::File(file) => Target::File(PathBuf::from(&file.path.0)),
-            Self::Otlp(otlp) => Target::OtlpGrpc(otlp.options().with_env(lookup)?),
+            Self::Otlp(otlp) => Target::Otlp(otlp.options().with_env(lookup)?),
         })
     }
 }
@@ -107,9 +111,10 @@ impl Exporter {
 impl Otlp {
     fn options(&self) -> OtlpOptions {
         let mut options = OtlpOptions::default();
-        if let Some(endpoint) = &self.endpoint {
-            options.endpoint = endpoint.0.0.clone();
+        if let Some(protocol) = &self.protocol {
+            options.protocol = protocol.0;
         }
+        options.endpoint = self.endpoint.as_ref().map(|endpoint| endpoint.0.0.clone());
         options.headers = self
             .headers
             .iter()
@@ -217,6 +222,18 @@ impl Leaf for HeaderText {
 
     fn schema() -> Schema {
         json_schema!({ "type": "string" })
+    }
+}
+
+impl Leaf for Protocol {
+    const EXPECTED: &'static str = "grpc or http/protobuf";
+
+    fn read(text: &str) -> Result<Self, String> {
+        Self::read(text).ok_or_else(String::new)
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "enum": ["grpc", "http/protobuf"] })
     }
 }
 

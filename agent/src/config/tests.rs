@@ -6,7 +6,7 @@ use rstest::rstest;
 
 use super::plan::{Flags, Plan};
 use super::*;
-use crate::export::{Color, Compression, Target};
+use crate::export::{Color, Compression, Protocol, Target};
 use crate::settings::{Sampling, Source};
 use crate::span::Value;
 
@@ -185,15 +185,19 @@ exporters:
     timeout: 3s
     give_up_after: 2m
     tls: {ca_file: /ca.pem, cert_file: /c.pem, key_file: /k.pem}
+- otlp: {protocol: http/protobuf}
 queue: {spans: 1000, batch_spans: 100, linger: 50ms}
 ");
-    let [Target::Console(console), Target::File(file), Target::OtlpGrpc(otlp)] = &plan.targets[..]
+    let [Target::Console(console), Target::File(file), Target::Otlp(otlp), Target::Otlp(http)] =
+        &plan.targets[..]
     else {
         panic!("{:?}", plan.targets);
     };
+    assert_eq!((otlp.protocol, http.protocol), (Protocol::Grpc, Protocol::HttpProtobuf));
+    assert_eq!(http.receiver().to_string(), "http://localhost:4318");
     assert!(console.traceparent && console.color == Color::Never);
     assert_eq!(file, Path::new("/var/log/spans.jsonl"));
-    assert_eq!(otlp.endpoint.to_string(), "https://collector:4317");
+    assert_eq!(otlp.receiver().to_string(), "https://collector:4317");
     assert_eq!(otlp.headers, [("authorization".to_owned(), "Bearer f1le".to_owned())]);
     assert_eq!(otlp.compression, Compression::Gzip);
     assert_eq!(
@@ -248,6 +252,7 @@ fn capture_is_taken() {
 #[case::unknown_exporter("exporters:\n- kafka: {}", (2, 3), "exporters[0]", "unknown variant")]
 #[case::no_path("exporters:\n- file: {}", (2, 9), "exporters[0]", "missing field")]
 #[case::bad_endpoint("exporters:\n- otlp:\n    endpoint: collector:4317", (3, 15), "exporters[0]", "no scheme")]
+#[case::bad_transport("exporters:\n- otlp:\n    protocol: http/json", (3, 15), "exporters[0]", "grpc or http/protobuf")]
 #[case::bad_compression("exporters:\n- otlp:\n    compression: br", (3, 18), "exporters[0]", "gzip or none")]
 #[case::bad_timeout("exporters:\n- otlp:\n    timeout: 10", (3, 14), "exporters[0]", "expected a time")]
 #[case::bad_patience("exporters:\n- otlp:\n    give_up_after: 0s", (3, 20), "exporters[0]", "expected a time")]
@@ -306,6 +311,7 @@ rules: [{match: {port: 1}, settings: {sampling: {ratio: 0.2}}}]
 ";
     let variables = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://env:2"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
         ("OTEL_BSP_MAX_QUEUE_SIZE", "2"),
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "3"),
         ("OTEL_BSP_SCHEDULE_DELAY", "4"),
@@ -315,8 +321,9 @@ rules: [{match: {port: 1}, settings: {sampling: {ratio: 0.2}}}]
         ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "2"),
     ];
     let by_env = plan(text, &Flags::default(), &variables).unwrap();
-    let Target::OtlpGrpc(otlp) = &by_env.targets[0] else { panic!("{:?}", by_env.targets) };
-    assert_eq!(otlp.endpoint.to_string(), "http://env:2");
+    let Target::Otlp(otlp) = &by_env.targets[0] else { panic!("{:?}", by_env.targets) };
+    assert_eq!(otlp.receiver().to_string(), "http://env:2");
+    assert_eq!(otlp.protocol, Protocol::HttpProtobuf);
     assert_eq!((otlp.compression, otlp.headers.len()), (Compression::Gzip, 1), "the file's");
     assert_eq!((by_env.limits.queue_spans, by_env.limits.batch_spans), (2, 3));
     assert_eq!(by_env.limits.linger, Duration::from_millis(4));
@@ -338,7 +345,11 @@ rules: [{match: {port: 1}, settings: {sampling: {ratio: 0.2}}}]
         ..Flags::default()
     };
     let by_flag = plan(text, &flags, &variables).unwrap();
-    assert_eq!(by_flag.targets[0].name(), "otlp=http://flag:3");
+    assert_eq!(
+        by_flag.targets[0].name(),
+        "otlphttp=http://flag:3",
+        "the protocol is the variable's"
+    );
     assert_eq!((by_flag.payload_budget, by_flag.ring_bytes), (5, 6));
     assert_eq!(by_flag.rules.allow.len(), 1);
     assert_eq!(by_flag.rules.allow[0].rule.to_string(), "port=9");

@@ -17,11 +17,13 @@ use tonic::transport::Uri;
 /// How an OTLP exporter reaches its receiver. `Debug` shows no header's value.
 #[derive(Clone, PartialEq)]
 pub struct OtlpOptions {
-    /// The receiver.
-    pub endpoint: Endpoint,
+    /// How spans are sent.
+    pub protocol: Protocol,
+    /// The receiver; `None`: this machine, at the protocol's own port.
+    pub endpoint: Option<Endpoint>,
     /// Whether an endpoint written without a scheme is plaintext.
     pub insecure: bool,
-    /// Headers (gRPC metadata) sent with each request: lower-case name, value.
+    /// Headers (in gRPC: metadata) sent with each request: lower-case name, value.
     pub headers: Vec<(String, String)>,
     /// How requests are compressed.
     pub compression: Compression,
@@ -37,9 +39,38 @@ pub struct OtlpOptions {
     pub retry: RetryPolicy,
 }
 
-/// An OTLP receiver's address: `http` or `https`, host and perhaps port, without credentials.
+/// OTLP's transports (<https://opentelemetry.io/docs/specs/otel/protocol/exporter/#specify-protocol>).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// gRPC.
+    #[default]
+    Grpc,
+    /// HTTP, with bodies in binary Protobuf.
+    HttpProtobuf,
+}
+
+impl Protocol {
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::HttpProtobuf => "http/protobuf",
+        }
+    }
+
+    /// Reads what [`Protocol::word`] gives.
+    pub fn read(text: &str) -> Option<Self> {
+        [Self::Grpc, Self::HttpProtobuf].into_iter().find(|protocol| protocol.word() == text)
+    }
+}
+
+/// An OTLP receiver's address: `http` or `https`, host and perhaps port and path, without credentials.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Endpoint(Uri);
+pub struct Endpoint {
+    uri: Uri,
+    /// Its path is the traces' own; else that goes behind it.
+    is_whole: bool,
+}
 
 /// How requests are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,7 +106,8 @@ pub struct OptionsError {
 impl Default for OtlpOptions {
     fn default() -> Self {
         Self {
-            endpoint: Endpoint::default(),
+            protocol: Protocol::default(),
+            endpoint: None,
             insecure: false,
             headers: Vec::new(),
             compression: Compression::None,
@@ -100,6 +132,11 @@ impl Default for RetryPolicy {
 }
 
 impl OtlpOptions {
+    /// Who gets the spans.
+    pub fn receiver(&self) -> Endpoint {
+        self.endpoint.clone().unwrap_or_else(|| Endpoint::default_of(self.protocol))
+    }
+
     /// Reads the variables that `lookup` gives.
     ///
     /// # Errors
@@ -116,17 +153,23 @@ impl OtlpOptions {
         let variables = Variables { lookup };
         let mut options = self;
 
-        variables.read("PROTOCOL", |value| match value {
-            "grpc" => Ok(()),
-            other => Err(format!("`{}` is not supported here, only grpc", other.escape_debug())),
-        })?;
+        if let Some(protocol) = variables.read("PROTOCOL", |value| {
+            Protocol::read(value).ok_or_else(|| {
+                let value = value.escape_debug();
+                format!("`{value}` is not supported here: expected grpc or http/protobuf")
+            })
+        })? {
+            options.protocol = protocol;
+        }
         if let Some(insecure) = variables.read("INSECURE", boolean)? {
             options.insecure = insecure;
         }
-        if let Some(endpoint) =
-            variables.read("ENDPOINT", |value| Endpoint::parse(value, options.insecure))?
-        {
-            options.endpoint = endpoint;
+        let insecure = options.insecure;
+        if let Some(endpoint) = variables.read_of("ENDPOINT", |prefix, value| {
+            let endpoint = Endpoint::parse(value, insecure)?;
+            Ok(if prefix == OF_TRACES { endpoint.whole() } else { endpoint })
+        })? {
+            options.endpoint = Some(endpoint);
         }
         if let Some(headers) = variables.read("HEADERS", headers)? {
             options.headers = headers;
@@ -150,6 +193,9 @@ impl OtlpOptions {
     }
 }
 
+/// What variables for traces alone begin with; the others are for all signals.
+const OF_TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_";
+
 struct Variables<L> {
     lookup: L,
 }
@@ -161,14 +207,23 @@ impl<L: Fn(&str) -> Option<String>> Variables<L> {
         suffix: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Result<Option<T>, OptionsError> {
-        for prefix in ["OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_"] {
+        self.read_of(suffix, |_prefix, value| parse(value))
+    }
+
+    /// The same, where it matters which of the two it is.
+    fn read_of<T>(
+        &self,
+        suffix: &str,
+        parse: impl FnOnce(&str, &str) -> Result<T, String>,
+    ) -> Result<Option<T>, OptionsError> {
+        for prefix in [OF_TRACES, "OTEL_EXPORTER_OTLP_"] {
             let variable = format!("{prefix}{suffix}");
             let value = (self.lookup)(&variable).unwrap_or_default();
             let value = value.trim();
             if value.is_empty() {
                 continue;
             }
-            return match parse(value) {
+            return match parse(prefix, value) {
                 Ok(parsed) => Ok(Some(parsed)),
                 Err(problem) => Err(OptionsError { variable, problem }),
             };
@@ -219,10 +274,10 @@ fn headers(value: &str) -> Result<Vec<(String, String)>, String> {
         let name = decode(name)?.to_ascii_lowercase();
         let value = decode(value)?;
         if !is_header(&name, "") {
-            return Err(format!("header {position} has a name that gRPC metadata cannot have"));
+            return Err(format!("header {position} has a name that no header can have"));
         }
         if !is_header(&name, &value) {
-            return Err(format!("header `{name}` has a value that gRPC metadata cannot have"));
+            return Err(format!("header `{name}` has a value that no header can have"));
         }
         headers.push((name, value));
     }
@@ -254,33 +309,53 @@ impl Endpoint {
                 Err("credentials in an endpoint are not supported: use OTEL_EXPORTER_OTLP_HEADERS"
                     .to_owned())
             }
-            Some(authority) if !authority.host().is_empty() => Ok(Self(uri)),
+            Some(authority) if !authority.host().is_empty() => Ok(Self { uri, is_whole: false }),
             _ => Err("the endpoint has no host".to_owned()),
         }
     }
 
     /// Whether the connection is TLS.
     pub fn is_tls(&self) -> bool {
-        self.0.scheme_str() == Some("https")
+        self.uri.scheme_str() == Some("https")
     }
 
     pub(super) fn uri(&self) -> &Uri {
-        &self.0
+        &self.uri
     }
-}
 
-impl Default for Endpoint {
-    /// `http://localhost:4317`.
-    fn default() -> Self {
-        Self(Uri::from_static("http://localhost:4317"))
+    /// Where `protocol`'s receivers listen on this machine.
+    fn default_of(protocol: Protocol) -> Self {
+        let uri = match protocol {
+            Protocol::Grpc => Uri::from_static("http://localhost:4317"),
+            Protocol::HttpProtobuf => Uri::from_static("http://localhost:4318"),
+        };
+        Self { uri, is_whole: false }
+    }
+
+    /// The same, its path taken as it is.
+    fn whole(self) -> Self {
+        Self { is_whole: true, ..self }
+    }
+
+    /// Where HTTP requests with spans go
+    /// (<https://opentelemetry.io/docs/specs/otel/protocol/exporter/#endpoint-urls-for-otlphttp>).
+    pub(super) fn traces_url(&self) -> String {
+        let (path, query) = match self.uri.path_and_query() {
+            Some(path) => (path.path(), path.query()),
+            None => ("/", None),
+        };
+        let traces = if self.is_whole { "" } else { "/v1/traces" };
+        let path = if self.is_whole { path } else { path.trim_end_matches('/') };
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        format!("{self}{path}{traces}{query}")
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the path, which gRPC does not use, and without a query, which may hold a key.
-        let scheme = self.0.scheme_str().unwrap_or("http");
-        write!(f, "{scheme}://{}", self.0.authority().map_or("", |authority| authority.as_str()))
+        // Without the path, which gRPC does not use, and without a query: both may hold a key.
+        let scheme = self.uri.scheme_str().unwrap_or("http");
+        write!(f, "{scheme}://{}", self.uri.authority().map_or("", |authority| authority.as_str()))
     }
 }
 
@@ -294,6 +369,7 @@ impl fmt::Debug for OtlpOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
         f.debug_struct("OtlpOptions")
+            .field("protocol", &self.protocol)
             .field("endpoint", &self.endpoint)
             .field("insecure", &self.insecure)
             .field("header_names", &names)
@@ -321,7 +397,7 @@ mod tests {
     fn nothing_set_is_the_specification_s_default() {
         let options = from(&[]).unwrap();
         assert_eq!(options, OtlpOptions::default());
-        assert_eq!(options.endpoint.to_string(), "http://localhost:4317");
+        assert_eq!(options.receiver().to_string(), "http://localhost:4317");
         assert_eq!(options.timeout, Duration::from_secs(10));
     }
 
@@ -336,11 +412,30 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "/etc/ca.pem"),
         ])
         .unwrap();
-        assert_eq!(options.endpoint.to_string(), "https://traces:4317");
-        assert!(options.endpoint.is_tls());
+        assert_eq!(options.receiver().to_string(), "https://traces:4317");
+        assert!(options.receiver().is_tls());
         assert_eq!(options.timeout, Duration::from_millis(1500));
         assert_eq!(options.compression, Compression::Gzip);
         assert_eq!(options.certificate, Some(PathBuf::from("/etc/ca.pem")));
+    }
+
+    #[test]
+    fn http_has_a_port_and_a_path_of_its_own() {
+        let url = |variables: &[(&str, &str)]| {
+            let protocol = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf");
+            let options = from(&[&[protocol], variables].concat()).unwrap();
+            assert_eq!(options.protocol, Protocol::HttpProtobuf);
+            options.receiver().traces_url()
+        };
+        const ALL: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+        const TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+        assert_eq!(url(&[]), "http://localhost:4318/v1/traces");
+        assert_eq!(url(&[(ALL, "http://c:1")]), "http://c:1/v1/traces");
+        assert_eq!(url(&[(ALL, "https://c/otlp/")]), "https://c/otlp/v1/traces");
+        assert_eq!(url(&[(ALL, "https://c/?key=7")]), "https://c/v1/traces?key=7");
+        // The traces' own is used as it is; without a path it has the root's.
+        assert_eq!(url(&[(TRACES, "http://c:1/here")]), "http://c:1/here");
+        assert_eq!(url(&[(TRACES, "http://c:1"), (ALL, "http://d")]), "http://c:1/");
     }
 
     #[test]
@@ -358,7 +453,7 @@ mod tests {
                 ("OTEL_EXPORTER_OTLP_INSECURE", insecure),
             ])
             .unwrap();
-            assert_eq!(options.endpoint.is_tls(), tls, "{endpoint} insecure={insecure}");
+            assert_eq!(options.receiver().is_tls(), tls, "{endpoint} insecure={insecure}");
         }
     }
 
@@ -388,7 +483,8 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "0"),
             ("OTEL_EXPORTER_OTLP_INSECURE", "yes"),
-            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+            ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "GRPC"),
         ] {
             let error = from(&[(variable, value)]).expect_err(value).to_string();
             assert!(error.starts_with(variable), "{error}");

@@ -1,7 +1,7 @@
 //! Where spans go: what a person writes after `--export`.
 //!
 //! Part of the export stage: configuration only, nothing is opened or connected here. A further
-//! exporter (OTLP over HTTP, the local page) is a further variant, its spelling in [`Target::parse`],
+//! exporter (the local page) is a further variant, its spelling in [`Target::parse`],
 //! and an arm in `Exporters::start`.
 
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use super::options::{Endpoint, OptionsError, OtlpOptions};
+use super::options::{Endpoint, OptionsError, OtlpOptions, Protocol};
 
 /// One place that spans go to.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,8 +20,8 @@ pub enum Target {
     Console(ConsoleOptions),
     /// One `ExportTraceServiceRequest` in OTLP's JSON mapping a line, appended to this file.
     File(PathBuf),
-    /// OTLP over gRPC.
-    OtlpGrpc(OtlpOptions),
+    /// OTLP, over gRPC or HTTP.
+    Otlp(OtlpOptions),
 }
 
 /// How the console shows traces.
@@ -51,22 +51,24 @@ pub enum Color {
 #[derive(Debug, Error)]
 pub enum TargetError {
     /// No such exporter.
-    #[error("`{0}` is no exporter: expected console, file:PATH, otlp or otlp=http://HOST:4317")]
+    #[error(
+        "`{0}` is no exporter: expected console, file:PATH, otlp, otlp=http://HOST:4317 or otlphttp=http://HOST:4318"
+    )]
     Unknown(String),
     /// `file:` without a path.
     #[error("`file:` needs a path, as in file:/var/log/spans.jsonl")]
     NoPath,
     /// The endpoint after `otlp=`.
-    #[error("otlp=: {0}")]
-    Endpoint(String),
+    #[error("{0}=: {1}")]
+    Endpoint(&'static str, String),
     /// An OTLP variable of the environment.
     #[error(transparent)]
     Options(#[from] OptionsError),
 }
 
 impl Target {
-    /// Reads `console`, `file:PATH`, `otlp` or `otlp=URL`; what OTLP leaves open is looked up among
-    /// the `OTEL_EXPORTER_OTLP_*` variables that `lookup` gives.
+    /// Reads `console`, `file:PATH`, `otlp` or `otlp=URL`, `otlphttp` or `otlphttp=URL`; what OTLP leaves open
+    /// is looked up among the `OTEL_EXPORTER_OTLP_*` variables that `lookup` gives.
     pub fn parse(text: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Self, TargetError> {
         if text == "console" {
             return Ok(Self::Console(ConsoleOptions::default()));
@@ -77,16 +79,24 @@ impl Target {
                 path => Ok(Self::File(PathBuf::from(path))),
             };
         }
-        if text == "otlp" {
-            return Ok(Self::OtlpGrpc(OtlpOptions::from_env(lookup)?));
+        let (word, url) = match text.split_once('=') {
+            Some((word, url)) => (word, Some(url)),
+            None => (text, None),
+        };
+        // The first leaves the protocol to the variable.
+        let (word, protocol) = match word {
+            "otlp" => ("otlp", None),
+            "otlphttp" => ("otlphttp", Some(Protocol::HttpProtobuf)),
+            _ => return Err(TargetError::Unknown(text.to_owned())),
+        };
+        let mut options = OtlpOptions::from_env(lookup)?;
+        options.protocol = protocol.unwrap_or(options.protocol);
+        if let Some(url) = url {
+            let endpoint = Endpoint::parse(url, options.insecure)
+                .map_err(|problem| TargetError::Endpoint(word, problem))?;
+            options.endpoint = Some(endpoint);
         }
-        if let Some(url) = text.strip_prefix("otlp=") {
-            let mut options = OtlpOptions::from_env(lookup)?;
-            options.endpoint =
-                Endpoint::parse(url, options.insecure).map_err(TargetError::Endpoint)?;
-            return Ok(Self::OtlpGrpc(options));
-        }
-        Err(TargetError::Unknown(text.to_owned()))
+        Ok(Self::Otlp(options))
     }
 
     /// The target as a person would write it; names its books.
@@ -94,7 +104,10 @@ impl Target {
         match self {
             Self::Console(_) => "console".to_owned(),
             Self::File(path) => format!("file:{}", path.display()),
-            Self::OtlpGrpc(options) => format!("otlp={}", options.endpoint),
+            Self::Otlp(options) => match options.protocol {
+                Protocol::Grpc => format!("otlp={}", options.receiver()),
+                Protocol::HttpProtobuf => format!("otlphttp={}", options.receiver()),
+            },
         }
     }
 }
@@ -125,6 +138,8 @@ mod tests {
             ("otlp", "otlp=http://localhost:4317"),
             ("otlp=https://collector", "otlp=https://collector"),
             ("otlp=collector:4317", "otlp=https://collector:4317"),
+            ("otlphttp", "otlphttp=http://localhost:4318"),
+            ("otlphttp=https://collector/secret?k=v", "otlphttp=https://collector"),
         ] {
             assert_eq!(parse(text).unwrap().name(), name, "{text}");
         }
@@ -138,6 +153,8 @@ mod tests {
             ("file", "expected console"),
             ("file:", "needs a path"),
             ("otlp=", "otlp=: "),
+            ("otlphttp=", "otlphttp=: "),
+            ("otlpgrpc=http://host", "expected console"),
             ("otlp=ftp://host", "http or https"),
             ("otlp=http://user:secret@host", "OTEL_EXPORTER_OTLP_HEADERS"),
         ] {
@@ -154,11 +171,10 @@ mod tests {
             "OTEL_EXPORTER_OTLP_COMPRESSION" => Some("gzip".to_owned()),
             _ => None,
         };
-        let Target::OtlpGrpc(options) = Target::parse("otlp=http://here:4317", lookup).unwrap()
-        else {
+        let Target::Otlp(options) = Target::parse("otlp=http://here:4317", lookup).unwrap() else {
             panic!("not an OTLP target");
         };
-        assert_eq!(options.endpoint.to_string(), "http://here:4317");
+        assert_eq!(options.receiver().to_string(), "http://here:4317");
         assert_eq!(options.compression, super::super::options::Compression::Gzip);
     }
 }

@@ -53,7 +53,7 @@ async fn listen() -> (TcpListener, SocketAddr) {
 
 fn otlp(address: SocketAddr, options: OtlpOptions) -> Target {
     let endpoint = Endpoint::parse(&format!("http://{address}"), false).unwrap();
-    Target::OtlpGrpc(OtlpOptions { endpoint, ..options })
+    Target::Otlp(OtlpOptions { endpoint: Some(endpoint), ..options })
 }
 
 fn start(targets: Vec<Target>, limits: Limits) -> Exporters {
@@ -153,11 +153,11 @@ async fn tls_trusts_the_given_authority_and_no_stranger() {
     for (certificate, trusted) in [(Some(directory.path().join("ca.pem")), true), (None, false)] {
         let endpoint = format!("https://localhost:{}", address.port());
         let options = OtlpOptions {
-            endpoint: Endpoint::parse(&endpoint, false).unwrap(),
+            endpoint: Some(Endpoint::parse(&endpoint, false).unwrap()),
             certificate,
             ..OtlpOptions::default()
         };
-        let exporters = start(vec![Target::OtlpGrpc(options)], Limits::default());
+        let exporters = start(vec![Target::Otlp(options)], Limits::default());
         exporters.offer(&batch(3));
         let end = || {
             let books = &exporters.books()[0];
@@ -177,11 +177,11 @@ async fn tls_trusts_the_given_authority_and_no_stranger() {
 fn a_missing_certificate_is_an_error_that_names_it() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let options = OtlpOptions {
-        endpoint: Endpoint::parse("https://localhost:4317", false).unwrap(),
+        endpoint: Some(Endpoint::parse("https://localhost:4317", false).unwrap()),
         certificate: Some("/nowhere/ca.pem".into()),
         ..OtlpOptions::default()
     };
-    let targets = vec![Target::OtlpGrpc(options)];
+    let targets = vec![Target::Otlp(options)];
     let error = Exporters::start(targets, runtime.handle(), Limits::default()).unwrap_err();
     assert!(format!("{error:#}").contains("/nowhere/ca.pem"), "{error:#}");
 }

@@ -147,7 +147,7 @@ fn exporters(plan: &Plan, checks: &mut Vec<Check>) -> anyhow::Result<()> {
     for target in &plan.targets {
         let name = format!("exporter {}", target.name());
         checks.push(match runtime.block_on(export::probe(target)) {
-            Ok(()) if matches!(target, export::Target::OtlpGrpc(_)) => {
+            Ok(()) if matches!(target, export::Target::Otlp(_)) => {
                 Check::ok(name, "an empty request was accepted")
             }
             Ok(()) => Check::ok(name, "can be written"),
@@ -168,10 +168,17 @@ fn remedy(problem: &str) -> &'static str {
         "renew the receiver's certificate (or this machine's clock is wrong)"
     } else if says(&["unknownissuer", "unknown issuer", "certificate", "notvalidforname"]) {
         "trust the receiver's authority with tls.ca_file, and use the host name that its certificate has"
-    } else if says(&["unauthenticated", "permissiondenied"]) {
+    } else if says(&["unauthenticated", "permissiondenied", "status 401", "status 403"]) {
         "check the headers: the receiver does not accept these credentials"
-    } else if says(&["unimplemented", "not found", "404"]) {
-        "the address is no OTLP/gRPC receiver's: that is port 4317 as a rule, 4318 is HTTP"
+    } else if says(&[
+        "unimplemented",
+        "not found",
+        "code 404",
+        "http2",
+        "h2 protocol",
+        "invalid http",
+    ]) {
+        "no receiver of this protocol is there: port 4317 is for gRPC as a rule, 4318 for HTTP (protocol: http/protobuf)"
     } else if says(&["dns", "lookup", "resolve"]) {
         "the host's name has no address: check the endpoint"
     } else if says(&["refused", "unreachable"]) {
@@ -285,6 +292,12 @@ mod tests {
             ("Permission denied (os error 13)", "let the agent write"),
             ("dns error: failed to lookup address information", "no address"),
             ("Unimplemented: 404", "4317"),
+            ("HTTP status 404 Not Found", "4318"),
+            ("HTTP status 401 Unauthorized: who are you", "headers"),
+            (
+                "client error (Connect): tcp connect error: 127.0.0.1:4010: Connection refused",
+                "nothing listens",
+            ),
         ] {
             assert!(remedy(problem).contains(part), "{problem}: {}", remedy(problem));
         }

@@ -5,15 +5,17 @@
 use std::collections::VecDeque;
 use std::future;
 use std::io;
+use std::sync::Arc;
 use std::sync::Mutex as StdMutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -21,9 +23,15 @@ use tonic::transport::Server;
 use tonic::{Code, Response};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use tokio::time::Instant;
+
 use super::*;
+use crate::export::books::Refusal;
+use crate::export::options::{Endpoint, RetryPolicy};
+use crate::export::queue::Queue;
+use crate::export::sender::{self, Sender};
 use crate::export::testing::{PATIENCE, batch};
-use crate::export::{ExporterBooks, Refused};
+use crate::export::{ExporterBooks, Limits, Refused};
 
 enum Answer {
     Partial(i64, &'static str),
@@ -96,7 +104,8 @@ impl Bench {
             })
         });
         let channel = endpoint(options).unwrap().connect_with_connector_lazy(connector);
-        let sender = Sender::new(channel, options, limits).unwrap();
+        let client = sender::Client::Grpc(Client::new(channel, options).unwrap());
+        let sender = Sender::new(client, options, limits);
         let queue = Queue::new("otlp".to_owned(), limits.queue_spans);
         for _ in 0..limits.concurrent_requests {
             tasks.spawn(sender.clone().run(Arc::clone(&queue)));
@@ -320,4 +329,41 @@ async fn a_receiver_that_repeats_credentials_does_not_get_them_into_the_books() 
     let (books, _) = bench.export(1).await;
     let error = books.last_error.unwrap();
     assert_eq!(error, "Unauthenticated: token *** is not known\\u{1b}[2J");
+}
+
+/// A proxy that is asked for a tunnel leads to the receiver.
+#[tokio::test]
+async fn a_proxy_s_tunnel_is_used() {
+    let (tunnels, mut asked) = mpsc::unbounded_channel();
+    let (accepted, incoming) = mpsc::unbounded_channel::<io::Result<tokio::net::TcpStream>>();
+    let receiver = Arc::new(Receiver::default());
+    let service = TraceServiceServer::from_arc(Arc::clone(&receiver));
+    tokio::spawn(
+        Server::builder()
+            .add_service(service)
+            .serve_with_incoming(UnboundedReceiverStream::new(incoming)),
+    );
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        tunnels.send(String::from_utf8(head).unwrap()).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        accepted.send(Ok(stream)).unwrap();
+        future::pending::<()>().await;
+    });
+    let endpoint = Endpoint::parse("http://collector.invalid:4317", false).unwrap();
+    let options = OtlpOptions { endpoint: Some(endpoint), ..OtlpOptions::default() };
+    let matcher = Matcher::builder().all(format!("http://user:pass@{address}")).build();
+    let channel = connect_through(&options, matcher.intercept(options.receiver().uri())).unwrap();
+    let mut client = Client::new(channel, &options).unwrap();
+    client.send(ExportTraceServiceRequest::default()).await.unwrap();
+    let head = asked.recv().await.unwrap().to_ascii_lowercase();
+    assert!(head.starts_with("connect collector.invalid:4317 http/1.1\r\n"), "{head}");
+    assert!(head.contains("proxy-authorization: basic dxnlcjpwyxnz\r\n"), "{head}");
+    assert_eq!(receiver.requests.lock().unwrap().len(), 1);
 }

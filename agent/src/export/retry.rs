@@ -1,17 +1,17 @@
-//! Whether a failed OTLP/gRPC export may be tried again, and after how long.
+//! Whether a failed OTLP export may be tried again, and after how long.
 //!
-//! Part of the export stage. The rules are
-//! <https://opentelemetry.io/docs/specs/otlp/#otlpgrpc-response> and `#otlpgrpc-throttling`. Pure: no
-//! clock and no sleep, time and chance are parameters.
+//! Part of the export stage. The rules are <https://opentelemetry.io/docs/specs/otlp/#otlpgrpc-response>,
+//! `#otlpgrpc-throttling`, `#otlphttp-response` and `#otlphttp-throttling`. Pure: no clock and no sleep, time and
+//! chance are parameters.
 
 use std::error::Error as _;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rand::Rng;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::export::options::RetryPolicy;
+use super::options::RetryPolicy;
 
 /// What a failure means for the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,8 @@ pub(super) enum Verdict {
     Retry(Option<Duration>),
 }
 
-pub(super) fn verdict(status: &Status) -> Verdict {
+/// A gRPC status.
+pub(super) fn of_status(status: &Status) -> Verdict {
     let retry_info = status.get_details_retry_info();
     let pause = retry_info.as_ref().and_then(|info| info.retry_delay);
     match status.code() {
@@ -39,6 +40,25 @@ pub(super) fn verdict(status: &Status) -> Verdict {
         Code::Unknown | Code::Internal if status.source().is_some() => Verdict::Retry(None),
         _ => Verdict::Rejected,
     }
+}
+
+/// An HTTP status that is no success; `wish` is what `Retry-After` says.
+pub(super) fn of_http(status: u16, wish: Option<Duration>) -> Verdict {
+    match status {
+        429 | 502 | 503 | 504 => Verdict::Retry(wish),
+        _ => Verdict::Rejected,
+    }
+}
+
+/// A `Retry-After` header's value (RFC 9110, section 10.2.3): seconds, or a date. `None`: neither.
+pub(super) fn after(value: &str, now: SystemTime) -> Option<Duration> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More than fits is more than anybody waits.
+        return Some(value.parse().map_or(Duration::MAX, Duration::from_secs));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
 }
 
 /// The pauses between one request's attempts.
@@ -88,7 +108,7 @@ mod tests {
                     | 11 /* OUT_OF_RANGE */ | 14 /* UNAVAILABLE */ | 15 /* DATA_LOSS */
             );
             let expected = if retried { Verdict::Retry(None) } else { Verdict::Rejected };
-            assert_eq!(verdict(&Status::new(code, "")), expected, "{code:?}");
+            assert_eq!(of_status(&Status::new(code, "")), expected, "{code:?}");
         }
     }
 
@@ -96,7 +116,7 @@ mod tests {
     fn retry_info_is_read() {
         let with = |code, delay| {
             let details = ErrorDetails::with_retry_info(delay);
-            verdict(&Status::with_error_details(code, "", details))
+            of_status(&Status::with_error_details(code, "", details))
         };
         let pause = Some(Duration::from_millis(1_500));
         assert_eq!(with(Code::ResourceExhausted, pause), Verdict::Retry(pause));
@@ -109,11 +129,39 @@ mod tests {
     fn details_that_are_no_status_are_no_retry_info() {
         let garbage = bytes(b"\xff\xff\xff\xff\xff");
         let status = Status::with_details(Code::ResourceExhausted, "", garbage);
-        assert_eq!(verdict(&status), Verdict::Rejected);
+        assert_eq!(of_status(&status), Verdict::Rejected);
     }
 
     fn bytes(bytes: &'static [u8]) -> tonic::codegen::Bytes {
         tonic::codegen::Bytes::from_static(bytes)
+    }
+
+    #[test]
+    fn only_the_http_statuses_that_the_specification_lists_are_retried() {
+        let wish = Some(Duration::from_secs(3));
+        for status in 300..600 {
+            let retried = matches!(status, 429 | 502 | 503 | 504);
+            let expected = if retried { Verdict::Retry(wish) } else { Verdict::Rejected };
+            assert_eq!(of_http(status, wish), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        for (value, expected) in [
+            ("0", Some(0)),
+            (" 120 ", Some(120)),
+            ("Sun, 06 Nov 1994 08:50:07 GMT", Some(30)),
+            ("Sun, 06 Nov 1994 08:40:00 GMT", Some(0)),
+            ("", None),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+        ] {
+            assert_eq!(after(value, now), expected.map(Duration::from_secs), "{value}");
+        }
+        assert_eq!(after("99999999999999999999999", now), Some(Duration::MAX));
     }
 
     #[test]
