@@ -3,6 +3,7 @@
 mod config;
 mod doctor;
 mod explain;
+mod manual;
 mod run;
 mod status;
 
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::config::scalar::{Leaf, Time};
 use crate::config::{Config, DEFAULT_PATH, reference};
@@ -50,9 +52,23 @@ enum Command {
         /// The file to write. One that is there is left alone.
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// Allow nothing, whatever runs.
+        #[arg(long)]
+        empty: bool,
     },
     /// Print the JSON Schema of the configuration file, for editors.
     ConfigSchema,
+    /// Print a shell's completions for this command.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the manual's pages into a directory. For packages.
+    #[command(hide = true)]
+    ManualPages {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// Print the table of keys for docs/configuration.md. For developers.
     #[command(hide = true)]
     ConfigTable,
@@ -78,8 +94,8 @@ pub struct RunArgs {
     /// commas must all hold, `!` before one negates it. Repeatable. Rules of the file don't count then.
     #[arg(long, value_name = "RULE")]
     pub allow: Vec<Rule>,
-    /// Where spans go: console, file:PATH, otlp (OTEL_EXPORTER_OTLP_*), otlp=http://HOST:4317. Repeatable.
-    /// Default: console.
+    /// Where spans go: console, file:PATH, otlp (OTEL_EXPORTER_OTLP_*), otlp=http://HOST:4317,
+    /// otlphttp=http://HOST:4318. Repeatable. Default: console.
     #[arg(long, value_name = "EXPORTER")]
     pub export: Vec<String>,
     /// Print the traceparent of each span on the console.
@@ -201,7 +217,14 @@ impl Cli {
             Command::Tap(args) => explain::tap(&args),
             Command::Doctor(args) => doctor::doctor(&args),
             Command::CheckConfig { file } => config::check(file.as_deref()),
-            Command::Init { output } => config::init(output.as_deref()),
+            Command::Init { output, empty } => config::init(output.as_deref(), empty),
+            Command::Completions { shell } => {
+                print(manual::completions(shell).trim_end());
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::ManualPages { directory } => {
+                manual::write(&directory).map(|()| ExitCode::SUCCESS)
+            }
             Command::ConfigSchema => {
                 print(&format!("{:#}", reference::schema()));
                 Ok(ExitCode::SUCCESS)

@@ -34,6 +34,7 @@ mod node_assist;
 mod node_injections;
 mod node_parents;
 mod otlp_receivers;
+mod packages;
 mod processes_and_losses;
 mod python_parents;
 mod queues;

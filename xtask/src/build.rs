@@ -66,7 +66,7 @@ pub(crate) fn host_cargo(object: &Path) -> Command {
     command
 }
 
-fn build_object(toolchain: &Toolchain) -> Result<PathBuf> {
+pub(crate) fn build_object(toolchain: &Toolchain) -> Result<PathBuf> {
     let target = root().join("target/bpf");
     let flags = [
         // The layout of the traced machine's registers, which BPF code reads, is the host's.

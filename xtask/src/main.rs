@@ -10,6 +10,7 @@ mod demo;
 mod docs;
 mod linker;
 mod lint;
+mod package;
 mod python_cost;
 mod setup;
 mod test;
@@ -36,6 +37,8 @@ enum Task {
     Lint,
     /// Write what of the documentation is made from the code
     Docs,
+    /// Make what is installed: tarball, .deb, .rpm, container image, bill of materials
+    Package(package::Options),
     /// Build, then run the unit, property and privileged end-to-end tests
     Test(test::Options),
     /// Measure what the hooks cost an Express application, and the agent itself (needs root)
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Task::Build(options) => build::run(&options),
         Task::Lint => lint::run(),
         Task::Docs => docs::run(),
+        Task::Package(options) => package::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Accuracy(options) => accuracy::run(&options),

@@ -85,11 +85,12 @@ fn listing(
     Ok(())
 }
 
-/// Writes a commented file that allows what runs now.
-pub(super) fn init(output: Option<&Path>) -> anyhow::Result<ExitCode> {
+/// Writes a commented file that allows what runs now, or nothing.
+pub(super) fn init(output: Option<&Path>, empty: bool) -> anyhow::Result<ExitCode> {
     let procfs = ProcFs::new("/proc");
     let own = procfs.ancestry(std::process::id().cast_signed());
-    let mut processes = procfs.traceable().context("can't list processes")?;
+    let mut processes =
+        if empty { Vec::new() } else { procfs.traceable().context("can't list processes")? };
     processes.retain(|process| !own.contains(&process.id()));
     let text = written(&procfs, &processes)?;
     match output {
@@ -147,9 +148,11 @@ fn written(procfs: &ProcFs, processes: &[Process]) -> anyhow::Result<String> {
     let agent = AgentInfo::default();
     let settings = crate::settings::Settings::default();
     let mut known: Vec<String> = Vec::new();
-    writeln!(text, "# Which processes are traced: the first rule that holds decides.")?;
+    writeln!(
+        text,
+        "# Which processes are traced: the first rule that holds decides. None: nothing is."
+    )?;
     if processes.is_empty() {
-        writeln!(text, "# No Node.js or Python process runs now.")?;
         writeln!(text, "rules: []\n# - match: {{port: 3000}}\n#   service: orders")?;
     } else {
         writeln!(text, "rules:")?;

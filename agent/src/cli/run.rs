@@ -1,6 +1,7 @@
 //! `wirespan run`.
 
 mod reload;
+mod service;
 
 use std::io::IsTerminal;
 use std::num::NonZero;
@@ -94,10 +95,13 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
             let reload = Reload::new(&file, flags, plan, status);
             runtime.spawn(reload.follow(requests.clone()));
         }
+        runtime.spawn(service::watch(requests.clone()));
         // Whoever is answered from here on is answered by a ready agent.
         server = Some(runtime.spawn(control.serve(requests)));
         tracing::info!("ready");
+        service::ready();
     });
+    service::stopping();
     finish(&runtime, exporters, server);
     runtime.shutdown_timeout(Duration::from_secs(1));
     result.map(|()| ExitCode::SUCCESS)

@@ -11,6 +11,8 @@ use crate::process::Rules;
 /// A question or an order. Answers go back through the sender; who does not wait for them misses nothing.
 #[derive(Debug)]
 pub enum Request {
+    /// Nothing but an answer: rounds are made.
+    Alive(oneshot::Sender<()>),
     /// The books of this moment.
     Status(oneshot::Sender<Status>),
     /// Why a process is traced or not, and what became of what it did.
@@ -29,6 +31,9 @@ impl Pipeline {
     /// The kernel refused to let the sockets of processes that are traced anew be listed.
     pub(super) fn answer(&mut self, request: Request) -> anyhow::Result<()> {
         match request {
+            Request::Alive(asker) => {
+                let _gone = asker.send(());
+            }
             Request::Status(asker) => drop(asker.send(self.stages.status(&self.capture))),
             Request::Explain(pid, asker) => {
                 drop(asker.send(self.stages.explain(pid, &self.capture)));

@@ -82,13 +82,9 @@ const NEEDED: [(&str, u32, &str); 3] = [
     ("CAP_SYS_PTRACE", 19, "to see what processes are, and to read the assist's notes"),
 ];
 const USEFUL: [(&str, u32, &str); 3] = [
-    ("CAP_DAC_READ_SEARCH", 2, "to read package.json and passwd files of other users' processes"),
+    ("CAP_DAC_READ_SEARCH", 2, "to read what other users' processes are, and what names them"),
     ("CAP_KILL", 5, "to open the inspector of other users' Node.js processes for the assist"),
-    (
-        "CAP_SYS_ADMIN",
-        21,
-        "to assist Node.js processes in other network namespaces, and for probes of CPython",
-    ),
+    ("CAP_SYS_ADMIN", 21, "for the assist of Node.js processes, and for probes of CPython"),
 ];
 const SYS_ADMIN: u32 = 21;
 

@@ -13,6 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::area::Area;
@@ -113,7 +114,10 @@ fn signalled(target: Target, capture: &mut Capture) -> Result<(), Obstacle> {
     if (again.handler, again.flags) != (record.handler, record.flags) {
         return Err(Obstacle::NotYet("its handler for SIGUSR1 just changed"));
     }
-    pidfd_send_signal(pidfd, Signal::USR1).map_err(|_gone| gone)
+    pidfd_send_signal(pidfd, Signal::USR1).map_err(|error| match error {
+        Errno::PERM => Obstacle::Never("it may not be sent a signal (CAP_KILL)"),
+        _ => gone,
+    })
 }
 
 fn verdict(job: Job, reports: &Sender<Report>) -> Verdict {
