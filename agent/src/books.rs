@@ -352,6 +352,9 @@ pub struct Status {
     pub processes_failed: u64,
     /// Processes that wait to be looked at.
     pub processes_waiting: u64,
+    /// Processes that are allowed and left alone, because they send spans of their own.
+    #[serde(default)]
+    pub processes_yielded: Vec<i32>,
     /// Forks that found no slot in the kernel: traced, but not from their first instruction.
     pub forks_late: u64,
     /// How often all processes were looked at again because records were lost.

@@ -13,6 +13,7 @@ mod message;
 mod parser;
 mod postgres;
 mod redis;
+mod sdk;
 mod stream;
 mod table;
 #[cfg(test)]
@@ -345,6 +346,12 @@ impl Connection {
             let piece = Piece::of(operation, mark);
             if matches!(self.protocol, Protocol::Opaque) {
                 self.bytes.not_understood += piece.length();
+                if operation.sent
+                    && self.resembles == Some(HTTP2)
+                    && sdk::exports_spans(&piece.bytes)
+                {
+                    out(Message::OwnSpans);
+                }
                 return;
             }
             self.accept(operation.sent, piece, out);
@@ -507,6 +514,9 @@ impl Connection {
                     && self.undecided.len() < MAX_UNDECIDED_PIECES => {}
             Choice::NeedMore | Choice::Unknown => {
                 self.resembles = self.resembles.or(resembles(&beginning));
+                if sent && self.resembles == Some(HTTP2) && sdk::exports_spans(&beginning) {
+                    out(Message::OwnSpans);
+                }
                 self.not_known(out);
             }
         }
@@ -579,12 +589,15 @@ impl Connection {
     }
 }
 
+/// HTTP/2, in words.
+const HTTP2: &str = "HTTP/2";
+
 /// What a beginning is that is not read, where two words tell: a TLS record of a handshake (RFC 8446, 5.1), HTTP/2's
 /// preface (RFC 9113, 3.4).
 fn resembles(beginning: &[u8]) -> Option<&'static str> {
     match beginning {
         [0x16, 0x03, 0..=4, ..] => Some("TLS"),
-        [b'P', b'R', b'I', b' ', b'*', ..] => Some("HTTP/2"),
+        [b'P', b'R', b'I', b' ', b'*', ..] => Some(HTTP2),
         _ => None,
     }
 }

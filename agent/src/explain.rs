@@ -68,6 +68,12 @@ impl Explanation {
         answer
     }
 
+    /// It is not traced, for that.
+    pub(crate) fn is_refused(&mut self, reason: Reason) {
+        self.because = reason.to_string();
+        self.remedies = remedy(reason).map(str::to_owned).into_iter().collect();
+    }
+
     /// What can be said of a process that is not traced. Reads `/proc`.
     pub fn untraced(pid: i32, procfs: &ProcFs, rules: &Rules) -> Self {
         let mut answer = Self { pid, ..Self::default() };
@@ -94,10 +100,7 @@ impl Explanation {
                     "see `wirespan status --json`: processes_failed, processes_waiting".to_owned(),
                 );
             }
-            Decision::NotTraced { reason } => {
-                answer.because = reason.to_string();
-                answer.remedies.extend(remedy(reason).map(str::to_owned));
-            }
+            Decision::NotTraced { reason } => answer.is_refused(reason),
         }
         if let Decision::NotTraced { reason: Reason::NoRule } = rules.decide(&process) {
             answer.rules = rules
@@ -118,7 +121,12 @@ impl Explanation {
 fn remedy(reason: Reason) -> Option<&'static str> {
     match reason {
         Reason::Runtime => Some("only Node.js and CPython 3 are traced: docs/limitations.md"),
-        Reason::SdkDisabled => Some("start it without OTEL_SDK_DISABLED=true"),
+        Reason::SdkDisabled => Some(
+            "start it without OTEL_SDK_DISABLED=true, or trace it all the same: settings.trace_sdk_disabled",
+        ),
+        Reason::OwnSpans => Some(
+            "to have it traced, start it without its SDK, or trace it all the same: settings.yield_to_sdk: false",
+        ),
         Reason::Agent | Reason::NoRule => None,
     }
 }

@@ -438,6 +438,14 @@ impl Stages {
                     }
                 }
                 Message::Unread { at_ns } => self.unread(cookie, at_ns),
+                Message::OwnSpans => {
+                    if let Some(connection) = self.connections.get(cookie)
+                        && !self.is_inbound(connection)
+                    {
+                        let process = connection.process;
+                        self.sends_spans(process);
+                    }
+                }
             }
         }
     }
@@ -534,6 +542,8 @@ impl Stages {
                     books.telemetry_exchanges += 1;
                     if role == Role::Server {
                         self.telemetry_began(process, cookie, exchange, first.at_ns);
+                    } else if span::http::is_spans(request) {
+                        self.sends_spans(process);
                     }
                     return;
                 }

@@ -5,6 +5,7 @@
 
 mod decide;
 mod looks;
+mod own_spans;
 mod recovery;
 mod reload;
 
@@ -119,6 +120,8 @@ pub struct Selection {
     departed: ProcessSlot,
     /// Kernel books of slots whose process was gone, or something else, before it could be looked at.
     unattributed: ProcessSlot,
+    /// Processes that were seen to send spans of their own.
+    own_spans: HashSet<crate::process::ProcessId>,
     /// Processes that could not be traced although a rule allows them.
     pub failed: u64,
     /// Forks that found no slot: traced from when they are looked at, not from their first instruction.
@@ -151,6 +154,7 @@ impl Selection {
             next: 0,
             departed: Capture::NO_BOOKS,
             unattributed: Capture::NO_BOOKS,
+            own_spans: HashSet::new(),
             failed: 0,
             forks_late: 0,
             recoveries: 0,
@@ -224,6 +228,9 @@ impl Selection {
         match event.kind {
             ProcessEventKind::Exec | ProcessEventKind::Listen => {
                 let Some(pid) = event.pid else { return };
+                if event.kind == ProcessEventKind::Exec {
+                    self.own_spans.retain(|id| id.pid != pid);
+                }
                 if let Some(slot) = event.slot.filter(|slot| !self.by_slot.contains_key(slot)) {
                     // A child that could not be looked at when it was forked: it begins anew here.
                     capture.untrace(pid, slot);

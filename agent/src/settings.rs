@@ -38,6 +38,10 @@ pub struct Settings {
     pub query_parameters: bool,
     /// Keys of messages become attributes.
     pub message_keys: bool,
+    /// A process that sends spans of its own is left alone.
+    pub yield_to_sdk: bool,
+    /// A process is traced although `OTEL_SDK_DISABLED=true` is in its environment.
+    pub trace_sdk_disabled: bool,
     /// Statements by which a pool looks whether a connection lives make no span.
     pub silent_pool_pings: bool,
     /// Queues on Redis that are none of a library's.
@@ -58,6 +62,8 @@ impl Default for Settings {
             node_assist: true,
             query_parameters: false,
             message_keys: false,
+            yield_to_sdk: true,
+            trace_sdk_disabled: false,
             silent_pool_pings: false,
             queues: Arc::default(),
         }

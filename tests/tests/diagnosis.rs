@@ -13,7 +13,7 @@ use crate::common::lab::{Lab, PATIENCE, Tracing, gets, load, rule};
 use crate::node_assist::{application, becomes};
 
 /// Runs a command beside the agent. Exit code, standard output as JSON.
-fn asked(tracing: &Tracing, arguments: &[&str]) -> (Option<i32>, Value) {
+pub(crate) fn asked(tracing: &Tracing, arguments: &[&str]) -> (Option<i32>, Value) {
     let mut command = Command::new(binary());
     command.args(arguments).arg("--json").arg("--control-socket").arg(tracing.agent.socket());
     let output = command.output().unwrap();

@@ -7,13 +7,17 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use common::capture::{self, Bench, Script, python, unique};
-use common::lab::{Lab, Tracing, distinct, gets, load, rule};
+use common::lab::{Lab, PATIENCE, Tracing, distinct, gets, load, rule};
 use common::receiver::Receiver;
 use common::spans::Kind;
 use rstest::rstest;
 use wirespan_tests::agent::binary;
+use wirespan_tests::script::Script as Application;
 use wirespan_tests::spans::{CLIENT, SERVER};
+use wirespan_tests::wait;
 use wirespan_tests::workloads::{Loop, Service, Worker};
+
+use crate::diagnosis::asked;
 
 struct Three {
     node: Service,
@@ -181,7 +185,11 @@ fn exporters_are_never_traced_neither_an_applications_nor_its_own() {
     let script = lab.path().join("exporting_application.py");
     std::fs::write(&script, EXPORTER).unwrap();
     let rules = [rule(&node), format!("cmd=*{}*", script.display())];
-    let tracing = lab.agent("agent", &rules, &[&receiver.export()]);
+    // Else the application would be left to the SDK that it seems to have.
+    let file = lab.path().join("wirespan.yaml");
+    std::fs::write(&file, "settings: {yield_to_sdk: false}").unwrap();
+    let config = format!("--config={}", file.display());
+    let tracing = lab.agent("agent", &rules, &[&receiver.export(), &config]);
     let done = Command::new(lab.installed.venv_program("python"))
         .arg(&script)
         .args(["127.0.0.1", &node.port().to_string()])
@@ -201,6 +209,70 @@ fn exporters_are_never_traced_neither_an_applications_nor_its_own() {
     assert_eq!(status.total.agent.telemetry_exchanges, 6);
     assert_eq!(status.total.agent.calls, 6);
     assert!(!traced(&tracing).contains(&tracing.agent.pid()));
+}
+
+/// It makes requests, and exports as an SDK does.
+const APPLICATION: &str = "
+import http.client
+def ask(port, method, path, **more):
+    connection = http.client.HTTPConnection('127.0.0.1', port)
+    connection.request(method, path, **more)
+    connection.getresponse().read()
+    connection.close()
+def export(port):
+    ask(port, 'POST', '/v1/traces', body=b'', headers={'Content-Type': 'application/x-protobuf'})
+None
+";
+
+#[test]
+fn a_process_that_sends_spans_of_its_own_is_left_to_its_sdk_unless_a_rule_says_otherwise() {
+    let lab = Lab::new();
+    let node = lab.installed.plain("node").unwrap().start(lab.path()).unwrap();
+    let port = node.port();
+    let mut script = Application::start("sdk").unwrap();
+    script.run(APPLICATION).unwrap();
+    let file = lab.path().join("wirespan.yaml");
+    let name = script.name().to_owned();
+    let write = |settings: &str| {
+        let rule = format!("cmd: '*sockets.py {name}*'");
+        std::fs::write(
+            &file,
+            format!("rules: [{{match: {{{rule}}}, settings: {{{settings}}}}}]\n"),
+        )
+        .unwrap();
+    };
+    write("");
+    let config = format!("--config={}", file.display());
+    let tracing = lab.agent("agent", &[], &[&config]);
+    let pid = script.pid();
+    let becomes = |what: &str, is_traced: bool| {
+        wait::until(what, PATIENCE, || {
+            let yielded = tracing.status().processes_yielded.contains(&pid.cast_signed());
+            let is_so = traced(&tracing).contains(&pid) == is_traced && yielded != is_traced;
+            Ok(is_so.then_some(()))
+        })
+        .unwrap();
+    };
+    becomes("it is traced", true);
+    script.run(&format!("ask({port}, 'GET', '/prices/1')")).unwrap();
+    tracing.forest_of(1);
+    script.run(&format!("export({port})")).unwrap();
+    becomes("it is left to its SDK", false);
+    script.run(&format!("ask({port}, 'GET', '/prices/2')")).unwrap();
+    let (code, answer) = asked(&tracing, &["explain", &pid.to_string()]);
+    let because = answer["because"].as_str().unwrap();
+    assert!(code == Some(1) && because.contains("spans of its own"), "{answer}");
+    assert!(answer["remedies"].to_string().contains("yield_to_sdk: false"), "{answer}");
+    let (_, checks) = asked(&tracing, &["doctor", "--config", file.to_str().unwrap()]);
+    assert!(checks.to_string().contains("spans of its own"), "{checks}");
+
+    write("yield_to_sdk: false");
+    becomes("it is traced all the same", true);
+    script.run(&format!("export({port})")).unwrap();
+    script.run(&format!("ask({port}, 'GET', '/prices/3')")).unwrap();
+    let forest = tracing.forest_of(2);
+    let paths = distinct(forest.spans.iter().map(|span| span.path().to_owned()));
+    assert_eq!(paths, ["/prices/1", "/prices/3"].map(str::to_owned).into());
 }
 
 /// As an event loop does it: the sockets don't block, so that no thread is a request's.
@@ -223,7 +295,7 @@ def give(*numbers):
         send_all(taken[number], response())
 
 def telemetry():
-    head = b'POST /v1/traces HTTP/1.1\r\nHost: s\r\nContent-Type: application/x-protobuf\r\n'
+    head = b'POST /v1/metrics HTTP/1.1\r\nHost: s\r\nContent-Type: application/x-protobuf\r\n'
     return head + b'Content-Length: 3\r\n\r\nabc'
 None
 ";

@@ -35,6 +35,11 @@ pub struct Settings {
     /// Show the keys of Kafka messages that were sent or received alone (`messaging.kafka.message.key`): users' data
     /// then leaves the process. Default: false.
     pub message_keys: Option<Scalar<bool>>,
+    /// Leave a process alone from when it is seen to send spans of its own (OTLP, or Jaeger's Thrift over HTTP):
+    /// it has an SDK or another agent in it. Default: true.
+    pub yield_to_sdk: Option<Scalar<bool>>,
+    /// Trace processes that have `OTEL_SDK_DISABLED=true` in their environment. Default: false.
+    pub trace_sdk_disabled: Option<Scalar<bool>>,
     /// Make no spans of the statements by which pools look whether a connection lives, such as `SELECT 1`.
     /// Default: false.
     pub silent_pool_pings: Option<Scalar<bool>>,
@@ -187,6 +192,8 @@ impl Settings {
             node_assist: flag(&self.node_assist, defaults.node_assist),
             query_parameters: flag(&self.query_parameters, defaults.query_parameters),
             message_keys: flag(&self.message_keys, defaults.message_keys),
+            yield_to_sdk: flag(&self.yield_to_sdk, defaults.yield_to_sdk),
+            trace_sdk_disabled: flag(&self.trace_sdk_disabled, defaults.trace_sdk_disabled),
             silent_pool_pings: flag(&self.silent_pool_pings, defaults.silent_pool_pings),
             queues: match &self.queues {
                 Some(queues) => queues.iter().map(|queue| Arc::new(queue.rule())).collect(),

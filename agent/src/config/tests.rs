@@ -141,6 +141,8 @@ fn a_service_is_named_and_described() {
 #[case("query_parameters: true", |it: &Settings| it.query_parameters)]
 #[case("message_keys: true", |it: &Settings| it.message_keys)]
 #[case("silent_pool_pings: true", |it: &Settings| it.silent_pool_pings)]
+#[case("yield_to_sdk: false", |it: &Settings| !it.yield_to_sdk)]
+#[case("trace_sdk_disabled: true", |it: &Settings| it.trace_sdk_disabled)]
 fn settings_are_taken(#[case] line: &str, #[case] holds: fn(&Settings) -> bool) {
     assert!(!holds(&Settings::default()));
     // A flow collection's braces would end at the template's.
@@ -246,6 +248,8 @@ fn capture_is_taken() {
 #[case::bad_assist("settings: {node_assist: 2}", (1, 25), "settings.node_assist", "true or false")]
 #[case::bad_parameters("settings: {query_parameters: 2}", (1, 30), "settings.query_parameters", "true or false")]
 #[case::bad_pings("settings: {silent_pool_pings: 2}", (1, 31), "settings.silent_pool_pings", "true or false")]
+#[case::bad_yield("settings: {yield_to_sdk: 2}", (1, 26), "settings.yield_to_sdk", "true or false")]
+#[case::bad_disabled("settings: {trace_sdk_disabled: 2}", (1, 32), "settings.trace_sdk_disabled", "true or false")]
 #[case::bad_service("rules:\n- match: {}\n  service: {env: A, arg: B}", (3, 12), "rules[0].service", "one of `env` and `arg`")]
 #[case::bad_attribute("rules:\n- match: {}\n  attributes: {service.name: x}", (3, 15), "rules[0].attributes", "named by `service`")]
 #[case::agents_attribute("rules:\n- match: {}\n  attributes: {telemetry.sdk.name: x}", (3, 15), "rules[0].attributes", "only the agent")]

@@ -41,6 +41,8 @@ pub enum Message {
         /// What.
         notice: Notice,
     },
+    /// The process sends spans of its own here.
+    OwnSpans,
     /// Something about a Kafka cluster, which is true of all of the process's connections to it.
     Broker(kafka::Fact),
     /// Something was received that could not be read: of an inbound connection it may be a request.

@@ -6,7 +6,7 @@ use super::Stages;
 use crate::call::Role;
 use crate::capture::{Capture, Socket};
 use crate::explain::{ConnectionFacts, Explanation, facts, words};
-use crate::process::name_source;
+use crate::process::{Decision, Reason, name_source};
 use crate::selection::Traced;
 use crate::settings::Settings;
 
@@ -18,11 +18,21 @@ impl Stages {
     pub(super) fn explain(&self, pid: i32, capture: &Capture) -> Explanation {
         let (rules, procfs) = (self.selection.rules(), self.selection.procfs());
         let Some(traced) = self.selection.by_pid(pid) else {
-            return Explanation::untraced(pid, procfs, rules);
+            let mut answer = Explanation::untraced(pid, procfs, rules);
+            if self.selection.yielded().contains(&pid) {
+                answer.is_refused(Reason::OwnSpans);
+            }
+            return answer;
         };
         let mut answer = Explanation { pid, traced: true, ..Explanation::default() };
         let rule = words(rules, traced.by);
-        answer.because = if self.dismissed.contains_key(&traced.id) {
+        let refused = match self.selection.decide(&traced.process) {
+            Decision::NotTraced { reason: Reason::OwnSpans } => Some(Reason::OwnSpans),
+            _ => None,
+        };
+        answer.because = if let Some(reason) = refused {
+            format!("{reason}, when the assist is undone")
+        } else if self.dismissed.contains_key(&traced.id) {
             "no rule holds for it any more: it is let go when the assist is undone".to_owned()
         } else if traced.origin.id() == traced.process.id() {
             format!("{rule} allows it")

@@ -83,6 +83,7 @@ impl Stages {
             calls_refused: self.exchanges.refused,
             processes_failed: self.selection.failed,
             processes_waiting: self.selection.waiting() as u64,
+            processes_yielded: self.selection.yielded(),
             forks_late: self.selection.forks_late,
             recoveries: self.selection.recoveries,
             hooks: capture.cost(),

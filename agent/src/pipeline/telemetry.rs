@@ -1,10 +1,18 @@
 //! Requests that carry telemetry into a process: no calls, so that no spans are made of spans, but requests
-//! all the same. What the process calls meanwhile may be made for one, and is nobody else's.
+//! all the same. What the process calls meanwhile may be made for one, and is nobody else's. And processes that send
+//! spans of their own: they are left to their SDK.
 
 use super::Stages;
 use crate::call::{ProcessId, SocketId};
 
 impl Stages {
+    /// A process was seen to send spans of its own. With the agent's beside them everything would be there twice.
+    pub(super) fn sends_spans(&mut self, process: ProcessId) {
+        if self.selection.sends_spans(process) {
+            self.process_dismissed(process);
+        }
+    }
+
     /// One began.
     pub(super) fn telemetry_began(
         &mut self,

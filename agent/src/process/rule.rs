@@ -133,6 +133,9 @@ pub enum Reason {
     /// Its environment says so.
     #[error("OTEL_SDK_DISABLED=true in its environment")]
     SdkDisabled,
+    /// It was seen to send spans.
+    #[error("it sends spans of its own, by an SDK or another agent in it: it is left to that")]
+    OwnSpans,
     /// No rule allows it.
     #[error("no rule holds for it")]
     NoRule,
@@ -314,15 +317,17 @@ impl Rules {
         if self.own.contains(&process.id()) {
             return not(Reason::Agent);
         }
+        let by = match self.allow.iter().position(|allow| allow.rule.allows(process)) {
+            Some(index) => Some(Allowed::Rule(index)),
+            None if self.all => Some(Allowed::All),
+            None => None,
+        };
         let disabled = process.environment.get("OTEL_SDK_DISABLED");
-        if disabled.is_some_and(|value| value.trim().eq_ignore_ascii_case("true")) {
+        let disabled = disabled.is_some_and(|value| value.trim().eq_ignore_ascii_case("true"));
+        if disabled && !by.is_some_and(|by| self.settings(by).trace_sdk_disabled) {
             return not(Reason::SdkDisabled);
         }
-        match self.allow.iter().position(|allow| allow.rule.allows(process)) {
-            Some(index) => Decision::Traced { by: Allowed::Rule(index) },
-            None if self.all => Decision::Traced { by: Allowed::All },
-            None => not(Reason::NoRule),
-        }
+        by.map_or(not(Reason::NoRule), |by| Decision::Traced { by })
     }
 }
 

@@ -92,7 +92,7 @@ impl Selection {
     /// What a part of a traced process is allowed by. None where new rules don't allow that any more, as of one that
     /// is gone by now.
     pub(super) fn grant_of(&self, traced: &Traced) -> Option<Grant> {
-        match self.rules.decide(&traced.origin) {
+        match self.decide(&traced.origin) {
             Decision::Traced { by } => Some(Grant { by, origin: Some(Arc::clone(&traced.origin)) }),
             Decision::NotTraced { .. } => None,
         }
@@ -101,7 +101,7 @@ impl Selection {
     /// Whether the rules allow a process, or it is a worker of one that they allow: a rule that names a port
     /// or a command line means the service, of which the worker is a part.
     fn allows(&self, process: &Process, parent: Option<&Grant>) -> Option<Grant> {
-        match self.rules.decide(process) {
+        match self.decide(process) {
             Decision::Traced { by } => Some(Grant { by, origin: None }),
             Decision::NotTraced { reason: Reason::NoRule } => {
                 parent.filter(|_| is_worker(process)).cloned()

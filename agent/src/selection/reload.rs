@@ -62,7 +62,7 @@ impl Selection {
             (false, true) => Arc::new(fresh(&traced.origin)),
             (false, false) => Arc::clone(&traced.origin),
         };
-        let by = match (self.rules.decide(&process), self.rules.decide(&origin)) {
+        let by = match (self.decide(&process), self.decide(&origin)) {
             (Decision::Traced { by }, _) => Some((by, true)),
             (Decision::NotTraced { reason: Reason::NoRule }, Decision::Traced { by }) => {
                 Some((by, false))
@@ -113,7 +113,7 @@ impl Selection {
     pub fn stays_allowed(&self, id: ProcessId) -> Option<Allowed> {
         let traced = self.by_id.get(&id)?;
         [&traced.process, &*traced.origin].into_iter().find_map(|process| {
-            match self.rules.decide(process) {
+            match self.decide(process) {
                 Decision::Traced { by } => Some(by),
                 Decision::NotTraced { .. } => None,
             }

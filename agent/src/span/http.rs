@@ -40,11 +40,31 @@ pub(super) fn span(
     common::span(exchange, name, attributes, failure, placement)
 }
 
-/// Whether a request carries telemetry: OTLP over HTTP by its path and content type
+/// Whether a request carries telemetry: Jaeger's, or OTLP over HTTP by its path and content type
 /// (<https://opentelemetry.io/docs/specs/otlp/#otlphttp-request>). Tracing it would make spans out of
 /// spans. JSON is what any application's own interface may take on a path that ends so: it counts on the
 /// specification's paths alone.
 pub fn is_telemetry(head: &RequestHead<'_>) -> bool {
+    is_thrift_spans(head) || is_otlp(head)
+}
+
+/// Whether it carries spans.
+pub fn is_spans(head: &RequestHead<'_>) -> bool {
+    is_thrift_spans(head) || (is_otlp(head) && head.target.ends_with("/v1/traces"))
+}
+
+/// Jaeger's own protocol over HTTP (<https://www.jaegertracing.io/docs/1.76/architecture/apis/>, "Thrift over HTTP").
+fn is_thrift_spans(head: &RequestHead<'_>) -> bool {
+    let content = head.content_type.as_deref().unwrap_or_default();
+    let path = head.target.split('?').next().unwrap_or_default();
+    head.method.as_str() == "POST"
+        && path.ends_with("/api/traces")
+        && ["application/x-thrift", "application/vnd.apache.thrift.binary"]
+            .iter()
+            .any(|known| content.eq_ignore_ascii_case(known))
+}
+
+fn is_otlp(head: &RequestHead<'_>) -> bool {
     const PATHS: [&str; 3] = ["/v1/traces", "/v1/metrics", "/v1/logs"];
     let content = head.content_type.as_deref().unwrap_or_default();
     let content = content.split(';').next().unwrap_or_default().trim();
@@ -188,6 +208,8 @@ mod tests {
 
     #[rstest]
     #[case::traces("POST /v1/traces", "application/x-protobuf", true)]
+    #[case::jaeger("POST /api/traces?format=jaeger.thrift", "application/x-thrift", true)]
+    #[case::another_api("POST /api/traces", "application/json", false)]
     #[case::behind_a_prefix("POST /otlp/v1/metrics", "application/x-protobuf", true)]
     #[case::json("POST /v1/logs", "Application/JSON; charset=utf-8", true)]
     #[case::an_applications_own("POST /api/v1/metrics", "application/json", false)]
@@ -201,5 +223,7 @@ mod tests {
     ) {
         let text = format!("{line} HTTP/1.1\r\ncontent-type: {content}\r\n\r\n");
         assert_eq!(is_telemetry(&head(&text)), expected);
+        let spans = expected && line.contains("traces");
+        assert_eq!(is_spans(&head(&text)), spans);
     }
 }

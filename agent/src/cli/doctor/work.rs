@@ -206,6 +206,15 @@ fn processes(plan: &Plan, status: Option<&Status>, checks: &mut Vec<Check>) -> a
     for process in running.iter().filter(|process| !own.contains(&process.id())) {
         let name = format!("process {}", process.pid);
         match plan.rules.decide(process) {
+            Decision::Traced { .. }
+                if status.is_some_and(|status| status.processes_yielded.contains(&process.pid)) =>
+            {
+                checks.push(Check::warn(
+                    name,
+                    format!("{}: {}", process.shown_command(), Reason::OwnSpans),
+                    "start it without its SDK, or trace it all the same: settings.yield_to_sdk: false",
+                ));
+            }
             Decision::Traced { by } => {
                 allowed += 1;
                 if allowed > PROCESSES {
@@ -223,7 +232,7 @@ fn processes(plan: &Plan, status: Option<&Status>, checks: &mut Vec<Check>) -> a
             Decision::NotTraced { reason: Reason::SdkDisabled } => checks.push(Check::warn(
                 name,
                 format!("{}: OTEL_SDK_DISABLED=true in its environment", process.shown_command()),
-                "start it without the variable to have it traced",
+                "start it without the variable, or trace it all the same: settings.trace_sdk_disabled",
             )),
             Decision::NotTraced { .. } => {}
         }

@@ -162,6 +162,10 @@ fn some_processes_are_never_traced() {
     assert_eq!(refused(&process, vec![earlier]), None);
     process.environment = [("OTEL_SDK_DISABLED", "True")].into_iter().collect();
     assert_eq!(refused(&process, Vec::new()), Some(Reason::SdkDisabled));
+    let settings = Settings { trace_sdk_disabled: true, ..Settings::default() };
+    let by_rule = Allow { settings: Arc::new(settings), ..allow("runtime=node") };
+    let by_rule = Rules { all: true, allow: vec![by_rule], ..Rules::default() };
+    assert_eq!(by_rule.decide(&process), Decision::Traced { by: Allowed::Rule(0) });
     process.environment = [("OTEL_SDK_DISABLED", "false")].into_iter().collect();
     assert_eq!(refused(&process, Vec::new()), None);
     process.runtime = Runtime::Other;
