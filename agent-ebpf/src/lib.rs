@@ -8,6 +8,7 @@
 
 mod cpython;
 mod fields;
+mod lane;
 pub mod placeholder;
 mod record;
 mod state;
@@ -17,6 +18,7 @@ pub use cpython::{
     PythonThread, RUNTIME_PYTHON, RUNTIME_UNKNOWN, python_context_flag, python_flag,
 };
 pub use fields::{FIELDS, Field, KernelFields};
+pub use lane::{LANE_PAYLOAD, LaneEnds, LaneEntry};
 pub use record::{
     Direction, EndedRecord, OperationRecord, ProcessRecord, RecordKind, SignalHandlerRecord,
     SocketRecord, flag, socket_flag, uncaptured,

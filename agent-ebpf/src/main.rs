@@ -12,6 +12,7 @@ mod floor;
 mod handlers;
 mod inventory;
 mod kernel;
+mod lanes;
 mod maps;
 mod operation;
 mod payload;

@@ -9,7 +9,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use wirespan_ebpf::{
-    ListenerKey, MAX_PAYLOAD, OperationRecord, PROCESS_SLOTS, ProcessSlot, PythonContext,
+    LaneEnds, LaneEntry, ListenerKey, MAX_PAYLOAD, OperationRecord, PROCESS_SLOTS, ProcessSlot, PythonContext,
     PythonHandover, PythonKey, PythonProcess, PythonThread, SocketState, TAIL, TaskState,
 };
 
@@ -139,6 +139,14 @@ pub(crate) struct Gathering {
 /// a per-CPU map, of which a value has 32 KiB at most; the hooks stay on their CPU as they do there.
 #[btf_map]
 pub(crate) static SCRATCH: Array<Scratch, 2> = Array::new();
+
+/// A lane for each CPU, one behind the other, mapped by user space. The loader sets how many entries there are.
+#[btf_map]
+pub(crate) static LANES: Array<LaneEntry, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+/// Where each CPU's lane begins and ends.
+#[btf_map]
+pub(crate) static LANE_ENDS: Array<LaneEnds, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 /// The ways to user space. Sizes are set before loading; those not in use shrink to a page.
 #[btf_map]

@@ -270,7 +270,14 @@ fn record(
     bits = kernel::forget(u64::from(bits), cookie) as u8;
     (want, tail_want) = (kernel::forget(want, cookie), kernel::forget(tail_want, cookie));
     end = kernel::forget(end, cookie);
-    let room = Room::reserve(cookie, &source, want, tail_want, direction);
+    let room = Room::reserve(&source, want, tail_want, direction);
+    // Before a lane is written to: a locked instruction waits for all that was written.
+    let early = room.is_lane();
+    if early && length > 0 {
+        let reason =
+            if reason == uncaptured::NONE { uncaptured::BUDGET } else { reason };
+        account(process, way, u64::from(length), want, reason, true);
+    }
     let mut captured = 0;
     let mut tail = 0;
     // With the budget used up nothing but the tail is read.
@@ -352,7 +359,12 @@ fn record(
         unsafe { (*state).lost = 0 };
     }
     if length > 0 {
-        account(process, way, u64::from(length), captured, reason, written);
+        if !early {
+            account(process, way, u64::from(length), captured, reason, written);
+        } else if captured < want {
+            // What was to be copied could not be read.
+            uncapture(process, way, u64::from(length), want, captured);
+        }
     } else if !written {
         // SAFETY: a map value's counter.
         add(unsafe { &raw mut (*process).dropped_records }, 1);
@@ -444,5 +456,17 @@ fn account(
             add(&raw mut (*process).dropped_operations[way], 1);
             add(&raw mut (*process).dropped_bytes[way], length);
         }
+    }
+}
+
+/// Of the bytes that were booked as captured only so many could be read: all others are for that reason missing.
+#[inline(always)]
+fn uncapture(process: *mut ProcessSlot, way: usize, length: u64, booked: u64, captured: u64) {
+    // SAFETY: counters of a map value; `way` is 0 or 1.
+    unsafe {
+        let missing = (&raw mut (*process).uncaptured_bytes).cast::<u64>();
+        add(&raw mut (*process).captured_bytes[way], captured.wrapping_sub(booked));
+        add(missing.add(usize::from(uncaptured::BUDGET)), booked.wrapping_sub(length));
+        add(missing.add(usize::from(uncaptured::FAULT)), length.wrapping_sub(captured));
     }
 }

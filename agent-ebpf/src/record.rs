@@ -1,4 +1,4 @@
-//! The records that go through the ring buffers. Each begins with its kind; sizes are asserted below.
+//! The records that go through lanes and ring buffers. Each begins with its kind; sizes are asserted below.
 
 /// What a record is: the first field of every record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Into the ring buffers.
 
 use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
-use aya_ebpf::helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_reserve, bpf_ringbuf_submit};
+use aya_ebpf::helpers::generated::bpf_ringbuf_output;
 
 use crate::kernel::setting;
 use crate::maps::{RING_0, RING_1, RING_2, RING_3};
@@ -24,20 +24,6 @@ fn of(cookie: u64) -> *const u8 {
 #[inline(always)]
 pub(crate) fn output<T>(cookie: u64, record: *const T, size: usize) -> bool {
     write(of(cookie), record, size, u64::from(BPF_RB_NO_WAKEUP))
-}
-
-/// Room for a record in the ring that `cookie` chooses, or null. It must be submitted.
-#[inline(always)]
-pub(crate) fn reserve<T>(cookie: u64) -> *mut T {
-    // SAFETY: a ring buffer map.
-    unsafe { bpf_ringbuf_reserve(of(cookie).cast_mut().cast(), size_of::<T>() as u64, 0) }.cast()
-}
-
-/// Hands a reserved record to the reader, as `output` does.
-#[inline(always)]
-pub(crate) fn submit<T>(record: *mut T) {
-    // SAFETY: the verifier checks that it was reserved and not submitted.
-    unsafe { bpf_ringbuf_submit(record.cast(), u64::from(BPF_RB_NO_WAKEUP)) };
 }
 
 /// Writes a record that the reader should see at once (a process came or went).

@@ -15,20 +15,23 @@ pub struct Settings {
     pub ring_mask: u32,
     /// Inode of the agent's pid namespace.
     pub pid_namespace: u32,
+    /// Entries of each lane, less one; a power of two less one.
+    pub lane_mask: u32,
     /// Selects the bit `sk_kern_sock` in the byte at [`crate::KernelFields::sock_kern_sock`].
     pub kern_sock_mask: u32,
 }
-const _: () = assert!(size_of::<Settings>() == 20);
+const _: () = assert!(size_of::<Settings>() == 24);
 
 impl Settings {
     /// The members, in their order.
     #[must_use]
-    pub const fn words(&self) -> [u32; 5] {
+    pub const fn words(&self) -> [u32; 6] {
         [
             self.burst_budget,
             self.wide_budget,
             self.ring_mask,
             self.pid_namespace,
+            self.lane_mask,
             self.kern_sock_mask,
         ]
     }

@@ -5,6 +5,7 @@
 
 mod cost;
 mod fields;
+mod lanes;
 mod loader;
 mod object;
 mod python;

@@ -187,7 +187,7 @@ impl Pipeline {
             stages.wall = WallClock::sample();
             stages.wall_sampled_ns = now;
         }
-        let (count, drained) = self.read()?;
+        let (count, drained) = self.read(now)?;
         if now.saturating_sub(self.stages.housekeeping_ns) >= HOUSEKEEPING_NS {
             self.stages.housekeeping_ns = now;
             let Self { capture, stages } = self;
@@ -215,12 +215,12 @@ impl Pipeline {
         self.follow(&changes)
     }
 
-    /// Reads records. Returns how many, and whether the rings were read to their ends.
-    fn read(&mut self) -> anyhow::Result<(usize, bool)> {
+    /// Reads the records that were made before `now`. Returns how many, and whether those were all.
+    fn read(&mut self, now: u64) -> anyhow::Result<(usize, bool)> {
         let mut total = 0;
         loop {
             let Self { capture, stages } = self;
-            let (count, event) = capture.drain(DRAIN_LIMIT, |record| match record {
+            let (count, event) = capture.drain(DRAIN_LIMIT, now, |record| match record {
                 // A process event changes what later records mean: it is followed before they are read.
                 Record::Process(event) => ControlFlow::Break(event),
                 Record::Operation(operation) => {
@@ -238,7 +238,7 @@ impl Pipeline {
             });
             total += count;
             let Some(event) = event else {
-                return Ok((total, count < DRAIN_LIMIT));
+                return Ok((total, self.capture.is_drained()));
             };
             let mut changes = Vec::new();
             self.stages

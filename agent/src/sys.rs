@@ -5,8 +5,9 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use wirespan_ebpf::{PROCESS_SLOTS, Pod, ProcessSlot, PythonProcess};
+use wirespan_ebpf::{LaneEnds, LaneEntry, PROCESS_SLOTS, Pod, ProcessSlot, PythonProcess};
 
 /// The value at the beginning of `bytes`; `None` when there are too few.
 pub fn read_pod<T: Pod>(bytes: &[u8]) -> Option<T> {
@@ -20,29 +21,25 @@ pub fn pod_bytes<T: Pod>(value: &T) -> &[u8] {
     unsafe { std::slice::from_raw_parts(ptr::from_ref(value).cast(), size_of::<T>()) }
 }
 
-/// The table of traced processes, shared with the kernel programs.
+/// The values of an array map, mapped: the kernel programs read and write them at the same time.
 #[derive(Debug)]
-pub struct SharedTable {
-    slots: NonNull<ProcessSlot>,
+struct SharedArray<T> {
+    values: NonNull<T>,
+    count: usize,
 }
 
-// SAFETY: all access is volatile, to memory that lives as long as the value.
-unsafe impl Send for SharedTable {}
+// SAFETY: all access is volatile or to what nobody writes meanwhile, in memory that lives as long as the value.
+unsafe impl<T: Pod> Send for SharedArray<T> {}
 
-impl SharedTable {
-    const LENGTH: usize = PROCESS_SLOTS * size_of::<ProcessSlot>();
-
-    /// Maps the table.
-    ///
-    /// # Errors
-    /// The error of mmap(2).
-    pub fn map(map: BorrowedFd<'_>) -> io::Result<Self> {
+impl<T> SharedArray<T> {
+    /// Maps `count` values, which the map must have.
+    fn map(map: BorrowedFd<'_>, count: usize, protection: i32) -> io::Result<Self> {
         // SAFETY: a new mapping at an address of the kernel's choice.
         let address = unsafe {
             libc::mmap(
                 ptr::null_mut(),
-                Self::LENGTH,
-                libc::PROT_READ | libc::PROT_WRITE,
+                count.saturating_mul(size_of::<T>()),
+                protection,
                 libc::MAP_SHARED,
                 map.as_raw_fd(),
                 0,
@@ -52,41 +49,72 @@ impl SharedTable {
             return Err(io::Error::last_os_error());
         }
         NonNull::new(address.cast())
-            .map(|slots| Self { slots })
+            .map(|values| Self { values, count })
             .ok_or_else(io::Error::last_os_error)
+    }
+
+    /// Where a value lies; `None` beyond the array.
+    fn place(&self, index: usize) -> Option<*mut T> {
+        // SAFETY: in bounds.
+        (index < self.count).then(|| unsafe { self.values.as_ptr().add(index) })
+    }
+}
+
+impl<T> Drop for SharedArray<T> {
+    fn drop(&mut self) {
+        let length = self.count.saturating_mul(size_of::<T>());
+        // SAFETY: the mapping is ours and nothing refers to it any more.
+        unsafe { libc::munmap(self.values.as_ptr().cast(), length) };
+    }
+}
+
+/// The table of traced processes, shared with the kernel programs.
+#[derive(Debug)]
+pub struct SharedTable {
+    slots: SharedArray<ProcessSlot>,
+}
+
+impl SharedTable {
+    /// Maps the table.
+    ///
+    /// # Errors
+    /// The error of mmap(2).
+    pub fn map(map: BorrowedFd<'_>) -> io::Result<Self> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        Ok(Self { slots: SharedArray::map(map, PROCESS_SLOTS, protection)? })
+    }
+
+    fn place(&self, slot: u32) -> Option<*mut ProcessSlot> {
+        self.slots.place(usize::try_from(slot).ok()?)
     }
 
     /// A copy of one slot; `None` beyond the table.
     pub fn get(&self, slot: u32) -> Option<ProcessSlot> {
-        let slot = usize::try_from(slot).ok().filter(|slot| *slot < PROCESS_SLOTS)?;
         // SAFETY: in bounds. A counter that moves meanwhile is read before or after: each is one word.
-        Some(unsafe { ptr::read_volatile(self.slots.as_ptr().add(slot)) })
+        self.place(slot).map(|entry| unsafe { ptr::read_volatile(entry) })
     }
 
     /// Overwrites one slot that no process uses.
     pub fn set(&self, slot: u32, value: &ProcessSlot) {
-        if let Some(slot) = usize::try_from(slot).ok().filter(|slot| *slot < PROCESS_SLOTS) {
+        if let Some(entry) = self.place(slot) {
             // SAFETY: in bounds.
-            unsafe { ptr::write_volatile(self.slots.as_ptr().add(slot), *value) }
+            unsafe { ptr::write_volatile(entry, *value) }
         }
     }
 
     /// Says which runtime's logical tasks the programs follow in a slot's process.
     pub fn set_runtime(&self, slot: u32, runtime: u32) {
-        if let Some(slot) = usize::try_from(slot).ok().filter(|slot| *slot < PROCESS_SLOTS) {
+        if let Some(entry) = self.place(slot) {
             // SAFETY: in bounds; the kernel programs read this word without a lock.
-            unsafe {
-                ptr::write_volatile(&raw mut (*self.slots.as_ptr().add(slot)).runtime, runtime);
-            }
+            unsafe { ptr::write_volatile(&raw mut (*entry).runtime, runtime) };
         }
     }
 
     /// Disowns a slot: nothing is captured or counted for it any more.
     pub fn disown(&self, slot: u32) {
-        if let Some(slot) = usize::try_from(slot).ok().filter(|slot| *slot < PROCESS_SLOTS) {
+        if let Some(entry) = self.place(slot) {
             // SAFETY: in bounds; the kernel programs read these two words without a lock.
             unsafe {
-                let entry = self.slots.as_ptr().add(slot);
                 ptr::write_volatile(&raw mut (*entry).flags, 0);
                 ptr::write_volatile(&raw mut (*entry).tgid, 0);
             }
@@ -94,10 +122,70 @@ impl SharedTable {
     }
 }
 
-impl Drop for SharedTable {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours and nothing refers to it any more.
-        unsafe { libc::munmap(self.slots.as_ptr().cast(), Self::LENGTH) };
+/// The lanes, shared with the kernel programs: they write an entry once it is free, this side reads it once it is
+/// whole, and then says that it is free again.
+#[derive(Debug)]
+pub struct SharedLanes {
+    entries: SharedArray<LaneEntry>,
+    ends: SharedArray<LaneEnds>,
+    /// Entries of one lane: a power of two.
+    length: usize,
+}
+
+impl SharedLanes {
+    /// Maps `lanes` lanes of `length` entries each.
+    ///
+    /// # Errors
+    /// The error of mmap(2).
+    pub fn map(
+        entries: BorrowedFd<'_>,
+        ends: BorrowedFd<'_>,
+        lanes: usize,
+        length: usize,
+    ) -> io::Result<Self> {
+        let all = lanes.saturating_mul(length);
+        Ok(Self {
+            entries: SharedArray::map(entries, all, libc::PROT_READ)?,
+            ends: SharedArray::map(ends, lanes, libc::PROT_READ | libc::PROT_WRITE)?,
+            length,
+        })
+    }
+
+    /// Entries of a lane that were claimed so far, whole or not.
+    pub fn claimed(&self, lane: usize) -> u64 {
+        // SAFETY: in bounds, one word.
+        self.ends
+            .place(lane)
+            .map_or(0, |ends| unsafe { ptr::read_volatile(&raw const (*ends).claimed) })
+    }
+
+    /// The record, with all that follows it, of the entry of a lane before which `read` were claimed. `None`
+    /// while it isn't whole.
+    pub fn record(&self, lane: usize, read: u64) -> Option<&[u8]> {
+        let within = usize::try_from(read).ok()? & (self.length - 1);
+        let entry = self.entries.place(lane.checked_mul(self.length)?.checked_add(within)?)?;
+        // SAFETY: in bounds; an aligned word that is only ever accessed whole.
+        let turn = unsafe { AtomicU64::from_ptr(&raw mut (*entry).turn) }.load(Ordering::Acquire);
+        if turn != read.wrapping_add(1) {
+            return None;
+        }
+        let offset = std::mem::offset_of!(LaneEntry, record);
+        // SAFETY: in bounds. What was handed over isn't written to until `release`, which takes this borrow's
+        // end; all of it is initialised, by the kernel when the map was made.
+        Some(unsafe {
+            std::slice::from_raw_parts(
+                entry.cast::<u8>().add(offset),
+                size_of::<LaneEntry>() - offset,
+            )
+        })
+    }
+
+    /// The first `read` entries of a lane are free again.
+    pub fn release(&mut self, lane: usize, read: u64) {
+        if let Some(ends) = self.ends.place(lane) {
+            // SAFETY: in bounds; an aligned word that is only ever accessed whole.
+            unsafe { AtomicU64::from_ptr(&raw mut (*ends).read) }.store(read, Ordering::Release);
+        }
     }
 }
 

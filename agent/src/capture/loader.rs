@@ -16,15 +16,16 @@ use aya_log::EbpfLogger;
 use log::Log;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use wirespan_ebpf::{ProcessSlot, RINGS, Settings, SignalHandlerRecord, TaskState, process_flag};
+use wirespan_ebpf::{LaneEntry, ProcessSlot, RINGS, Settings, SignalHandlerRecord, TaskState, process_flag};
 
 use crate::capture::cost::{self, HookCost};
 use crate::capture::fields::{self, FieldError};
+use crate::capture::lanes::Ways;
 use crate::capture::object::{OBJECT, RelocateError, relocate};
 use crate::capture::python::{self, Pythons};
 use crate::capture::record::{self, Record, RecordError};
 use crate::capture::slots::{Slot, Slots};
-use crate::sys::{self, SharedTable};
+use crate::sys::{self, SharedLanes, SharedTable};
 
 /// Payload bytes copied of one burst: enough for the heads of almost all HTTP messages (a median head has
 /// a few hundred bytes, one with large cookies some thousand).
@@ -33,6 +34,12 @@ pub const DEFAULT_BURST_BUDGET: u32 = 4096;
 /// How many times as much is copied where structure is spread over all of a stream: of a pipeline of some
 /// thousand commands, all.
 pub(crate) const WIDE: u32 = 64;
+
+/// Entries of a CPU's lane.
+const LEAST_LANE: usize = 8;
+const MOST_LANE: usize = 512;
+
+const PAGE: u32 = 4096;
 
 /// Slots that the kernel's queue is kept filled with: forks between two rounds of the reader.
 const FORK_SLOTS: usize = 64;
@@ -60,7 +67,8 @@ pub struct CaptureSettings {
     /// Payload bytes copied of one burst, at most [`wirespan_ebpf::MAX_PAYLOAD`] of one operation. Of what looks
     /// like Redis, PostgreSQL or Kafka [`WIDE`] times as many: their structure is spread over all of a stream.
     pub burst_budget: u32,
-    /// Bytes of each ring buffer; rounded up to a power of two of whole pages.
+    /// Bytes of each ring buffer, rounded up to a power of two of whole pages, and the most that all lanes take
+    /// together.
     pub ring_bytes: u32,
     /// Ring buffers in use: rounded down to a power of two, at most [`RINGS`].
     pub rings: usize,
@@ -138,7 +146,7 @@ pub struct Recount {
 /// The loaded programs. Dropping it detaches and unloads everything.
 pub struct Capture {
     pub(super) ebpf: Ebpf,
-    rings: Vec<RingBuf<MapData>>,
+    ways: Ways,
     tasks: MapData,
     fork_slots: Queue<MapData, u32>,
     slots: Slots,
@@ -146,6 +154,7 @@ pub struct Capture {
     /// CPython's part, or why there is none.
     pub(super) pythons: Result<Pythons, String>,
     malformed: u64,
+    drained: bool,
     logger: Option<EbpfLogger<&'static dyn Log>>,
     /// Keeps the kernel measuring.
     _statistics: Option<OwnedFd>,
@@ -181,6 +190,7 @@ impl Capture {
             RingBuf::try_from_map(map, name)
         });
         let rings = rings.collect::<Result<Vec<_>, _>>()?;
+        let ways = ways(settings, &mut ebpf, rings)?;
         let tasks = data(ebpf.take_map("TASKS"), "TASKS")?;
         let processes = data(ebpf.take_map("PROCESSES"), "PROCESSES")?;
         let table = SharedTable::map(processes.fd().as_fd())
@@ -190,13 +200,14 @@ impl Capture {
             .map_err(|cause| LoadError::Map { map: "FREE_SLOTS", cause: Box::new(cause) })?;
         let mut capture = Self {
             ebpf,
-            rings,
+            ways,
             tasks,
             fork_slots,
             slots: Slots::new(),
             table,
             pythons,
             malformed: 0,
+            drained: false,
             logger,
             _statistics: statistics,
         };
@@ -348,36 +359,44 @@ impl Capture {
         Ok(written)
     }
 
-    /// Reads up to `limit` records of each ring, until `each` breaks off. Returns how many there were, and
-    /// what it broke off with.
+    /// Reads up to `limit` records that were made before `until_ns`, in the order of their making, until `each`
+    /// breaks off. Returns how many there were, and what it broke off with. Whether those were all:
+    /// [`Capture::is_drained`].
     pub fn drain<B>(
         &mut self,
         limit: usize,
+        until_ns: u64,
         mut each: impl FnMut(Record<'_>) -> ControlFlow<B>,
     ) -> (usize, Option<B>) {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
         let mut total = 0;
-        for ring in &mut self.rings {
-            let mut count = 0;
-            while count < limit {
-                let Some(item) = ring.next() else { break };
-                count += 1;
-                match record::parse(&item) {
-                    Ok(record) => {
-                        if let ControlFlow::Break(value) = each(record) {
-                            return (total + count, Some(value));
-                        }
-                    }
-                    Err(RecordError::Short | RecordError::Kind(_) | RecordError::Length) => {
-                        self.malformed += 1;
+        let mut broke_off = None;
+        self.ways.begin();
+        while total < limit {
+            let Some(bytes) = self.ways.next(until_ns) else { break };
+            total += 1;
+            match record::parse(bytes) {
+                Ok(record) => {
+                    if let ControlFlow::Break(value) = each(record) {
+                        broke_off = Some(value);
+                        break;
                     }
                 }
+                Err(RecordError::Short | RecordError::Kind(_) | RecordError::Length) => {
+                    self.malformed += 1;
+                }
             }
-            total += count;
         }
-        (total, None)
+        self.drained = total < limit && broke_off.is_none() && !self.ways.is_held_up();
+        self.ways.release();
+        (total, broke_off)
+    }
+
+    /// Whether the last [`Capture::drain`] read all that was made before its time.
+    pub fn is_drained(&self) -> bool {
+        self.drained
     }
 
     /// Waits until a process event comes or `timeout` is over. Operations wake nobody: their reader comes
@@ -386,7 +405,7 @@ impl Capture {
     /// # Errors
     /// The error of poll(2).
     pub fn wait(&self, timeout: Duration) -> io::Result<()> {
-        let Some(ring) = self.rings.first() else { return Ok(()) };
+        let Some(ring) = self.ways.first_ring() else { return Ok(()) };
         let mut descriptors = [PollFd::from_borrowed_fd(ring.as_fd(), PollFlags::IN)];
         let timeout = Timespec::try_from(timeout).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
         match poll(&mut descriptors, Some(&timeout)) {
@@ -446,22 +465,57 @@ pub(super) fn load_object(settings: &CaptureSettings) -> Result<(Ebpf, Btf), Loa
     constants.extend(program_settings(settings, &found, rings)?.words());
     let object = relocate(OBJECT, &constants)?;
     let log_level = if settings.log { aya_log::Level::Debug as u8 } else { 0 };
-    let page = 4096;
-    let ring_bytes = settings.ring_bytes.max(page).next_power_of_two();
+    let ring_bytes = ring_bytes(settings);
     let mut loader = EbpfLoader::new();
     loader.btf(Some(&btf)).allow_unsupported_maps().override_global(
         "AYA_LOG_LEVEL",
         &log_level,
         true,
     );
-    let cpus = nr_cpus().map_err(|(path, cause)| LoadError::System(path, cause))?;
+    let cpus = cpus()?;
     // A pair for each CPU.
     loader.map_max_entries("SCRATCH", u32::try_from(2 * cpus).unwrap_or(u32::MAX));
+    let entries = cpus.saturating_mul(lane_length(settings, cpus));
+    loader.map_max_entries("LANES", u32::try_from(entries).unwrap_or(u32::MAX));
+    loader.map_max_entries("LANE_ENDS", u32::try_from(cpus).unwrap_or(u32::MAX));
     for (index, name) in RING_NAMES.iter().enumerate() {
-        loader.map_max_entries(name, if index < rings { ring_bytes } else { page });
+        loader.map_max_entries(name, if index < rings { ring_bytes } else { PAGE });
     }
     let ebpf = loader.load(&object).map_err(Box::new)?;
     Ok((ebpf, btf))
+}
+
+/// CPUs that the kernel may ever have.
+fn cpus() -> Result<usize, LoadError> {
+    nr_cpus().map_err(|(path, cause)| LoadError::System(path, cause))
+}
+
+/// Entries of each CPU's lane: what one CPU makes in several rounds of the reader, as far as all together take
+/// no more than a ring. Where a lane is full the ring buffers take the rest.
+fn lane_length(settings: &CaptureSettings, cpus: usize) -> usize {
+    let bytes = usize::try_from(ring_bytes(settings)).unwrap_or(usize::MAX);
+    let each = bytes / size_of::<LaneEntry>() / cpus.max(1);
+    1 << each.clamp(LEAST_LANE, MOST_LANE).ilog2()
+}
+
+/// Bytes of each ring.
+fn ring_bytes(settings: &CaptureSettings) -> u32 {
+    settings.ring_bytes.max(PAGE).next_power_of_two()
+}
+
+/// The lanes and the rings, mapped.
+fn ways(
+    settings: &CaptureSettings,
+    ebpf: &mut Ebpf,
+    rings: Vec<RingBuf<MapData>>,
+) -> Result<Ways, LoadError> {
+    let entries = data(ebpf.take_map("LANES"), "LANES")?;
+    let ends = data(ebpf.take_map("LANE_ENDS"), "LANE_ENDS")?;
+    let cpus = cpus()?;
+    let length = lane_length(settings, cpus);
+    let shared = SharedLanes::map(entries.fd().as_fd(), ends.fd().as_fd(), cpus, length)
+        .map_err(|cause| LoadError::System("can't map the lanes", cause))?;
+    Ok(Ways::new(rings, shared, cpus))
 }
 
 fn rings(settings: &CaptureSettings) -> usize {
@@ -544,6 +598,7 @@ fn program_settings(
         wide_budget: settings.burst_budget.max(1).saturating_mul(WIDE),
         ring_mask: u32::try_from(rings - 1).unwrap_or(0),
         pid_namespace: u32::try_from(namespace.st_ino).unwrap_or(0),
+        lane_mask: u32::try_from(lane_length(settings, cpus()?) - 1).unwrap_or(0),
         kern_sock_mask: found.kern_sock_mask,
     })
 }

@@ -88,7 +88,7 @@ impl Recorder {
 
     fn drain(&mut self) {
         let seen = &mut self.seen;
-        self.capture.drain(usize::MAX, |record| {
+        self.capture.drain(usize::MAX, u64::MAX, |record| {
             if let Record::Operation(operation) = record {
                 seen.push(Seen::of(&operation));
             }
