@@ -69,6 +69,9 @@ fn altered(pid: u32) -> Vec<String> {
         let file = File::open(format!("/proc/{pid}/map_files/{start:x}-{end:x}")).unwrap();
         let mut meant = vec![0; there.len()];
         let length = file.read_at(&mut meant, number(offset)).unwrap();
+        if there[..length] == meant[..length] {
+            continue;
+        }
         let differs = |at: &usize| there[*at] != meant[*at];
         altered.extend((0..length).filter(differs).map(|at| format!("{path}+{at:x}")));
     }

@@ -88,6 +88,11 @@ impl Cell {
 
 const WRITER: &str = "who asks is not to be seen in what the task does";
 
+const ONE_TASK: &str =
+    "the first request of each connection: that its task serves it shows when it answers";
+
+const TIME_LIMIT: &str = "a time limit on the socket makes its reads look like an event loop's";
+
 const OUTLIVES: &str =
     "more than half a second after the response, when they queue for two connections";
 
@@ -236,7 +241,7 @@ pub const CELLS: &[Cell] = &[
     eager(cell("aiohttp, asyncio", "the same, connected at start", &["parents_aiohttp.py"], "/three", 3)),
     cell("aiohttp, asyncio", "a task of its own", &["parents_aiohttp.py"], "/task", 2),
     cell("aiohttp, asyncio", "run_in_executor, redis", &["parents_aiohttp.py"], "/executor", 1),
-    may_withhold(on_uvloop(cell("aiohttp, uvloop", "httpx, redis, asyncpg", &["parents_aiohttp.py"], "/three", 3)), "the first request of each connection: that its task serves it shows when it answers"),
+    may_withhold(on_uvloop(cell("aiohttp, uvloop", "httpx, redis, asyncpg", &["parents_aiohttp.py"], "/three", 3)), ONE_TASK),
     cell("asyncio streams", "httpx, redis, asyncpg", &["parents_streams.py"], "/three", 3),
     cell("Tornado", "httpx, redis, asyncpg", &["parents_tornado.py"], "/three", 3),
     cell("Tornado", "run_in_executor, redis", &["parents_tornado.py"], "/executor", 1),
@@ -244,13 +249,13 @@ pub const CELLS: &[Cell] = &[
     cell("FastAPI, uvloop", "psycopg's pool", UVLOOP, "/pooled", 1),
     cell("ASGI, hypercorn", "httpx, redis, asyncpg", HYPERCORN, "/three", 3),
     cell("ASGI, hypercorn", "a task of its own", HYPERCORN, "/task", 2),
-    cell("ASGI, hypercorn on uvloop", "httpx, redis, asyncpg", HYPERCORN_UVLOOP, "/three", 3),
+    may_withhold(cell("ASGI, hypercorn on uvloop", "httpx, redis, asyncpg", HYPERCORN_UVLOOP, "/three", 3), ONE_TASK),
     cell("ASGI, hypercorn on trio", "httpx", HYPERCORN_TRIO, "/alone", 1),
     of(&[("FRAMEWORK", "quart")], cell("Quart, hypercorn", "httpx, redis, asyncpg", HYPERCORN, "/three", 3)),
     of(&[("FRAMEWORK", "litestar")], cell("Litestar, uvicorn", "httpx, redis, asyncpg", LITESTAR, "/three", 3)),
     of(&[("FRAMEWORK", "falcon")], cell("Falcon ASGI, uvicorn", "httpx, redis, asyncpg", LITESTAR, "/three", 3)),
     of(&[("FRAMEWORK", "sanic"), ("SANIC_USE_UVLOOP", "false")], cell("Sanic, asyncio", "httpx, redis, asyncpg", &["parents_asgi.py"], "/three", 3)),
-    of(&[("FRAMEWORK", "sanic")], cell("Sanic, uvloop", "httpx, redis, asyncpg", &["parents_asgi.py"], "/three", 3)),
+    may_withhold(of(&[("FRAMEWORK", "sanic")], cell("Sanic, uvloop", "httpx, redis, asyncpg", &["parents_asgi.py"], "/three", 3)), ONE_TASK),
     of(&[("FRAMEWORK", "channels")], cell("Django Channels, daphne", "httpx, redis, asyncpg", DAPHNE, "/three", 3)),
     cell("Django ASGI", "httpx, redis, asyncpg", DJANGO_ASGI, "/async/three", 3),
     cell("Django ASGI", "synchronous view: requests, redis", DJANGO_ASGI, "/two", 2),
@@ -262,8 +267,8 @@ pub const CELLS: &[Cell] = &[
     cell("Flask, gthread", "http.client, psycopg2", FLASK_GTHREAD, "/older", 2),
     of(&[("FRAMEWORK", "bottle")], cell("Bottle, gthread", "requests, redis, psycopg", BOTTLE, "/three", 3)),
     of(&[("FRAMEWORK", "falcon")], cell("Falcon, gthread", "requests, redis, psycopg", BOTTLE, "/three", 3)),
-    of(&[("SERVER", "cheroot")], cell("WSGI, cheroot", "requests, redis, psycopg", &["parents_wsgi.py"], "/three", 3)),
-    of(&[("SERVER", "cherrypy")], cell("WSGI, CherryPy", "requests, redis, psycopg", &["parents_wsgi.py"], "/three", 3)),
+    may_withhold(of(&[("SERVER", "cheroot")], cell("WSGI, cheroot", "requests, redis, psycopg", &["parents_wsgi.py"], "/three", 3)), TIME_LIMIT),
+    may_withhold(of(&[("SERVER", "cherrypy")], cell("WSGI, CherryPy", "requests, redis, psycopg", &["parents_wsgi.py"], "/three", 3)), TIME_LIMIT),
     of(&[("SERVER", "waitress")], cell("WSGI, waitress", "requests, redis, psycopg", &["parents_wsgi.py"], "/three", 3)),
     of(&[("SERVER", "wsgiref")], cell("WSGI, wsgiref with threads", "requests, redis, psycopg", &["parents_wsgi.py"], "/three", 3)),
     of(&[("SERVER", "werkzeug")], cell("WSGI, Werkzeug with threads", "requests, redis, psycopg", &["parents_wsgi.py"], "/three", 3)),

@@ -110,11 +110,7 @@ pub(super) fn find(memory: &Memory, image: &Image, version: Version) -> Result<F
 ///
 /// # Errors
 /// There is none yet, or there are several.
-pub(super) fn interpreter(
-    memory: &Memory,
-    image: &Image,
-    layout: &Layout,
-) -> Result<u64, Refusal> {
+pub(super) fn interpreter(memory: &Memory, image: &Image, layout: &Layout) -> Result<u64, Refusal> {
     let heads = image.runtime.wrapping_add(layout.interpreters);
     let (head, main) = (memory.word(heads).map_err(early)?, memory.word(heads + 8).map_err(early)?);
     if head == 0 || main == 0 {
