@@ -76,6 +76,8 @@ pub struct Work {
     pub system: System,
     /// The queue's name; a list's, stream's or set's key; a channel.
     pub queue: Box<str>,
+    /// The database, of work that was taken, where it is known.
+    pub database: Option<u32>,
     /// What the system calls it: a command's name in lower case, or the library's own word.
     pub operation: &'static str,
     /// The job's id, or the entry's.
@@ -109,6 +111,7 @@ impl Work {
         Self {
             system,
             queue: queue.into(),
+            database: None,
             operation,
             id: None,
             name: None,

@@ -38,7 +38,9 @@ struct Operation {
 impl Operation {
     fn of(span: &Span) -> Self {
         let text = |key: &str| span.text(key).unwrap_or_default().to_owned();
-        let system = text("db.system.name");
+        // A list that is popped from is a queue: pushes and what was popped are told by its conventions.
+        let queue = span.text("messaging.system").is_some();
+        let system = if queue { "redis".to_owned() } else { text("db.system.name") };
         let flag = |key: &str| span.attributes.get(key) == Some(&Value::Bool(true));
         let query = text("db.query.text");
         let is_target = |word: &&str| match &*system {
@@ -47,7 +49,12 @@ impl Operation {
         };
         let words = query.split(|c: char| !(c.is_alphanumeric() || "_:-".contains(c)));
         let target = words.into_iter().find(is_target).unwrap_or_default().to_owned();
-        let name = if span.name == system { String::new() } else { span.name.clone() };
+        let mut name = if span.name == system { String::new() } else { span.name.clone() };
+        let mut target = target;
+        if queue {
+            name = text("messaging.operation.name").to_uppercase();
+            target = text("messaging.destination.name");
+        }
         Self {
             name,
             target,

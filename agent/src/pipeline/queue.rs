@@ -40,7 +40,9 @@ impl Stages {
                 }
                 self.submitted(cookie, exchange, &place, &messages);
             }
-            Notice::Taken(work) => self.taken(cookie, mark, &place, work),
+            Notice::Taken(work) => {
+                self.taken(cookie, mark, &place, Box::new(Work { database, ..*work }));
+            }
             Notice::Named { job, name } => {
                 let found = place.key(job).and_then(|key| self.jobs.named(key));
                 if let Some((connection, number)) = found

@@ -33,6 +33,11 @@ pub(super) fn submitted(
         _ => None,
     };
     let mut attributes = about(work, "send");
+    let database = match exchange.end.as_ref().map(|(_, outcome)| outcome) {
+        Some(Outcome::Redis { database, .. }) => *database,
+        _ => None,
+    };
+    namespace(database, &mut attributes);
     let failure = error.map(|(code, message)| {
         attributes.push(Attribute::new(key::DB_RESPONSE_STATUS_CODE, code.to_string()));
         Failure { kind: Cow::Owned(code.to_string()), text: Cow::Owned(message.to_string()) }
@@ -51,6 +56,7 @@ pub(super) fn job(exchange: &Exchange, work: &Work, placement: Placement) -> Spa
     };
     let kind = if work.operation == "receive" { "receive" } else { "process" };
     let mut attributes = about(work, kind);
+    namespace(work.database, &mut attributes);
     if let Some(attempt) = work.attempt {
         attributes.push(Attribute::new(semconv::JOB_ATTEMPT, i64::from(attempt)));
     }
@@ -68,6 +74,12 @@ pub(super) fn job(exchange: &Exchange, work: &Work, placement: Placement) -> Spa
         Some(Fate::Done | Fate::Acknowledged | Fate::Untold) | None => None,
     };
     finish(exchange, work, attributes, failure, SpanKind::Consumer, placement)
+}
+
+fn namespace(database: Option<u32>, attributes: &mut Vec<Attribute>) {
+    if let Some(database) = database {
+        attributes.push(Attribute::new(key::DB_NAMESPACE, database.to_string()));
+    }
 }
 
 fn about(work: &Work, kind: &'static str) -> Vec<Attribute> {
