@@ -42,6 +42,17 @@ const LINGERS_NS: u64 = 600_000_000_000;
 /// How often that is looked for.
 const LINGERING_STEP: Duration = Duration::from_millis(50);
 
+/// How long the workers of a cluster's primary are watched. Node.js itself signals them when their primary's inspector
+/// opens (`NotifyClusterWorkersDebugEnabled` in src/inspector_agent.cc): mostly they find the port in use, but one that
+/// comes late opens its own.
+const WORKERS_NS: u64 = 60_000_000_000;
+
+/// A worker's inspector that is open for so long is nobody's: one that was asked for is closed before.
+const NOBODYS_NS: u64 = 3_000_000_000;
+
+/// How often that is looked for.
+const WORKERS_STEP: Duration = Duration::from_millis(250);
+
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Action {
@@ -119,6 +130,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if let Some(watched) = watched {
         linger(&watched);
     }
+    if !matches!(outcome, Outcome::Untouched { .. })
+        && let Ok(process) = Process::new(arguments.pid)
+        && process.stat().is_ok_and(|stat| stat.starttime == arguments.start_time)
+    {
+        watch_workers(&process);
+    }
     told.context("tell the agent")
 }
 
@@ -144,6 +161,43 @@ fn linger(Watched { process, before }: &Watched) {
         }
         std::thread::sleep(LINGERING_STEP);
     }
+}
+
+/// Closes what a cluster's workers open because their primary did.
+fn watch_workers(process: &Process) {
+    let until = monotonic_ns().saturating_add(WORKERS_NS);
+    let mut seen: Option<(Listener, u64)> = None;
+    while process.is_alive() && monotonic_ns() < until {
+        let workers = children(process);
+        if workers.is_empty() {
+            return;
+        }
+        let open = listeners(process).unwrap_or_default().into_iter().find_map(|listener| {
+            let is_inspector = listener.address.port() == INSPECTOR_PORT;
+            let mut holders = workers.iter().filter(|_| is_inspector);
+            Some((holders.find(|worker| holds(worker, listener.inode))?, listener))
+        });
+        let now_ns = monotonic_ns();
+        seen = match (open, seen) {
+            (Some((worker, listener)), Some((known, since_ns))) if known == listener => {
+                if now_ns.saturating_sub(since_ns) > NOBODYS_NS {
+                    // If it can't be closed now, it is tried again.
+                    session(worker, listener, "").unwrap_or_default();
+                }
+                Some((known, since_ns))
+            }
+            (Some((_, listener)), _) => Some((listener, now_ns)),
+            (None, _) => None,
+        };
+        std::thread::sleep(WORKERS_STEP);
+    }
+}
+
+/// The processes that a process's threads forked.
+fn children(process: &Process) -> Vec<Process> {
+    let tasks = process.tasks().into_iter().flatten().flatten();
+    let pids = tasks.filter_map(|task| task.children().ok()).flatten();
+    pids.filter_map(|pid| Process::new(pid.cast_signed()).ok()).collect()
 }
 
 /// `watched` is what has to be watched when this is over.
