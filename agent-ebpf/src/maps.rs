@@ -9,8 +9,9 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use wirespan_ebpf::{
-    LaneEnds, LaneEntry, ListenerKey, MAX_PAYLOAD, OperationRecord, PROCESS_SLOTS, ProcessSlot, PythonContext,
-    PythonHandover, PythonKey, PythonProcess, PythonThread, SocketState, TAIL, TaskState,
+    LaneEnds, LaneEntry, ListenerKey, MAX_PAYLOAD, OperationRecord, PROCESS_SLOTS, ProcessSlot,
+    PythonContext, PythonHandover, PythonKey, PythonProcess, PythonThread, SocketState, TAIL,
+    TaskState,
 };
 
 /// Definition of a storage map in BTF. aya-ebpf's `SkStorage` takes only cgroup contexts and has no task

@@ -274,8 +274,7 @@ fn record(
     // Before a lane is written to: a locked instruction waits for all that was written.
     let early = room.is_lane();
     if early && length > 0 {
-        let reason =
-            if reason == uncaptured::NONE { uncaptured::BUDGET } else { reason };
+        let reason = if reason == uncaptured::NONE { uncaptured::BUDGET } else { reason };
         account(process, way, u64::from(length), want, reason, true);
     }
     let mut captured = 0;

@@ -16,7 +16,9 @@ use aya_log::EbpfLogger;
 use log::Log;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use wirespan_ebpf::{LaneEntry, ProcessSlot, RINGS, Settings, SignalHandlerRecord, TaskState, process_flag};
+use wirespan_ebpf::{
+    LaneEntry, ProcessSlot, RINGS, Settings, SignalHandlerRecord, TaskState, process_flag,
+};
 
 use crate::capture::cost::{self, HookCost};
 use crate::capture::fields::{self, FieldError};
