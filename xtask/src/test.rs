@@ -1,11 +1,13 @@
 //! `cargo xtask test`: everything that decides whether a change is good, in one command without questions.
 //!
 //! Unit and property tests of the default members first, then the privileged end-to-end tests against the
-//! release build of the agent.
+//! release build of the agent, in two halves.
 
-use std::process::Command;
+use std::io::{self, Write};
+use std::process::{Command, Output, Stdio};
+use std::thread;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use wirespan_tests::{sys, workloads};
 
 use crate::build;
@@ -22,6 +24,10 @@ pub(crate) struct Options {
 
 /// How many cases proptest tries of each property under `--full`; its default is 256.
 const FULL_CASES: &str = "4096";
+
+/// The modules of one half of the end-to-end tests; all others are the other half.
+const HALF: [&str; 7] =
+    ["datastores", "handlers", "http_shapes", "kafka", "messages", "python", "queues"];
 
 /// The command. Runs the second part also when the first fails, so that one run tells all.
 ///
@@ -51,14 +57,79 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     workloads::install()?;
     setup::servers()?;
     say("end-to-end tests");
-    // One at a time: they share the machine's kernel, and some count what it saw.
-    let arguments = ["--package", "wirespan-tests", "--no-fail-fast", "--", "--test-threads=1"];
-    let privileged = run_program(cargo(&arguments).args(long));
-    let failures: Vec<String> = [unit, privileged]
+    let arguments = ["--package", "wirespan-tests", "--no-fail-fast"];
+    run_program(cargo(&arguments).arg("--no-run"))?;
+    let privileged = end_to_end(|| {
+        let mut command = cargo(&arguments);
+        // One at a time, in each half.
+        command.args(["--offline", "--", "--test-threads=1"]).args(long);
+        command
+    });
+    let failures: Vec<String> = [unit]
         .into_iter()
+        .chain(privileged)
         .filter_map(Result::err)
         .map(|error| format!("{error:#}"))
         .collect();
     ensure!(failures.is_empty(), "{}", failures.join("; "));
     Ok(())
+}
+
+/// Runs the end-to-end tests, which mostly wait, in two halves at once, the second in a network namespace of its
+/// own: ports that are the same in all processes (a Node.js inspector's) are each half's own. `command` runs all.
+fn end_to_end(command: impl Fn() -> Command) -> Vec<Result<()>> {
+    let half = |mut command: Command| {
+        command.args(HALF);
+        command
+    };
+    let rest = |mut command: Command| {
+        command.args(HALF.iter().flat_map(|name| ["--skip", *name]));
+        command
+    };
+    if !can_unshare() {
+        return vec![run_program(&mut half(command())), run_program(&mut rest(command()))];
+    }
+    let mut apart = in_own_network(&half(command()));
+    thread::scope(|scope| {
+        let apart = scope.spawn(move || apart.output());
+        let here = run_program(&mut rest(command()));
+        let apart = match apart.join() {
+            Ok(Ok(output)) => told(&output),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_panic) => Err(anyhow!("the second half of the end-to-end tests")),
+        };
+        vec![here, apart]
+    })
+}
+
+/// Shows what was held back while the other half ran.
+fn told(output: &Output) -> Result<()> {
+    say("end-to-end tests, the second half");
+    io::stdout().write_all(&output.stdout)?;
+    io::stderr().write_all(&output.stderr)?;
+    ensure!(output.status.success(), "the second half of the end-to-end tests: {}", output.status);
+    Ok(())
+}
+
+fn can_unshare() -> bool {
+    let tried = in_own_network(&Command::new("true")).output();
+    tried.is_ok_and(|output| output.status.success())
+}
+
+/// The same command in a new network namespace with a loopback device.
+fn in_own_network(command: &Command) -> Command {
+    let mut apart = Command::new("unshare");
+    apart.stdin(Stdio::null());
+    apart.args(["--net", "sh", "-c", r#"ip link set lo up && exec "$0" "$@""#]);
+    apart.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => apart.env(name, value),
+            None => apart.env_remove(name),
+        };
+    }
+    if let Some(directory) = command.get_current_dir() {
+        apart.current_dir(directory);
+    }
+    apart
 }
