@@ -128,17 +128,23 @@ impl Cluster {
     /// # Errors
     /// When the program is missing, or a node ends or doesn't serve in time.
     pub fn start(directory: &Path) -> Result<Self> {
-        let more = ["--cluster-enabled", "yes"];
-        let start = |node: u16| redis(&directory.join(format!("node-{node}")), &more);
-        let nodes = (0..MASTERS).map(start).collect::<Result<Vec<_>>>().context("start Redis")?;
+        // Else the port of its bus is ten thousand above the other, where anybody may be.
+        let buses = (0..MASTERS).map(|_| ports::free()).collect::<Result<Vec<u16>>>()?;
+        let start = |(node, bus): (u16, &u16)| {
+            let bus = bus.to_string();
+            let more = ["--cluster-enabled", "yes", "--cluster-port", &bus];
+            redis(&directory.join(format!("node-{node}")), &more)
+        };
+        let nodes = (0..MASTERS).zip(&buses).map(start).collect::<Result<Vec<_>>>();
+        let nodes = nodes.context("start Redis")?;
         for (node, server) in (0..MASTERS).zip(&nodes) {
             let slots = (0..SLOTS).filter(|slot| slot % MASTERS == node);
             let slots: Vec<String> = slots.map(|slot| slot.to_string()).collect();
             server.ask(&format!("CLUSTER ADDSLOTS {}", slots.join(" ")))?;
             server.ask(&format!("CLUSTER SET-CONFIG-EPOCH {}", node + 1))?;
         }
-        for (server, other) in nodes.iter().zip(nodes.iter().skip(1)) {
-            server.ask(&format!("CLUSTER MEET 127.0.0.1 {}", other.port))?;
+        for (server, (other, bus)) in nodes.iter().zip(nodes.iter().zip(&buses).skip(1)) {
+            server.ask(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", other.port))?;
         }
         wait::until("the cluster serves", READY, || {
             ensure!(!sys::is_stopped(), "interrupted");
