@@ -47,9 +47,8 @@ impl Client {
                         }
                     }
                     Event::End { exchange, last, end, values } => {
-                        if queues.answered(exchange, &last, &end, &values, note) {
-                            told.push(format!("{exchange} held"));
-                        }
+                        let held = queues.answered(exchange, &last, &end, &values, note);
+                        told.extend(held.then(|| format!("{exchange} held")));
                     }
                     Event::Push { kind: PushKind::Message, last, values, .. } => {
                         queues.pushed(&last, &values, note);

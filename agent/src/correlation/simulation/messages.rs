@@ -213,7 +213,7 @@ impl Run<'_> {
         };
         channel.unsettled = rest;
         for id in settled {
-            if self.truth.get(&id).is_none() {
+            if !self.truth.contains_key(&id) {
                 self.over(id, at, channel.told.max(at));
             }
         }
