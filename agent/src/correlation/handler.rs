@@ -49,8 +49,6 @@ enum Candidate {
     First { message: CallId, alone: bool },
     /// For the first that was not settled, or going on with the one that was settled last.
     Next(CallId),
-    /// For the message that was read last.
-    Latest(CallId),
     /// Several may be meant.
     Several,
 }
@@ -76,13 +74,9 @@ pub(super) struct Handler {
     followed: u64,
     unsettled: VecDeque<(CallId, SocketId)>,
     run: Run,
-    /// The last message that nobody settles, unless there may be another.
-    latest: Option<CallId>,
-    /// When such a message was read last, and the connections that messages came on.
+    /// When a message that nobody settles was read last, and the connections that messages came on.
     read_at: Option<u64>,
     connections: Vec<SocketId>,
-    /// It called on such a connection since: it may have read messages while it handled one.
-    may_have_read: bool,
     /// When the thread last did anything that is known.
     active_at: u64,
     /// Calls that are open.
@@ -143,7 +137,6 @@ impl Handler {
         self.waiting = self.waiting.split_off(&(at.saturating_add(1), 0));
         self.unsettled.clear();
         self.run = Run::default();
-        self.latest = None;
         self.read_at = None;
     }
 
@@ -171,7 +164,7 @@ impl Handler {
                     self.connections.push(socket);
                 }
                 if automatic {
-                    self.reads_automatic(id, at);
+                    self.reads_automatic(at);
                 } else {
                     self.reads(id, socket);
                 }
@@ -213,12 +206,10 @@ impl Handler {
         }
     }
 
-    fn reads_automatic(&mut self, id: CallId, at: u64) {
+    /// Whose its calls are from then on nothing tells: a client may read again before it hands over what it read.
+    fn reads_automatic(&mut self, at: u64) {
         self.several |= !self.unsettled.is_empty() || self.run.settled_at.is_some();
-        let with_another = self.read_at == Some(at);
-        self.latest = (!with_another && !self.may_have_read).then_some(id);
         self.read_at = Some(at);
-        self.may_have_read = false;
     }
 
     fn settles(&mut self, id: CallId, at: u64) {
@@ -244,7 +235,6 @@ impl Handler {
             *other != socket && !is_consumers && !self.connections.contains(other)
         });
         self.several |= others;
-        self.may_have_read |= is_consumers;
         if self.unsettled.is_empty() {
             self.run.called_after |= self.run.settled_at.is_some();
             self.late |= self.run.settled_at.is_some();
@@ -257,11 +247,10 @@ impl Handler {
 
     fn candidate(&self) -> Candidate {
         let Some(&(message, _)) = self.unsettled.front() else {
-            return match self.latest {
-                Some(latest) => Candidate::Latest(latest),
-                None if self.read_at.is_some() => Candidate::Several,
-                None if self.run.settled_at.is_some() => Candidate::After,
-                None => Candidate::Nothing,
+            return match (self.read_at, self.run.settled_at) {
+                (Some(_), _) => Candidate::Several,
+                (None, Some(_)) => Candidate::After,
+                (None, None) => Candidate::Nothing,
             };
         };
         if self.run.settled_at.is_some() {
@@ -290,7 +279,6 @@ impl Handler {
                 one_by_one.then_some(message)
             }
             Candidate::Next(message) => (self.well >= RUNS).then_some(message),
-            Candidate::Latest(message) => Some(message),
             Candidate::Several => None,
         };
         Some(certain.map_or(Verdict::Withheld(Withheld::Concurrent), Verdict::Parent))

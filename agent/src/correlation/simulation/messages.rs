@@ -481,13 +481,13 @@ fn whatever_is_settled_when_nothing_is_wrong() {
 }
 
 #[test]
-fn messages_that_nobody_settles_are_certain_where_one_came_at_a_time() {
+fn work_on_messages_that_nobody_settles_is_withheld() {
     for (backlog, publishes) in [(false, false), (true, false), (false, true), (true, true)] {
         let settles = Settles::Never;
         let system = System { settles, prefetch: 20, backlog, publishes, ..System::default() };
         let score = survey(&system, 8);
         assert_eq!(score.wrong, 0, "{system:?} {score:?}");
-        assert!(backlog || publishes || score.right > 0, "{score:?}");
+        assert_eq!(score.right, 0, "{score:?}");
     }
 }
 
