@@ -68,9 +68,8 @@
 //!      then on so is everything that could be such work.
 //!
 //!    What settles out of order, several at once, or has two calls open at a time, handles several
-//!    (`Concurrent`). Of messages that nobody settles, the one that was read last, alone and not while the
-//!    thread used the same connection, is the one until the next is read: assumes that the thread makes calls for
-//!    messages only; one after a silence of `late_work_ns` refutes that.
+//!    (`Concurrent`), and so is what is done for messages that nobody settles: a client may read the next
+//!    one before it hands over what it has read.
 //!
 //! # What a caller must tell
 //! - A process found running, and any loss of an inbound connection's records: [`Engine::inbound_lost`].
