@@ -128,7 +128,7 @@ fn a_process_that_is_not_traced_has_no_probe() {
 #[test]
 fn forked_workers_are_followed_and_none_of_their_calls_is_misplaced() {
     const REQUESTS: usize = 400;
-    const FIRST: usize = 2_000_000;
+    const FIRST: usize = 100_000;
     let lab = Lab::new();
     let prices = lab.installed.plain("prices").unwrap().env("OTEL_SERVICE_NAME", "prices");
     let prices = prices.start(lab.path()).unwrap();
@@ -138,11 +138,11 @@ fn forked_workers_are_followed_and_none_of_their_calls_is_misplaced() {
     let tracing = lab.trace(&[&front, &prices]);
     let old = distinct(front.workers().unwrap());
     let plan = Plan { keep_alive: false, ..Plan::new(front.address(), 4) };
+    let requests = gets("/api/orders", 1, FIRST - 1);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         // A worker that is told to end may reset what it has just accepted: only what was answered counts.
-        let loading =
-            scope.spawn(|| loading::run(&plan, &gets("/api/orders", 1, 1_000_000), &stop));
+        let loading = scope.spawn(|| loading::run(&plan, &requests, &stop));
         for worker in &old {
             sys::kill(*worker, libc::SIGTERM).unwrap();
         }

@@ -44,7 +44,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     // A binary that is named is taken as it is.
     let agent = match std::env::var_os("WIRESPAN_BIN") {
         Some(_) => wirespan_tests::agent::binary(),
-        None => build::build(false)?.agent,
+        None => build::build(false)?,
     };
     let installed = workloads::install()?;
     let directory = root().join(format!("target/accuracy/{}", std::process::id()));

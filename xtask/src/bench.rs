@@ -43,7 +43,7 @@ const HOOKS: [(&str, f64, f64); 3] = [
 /// Not root, a service or the agent that does not come up, a load that failed.
 pub(crate) fn run(options: &Options) -> Result<()> {
     ensure!(sys::is_root(), "loading eBPF programs needs root: run it with sudo");
-    let built = build::build(true)?;
+    let agent = build::build(true)?;
     let installed = workloads::install()?;
     let stop = sys::stop_on_signals()?;
     let directory = root().join("target/bench");
@@ -56,7 +56,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let plan = Plan::new(system.gateway.address(), options.concurrency);
     let measure = |what: &str, rules: &[String]| -> Result<Value> {
         say(&format!("{what}: {} requests, {} at once", options.requests, options.concurrency));
-        let mut agent = start(&built.agent, &directory, rules)?;
+        let mut agent = start(&agent, &directory, rules)?;
         load::run(&plan, &requests, stop).all_ok().context("the load")?;
         let status = agent.status()?;
         agent.terminate(std::time::Duration::from_secs(10))?;

@@ -26,37 +26,33 @@ pub(crate) struct Options {
     release: bool,
 }
 
-/// What was built.
-#[derive(Debug)]
-pub(crate) struct Built {
-    /// The eBPF object.
-    pub(crate) object: PathBuf,
-    /// The agent.
-    pub(crate) agent: PathBuf,
-}
-
 /// The command.
 ///
 /// # Errors
 /// When the toolchain is incomplete or either build fails.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let built = build(options.release)?;
-    say(&format!("built {}", built.agent.strip_prefix(root()).unwrap_or(&built.agent).display()));
+    let agent = build(options.release)?;
+    say(&format!("built {}", agent.strip_prefix(root()).unwrap_or(&agent).display()));
     Ok(())
 }
 
-/// Builds both; quick when nothing changed.
+/// Builds both; quick when nothing changed. Returns where the agent is.
 ///
 /// # Errors
 /// As [`run`].
-pub(crate) fn build(release: bool) -> Result<Built> {
+pub(crate) fn build(release: bool) -> Result<PathBuf> {
     let object = build_object(&setup::toolchain()?)?;
-    let mut command = host_cargo(&object);
-    command.args(["build", "--package", "wirespan"]).args(release.then_some("--release"));
+    let (mut command, agent) = agent(&object, release);
     run_program(&mut command).context("build the agent")?;
+    Ok(agent)
+}
+
+/// What builds the agent that carries this object, and where it will be.
+pub(crate) fn agent(object: &Path, release: bool) -> (Command, PathBuf) {
+    let mut command = host_cargo(object);
+    command.args(["build", "--package", "wirespan"]).args(release.then_some("--release"));
     let profile = if release { "release" } else { "debug" };
-    let agent = root().join("target").join(profile).join("wirespan");
-    Ok(Built { object, agent })
+    (command, root().join("target").join(profile).join("wirespan"))
 }
 
 /// The host's cargo, told which object the agent shall carry and where to build.

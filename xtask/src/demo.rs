@@ -53,7 +53,7 @@ pub(crate) struct Options {
 /// Without root, when anything does not build or start, when a request fails, when it was interrupted.
 pub(crate) fn run(options: &Options) -> Result<()> {
     ensure!(sys::is_root(), "the demo needs root: the agent loads eBPF programs");
-    let built = build::build(true)?;
+    let agent = build::build(true)?;
     say("installing the demo's services, if need be");
     let installed = workloads::install()?;
     // From here on a signal ends the demo in order; until here it ends whatever is at work.
@@ -66,7 +66,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         say(&format!("  {:8} {} (process {})", service.name(), service.url(), service.pid()));
     }
     say("starting the agent");
-    let mut demo = Demo::start(&built.agent, &directory, &system, stop)?;
+    let mut demo = Demo::start(&agent, &directory, &system, stop)?;
     demo.drive(&requests(0, options.requests), options.concurrency)?;
     if options.keep {
         say("going on with a light load; Ctrl-C ends it");

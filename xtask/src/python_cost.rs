@@ -60,7 +60,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     // that is named is taken as it is.
     let binary = match std::env::var_os("WIRESPAN_BIN") {
         Some(_) => wirespan_tests::agent::binary(),
-        None => build::build(false)?.agent,
+        None => build::build(false)?,
     };
     let directory = root().join("target/python-cost");
     let installed = workloads::install()?.for_accuracy("python3")?;

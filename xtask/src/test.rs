@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that decides whether a change is good, in one command without questions.
 //!
-//! Unit and property tests of the default members first, then the privileged end-to-end tests against the
-//! release build of the agent, in two halves.
+//! Unit and property tests of the default members first, with the agent's release build beside them, then the
+//! privileged end-to-end tests against that build, in two halves.
 
 use std::io::{self, Write};
 use std::process::{Command, Output, Stdio};
@@ -25,22 +25,25 @@ pub(crate) struct Options {
 /// How many cases proptest tries of each property under `--full`; its default is 256.
 const FULL_CASES: &str = "4096";
 
-/// The modules of one half of the end-to-end tests; all others are the other half.
-const HALF: [&str; 7] =
-    ["datastores", "handlers", "http_shapes", "kafka", "messages", "python", "queues"];
+/// What the names of one half of the end-to-end tests contain, the first part of a module's; all others are
+/// the other half, and take about as long.
+const HALF: [&str; 8] =
+    ["capture_", "datastores", "handlers", "http_shapes", "kafka", "messages", "python", "queues"];
 
 /// The command. Runs the second part also when the first fails, so that one run tells all.
 ///
 /// # Errors
 /// When a build or any test fails, or without root, which the end-to-end tests need.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    if !sys::is_root() {
+    let is_root = sys::is_root();
+    if !is_root {
         say("not root: only the tests that need no privileges will run, and that is not a success");
     }
-    let built = build::build(true)?;
+    let object = build::build_object(&setup::toolchain()?)?;
+    let (building, agent) = build::agent(&object, true);
     let cargo = |arguments: &[&str]| -> Command {
-        let mut command = build::host_cargo(&built.object);
-        command.arg("test").args(arguments).env("WIRESPAN_BIN", &built.agent);
+        let mut command = build::host_cargo(&object);
+        command.arg("test").args(arguments).env("WIRESPAN_BIN", &agent);
         if options.full {
             command.env("PROPTEST_CASES", FULL_CASES);
         }
@@ -48,18 +51,21 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     let long = options.full.then_some("--include-ignored");
 
-    say("unit and property tests");
-    let unit = run_program(cargo(&["--no-fail-fast", "--"]).args(long));
-    if !sys::is_root() {
-        unit?;
+    let arguments = ["--package", "wirespan-tests", "--no-fail-fast"];
+    let ((unit, ready), built) = beside(building, "the agent's release build", || {
+        // All that tests use: one half of the end-to-end tests reaches no registry.
+        let needs = if is_root { needed() } else { Ok(()) };
+        say("unit and property tests");
+        let unit = run_program(cargo(&["--no-fail-fast", "--"]).args(long));
+        let ready = if is_root { run_program(cargo(&arguments).arg("--no-run")) } else { Ok(()) };
+        (unit, needs.and(ready))
+    });
+    if !is_root {
+        unit.and(built)?;
         bail!("the end-to-end tests need root and did not run: they load eBPF programs");
     }
-    // All that tests use: one half of them reaches no registry.
-    workloads::install()?.for_accuracy("python3")?;
-    setup::servers()?;
+    built.and(ready)?;
     say("end-to-end tests");
-    let arguments = ["--package", "wirespan-tests", "--no-fail-fast"];
-    run_program(cargo(&arguments).arg("--no-run"))?;
     let privileged = end_to_end(|| {
         let mut command = cargo(&arguments);
         // One at a time, in each half.
@@ -76,6 +82,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// The services' and the clients' packages, and the servers.
+fn needed() -> Result<()> {
+    say("what the end-to-end tests need");
+    workloads::install()?.for_accuracy("python3")?;
+    setup::servers()
+}
+
 /// Runs the end-to-end tests, which mostly wait, in two halves at once, the second in a network namespace of its
 /// own: ports that are the same in all processes (a Node.js inspector's) are each half's own. `command` runs all.
 fn end_to_end(command: impl Fn() -> Command) -> Vec<Result<()>> {
@@ -90,25 +103,33 @@ fn end_to_end(command: impl Fn() -> Command) -> Vec<Result<()>> {
     if !can_unshare() {
         return vec![run_program(&mut half(command())), run_program(&mut rest(command()))];
     }
-    let mut apart = in_own_network(&half(command()));
+    let apart = in_own_network(&half(command()));
+    let (here, apart) = beside(apart, "the second half of the end-to-end tests", || {
+        run_program(&mut rest(command()))
+    });
+    vec![here, apart]
+}
+
+/// Runs a command while something else is done, and shows what it printed when both have ended.
+fn beside<T>(mut command: Command, what: &str, other: impl FnOnce() -> T) -> (T, Result<()>) {
     thread::scope(|scope| {
-        let apart = scope.spawn(move || apart.output());
-        let here = run_program(&mut rest(command()));
+        let apart = scope.spawn(move || command.output());
+        let other = other();
         let apart = match apart.join() {
-            Ok(Ok(output)) => told(&output),
+            Ok(Ok(output)) => told(what, &output),
             Ok(Err(error)) => Err(error.into()),
-            Err(_panic) => Err(anyhow!("the second half of the end-to-end tests")),
+            Err(_panic) => Err(anyhow!("{what}")),
         };
-        vec![here, apart]
+        (other, apart)
     })
 }
 
-/// Shows what was held back while the other half ran.
-fn told(output: &Output) -> Result<()> {
-    say("end-to-end tests, the second half");
+/// Shows what was held back.
+fn told(what: &str, output: &Output) -> Result<()> {
+    say(what);
     io::stdout().write_all(&output.stdout)?;
     io::stderr().write_all(&output.stderr)?;
-    ensure!(output.status.success(), "the second half of the end-to-end tests: {}", output.status);
+    ensure!(output.status.success(), "{what}: {}", output.status);
     Ok(())
 }
 
