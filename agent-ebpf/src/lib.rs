@@ -18,7 +18,7 @@ pub use cpython::{
     PythonThread, RUNTIME_PYTHON, RUNTIME_UNKNOWN, python_context_flag, python_flag,
 };
 pub use fields::{FIELDS, Field, KernelFields};
-pub use lane::{LANE_PAYLOAD, LaneEnds, LaneEntry};
+pub use lane::{LANE_ALIGNMENT, LANE_BYTES, LANE_PAYLOAD, LANE_RECORDS, Lane, LaneEnds, LaneMark};
 pub use record::{
     Direction, EndedRecord, OperationRecord, ProcessRecord, RecordKind, SignalHandlerRecord,
     SocketRecord, flag, socket_flag, uncaptured,

@@ -9,7 +9,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use wirespan_ebpf::{
-    LaneEnds, LaneEntry, ListenerKey, MAX_PAYLOAD, OperationRecord, PROCESS_SLOTS, ProcessSlot,
+    Lane, LaneEnds, ListenerKey, MAX_PAYLOAD, OperationRecord, PROCESS_SLOTS, ProcessSlot,
     PythonContext, PythonHandover, PythonKey, PythonProcess, PythonThread, SocketState, TAIL,
     TaskState,
 };
@@ -141,9 +141,9 @@ pub(crate) struct Gathering {
 #[btf_map]
 pub(crate) static SCRATCH: Array<Scratch, 2> = Array::new();
 
-/// A lane for each CPU, one behind the other, mapped by user space. The loader sets how many entries there are.
+/// A lane for each CPU, mapped by user space. The loader sets how many there are.
 #[btf_map]
-pub(crate) static LANES: Array<LaneEntry, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
+pub(crate) static LANES: Array<Lane, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 /// Where each CPU's lane begins and ends.
 #[btf_map]

@@ -15,7 +15,7 @@ use wirespan_ebpf::{
 use crate::kernel::{self, Object, add, field, offset, setting};
 use crate::payload::{self, Source};
 use crate::room::Room;
-use crate::{python, socket};
+use crate::{lanes, python, socket};
 
 /// A burst goes on for so many units of 2^30 ns at least before it is given a new budget: a stream that nobody
 /// answers would else have been read once and for all.
@@ -159,19 +159,8 @@ fn record(
 ) {
     let way = usize::from(direction.0 & 1);
     let length = if ret > 0 { ret as u32 } else { 0 };
-    let now = kernel::now_ns();
-    let (budget, wide_budget) = (setting!(burst_budget), setting!(wide_budget));
-    let units = (now >> 30) as u8;
-    // SAFETY: `state` is a map value.
-    let turns = unsafe { (*state).burst_direction } != direction.0;
-    // SAFETY: as above.
-    unsafe {
-        if turns || units.wrapping_sub((*state).burst_since) >= BURST_UNITS {
-            (*state).burst_direction = direction.0;
-            (*state).burst_since = units;
-            (*state).burst_left = if (*state).wide != 0 { wide_budget } else { budget };
-        }
-    }
+    // What lies in memory that may be far is asked for before the clock is: the clock waits until all of it has
+    // come, and one after the other it would be waited for several times.
     let mut reason = uncaptured::NONE;
     let mut source = Source::NOTHING;
     if length > 0 {
@@ -188,6 +177,42 @@ fn record(
     let cookie = unsafe { (*state).cookie };
     reason = kernel::forget(u64::from(reason), cookie) as u8;
     source = source.forget(cookie);
+    let tcp = kernel::tcp_sock(sk);
+    let mut srtt_us = 0;
+    // SAFETY: `state` is a map value.
+    let next = unsafe { (*state).next_offset[way] };
+    let mut end = next + u64::from(length);
+    if !tcp.is_null() {
+        let sequence: u32 = if direction == Direction::SEND {
+            field!(tcp, tcp_write_seq)
+        } else {
+            received_up_to(sk, tcp, next, length)
+        };
+        end = if next == 0 {
+            // One turn of the sequence space ahead of zero, so that nothing before this is negative.
+            (1 << 32) | u64::from(sequence)
+        } else {
+            next.wrapping_add_signed(i64::from(sequence.wrapping_sub(next as u32).cast_signed()))
+        };
+        let srtt: u32 = field!(tcp, tcp_srtt_us);
+        srtt_us = srtt >> 3;
+    }
+    end = kernel::forget(end, cookie);
+    lanes::approach();
+    let now = kernel::now_ns();
+
+    let (budget, wide_budget) = (setting!(burst_budget), setting!(wide_budget));
+    let units = (now >> 30) as u8;
+    // SAFETY: `state` is a map value.
+    let turns = unsafe { (*state).burst_direction } != direction.0;
+    // SAFETY: as above.
+    unsafe {
+        if turns || units.wrapping_sub((*state).burst_since) >= BURST_UNITS {
+            (*state).burst_direction = direction.0;
+            (*state).burst_since = units;
+            (*state).burst_left = if (*state).wide != 0 { wide_budget } else { budget };
+        }
+    }
     // SAFETY: `state` is a map value.
     unsafe {
         if reason == uncaptured::NONE
@@ -211,26 +236,6 @@ fn record(
     }
     if reason != uncaptured::NONE {
         (want, tail_want) = (0, 0);
-    }
-    let tcp = kernel::tcp_sock(sk);
-    let mut srtt_us = 0;
-    // SAFETY: `state` is a map value.
-    let next = unsafe { (*state).next_offset[way] };
-    let mut end = next + u64::from(length);
-    if !tcp.is_null() {
-        let sequence: u32 = if direction == Direction::SEND {
-            field!(tcp, tcp_write_seq)
-        } else {
-            received_up_to(sk, tcp, next, length)
-        };
-        end = if next == 0 {
-            // One turn of the sequence space ahead of zero, so that nothing before this is negative.
-            (1 << 32) | u64::from(sequence)
-        } else {
-            next.wrapping_add_signed(i64::from(sequence.wrapping_sub(next as u32).cast_signed()))
-        };
-        let srtt: u32 = field!(tcp, tcp_srtt_us);
-        srtt_us = srtt >> 3;
     }
 
     // SAFETY: `state` is a map value of this socket.
@@ -269,7 +274,6 @@ fn record(
     strand = kernel::forget(u64::from(strand), cookie) as u32;
     bits = kernel::forget(u64::from(bits), cookie) as u8;
     (want, tail_want) = (kernel::forget(want, cookie), kernel::forget(tail_want, cookie));
-    end = kernel::forget(end, cookie);
     let room = Room::reserve(&source, want, tail_want, direction);
     // Before a lane is written to: a locked instruction waits for all that was written.
     let early = room.is_lane();

@@ -56,7 +56,7 @@ const MAX_STEPS: u32 = 1024;
 
 /// Iovecs that are looked at together, and what they may hold in all, where that goes straight into a ring.
 const FEW_IOVECS: usize = 6;
-pub(crate) const FEW_BYTES: usize = 512;
+pub(crate) const FEW_BYTES: usize = 1024;
 
 /// Where the bytes lie: one buffer (`vectors` = 0, `address` and `length` of it), or an array of iovecs.
 pub(crate) struct Source {

@@ -3,7 +3,7 @@
 //! What is not long goes straight into this CPU's lane. All else, and what finds the lane full, is gathered
 //! in a value of this CPU's and copied into a ring buffer. Emits: [`OperationRecord`].
 
-use wirespan_ebpf::{Direction, LANE_PAYLOAD, MAX_PAYLOAD, OperationRecord, TAIL};
+use wirespan_ebpf::{Direction, LANE_ALIGNMENT, LANE_PAYLOAD, MAX_PAYLOAD, OperationRecord, TAIL};
 
 use crate::lanes::{self, Claim};
 use crate::maps::{SCRATCH, Scratch};
@@ -13,6 +13,9 @@ use crate::{kernel, ring};
 /// Of iovecs the verifier bounds where a piece begins and how long it is, not their sum.
 const VECTORS: usize = payload::FEW_BYTES;
 const _: () = assert!(2 * VECTORS <= LANE_PAYLOAD);
+
+/// Bytes before a record's payload.
+const HEAD: usize = size_of::<OperationRecord>();
 
 /// Room for one record.
 #[derive(Clone, Copy)]
@@ -32,7 +35,7 @@ impl Room {
         let all = want + if tail == 0 { 0 } else { TAIL as u64 };
         if ((one && all <= LANE_PAYLOAD as u64)
             || (source.is_few() && tail == 0 && want <= VECTORS as u64))
-            && let Some(claim) = lanes::claim()
+            && let Some(claim) = lanes::claim(HEAD as u64 + all)
         {
             return Self::Lane(claim);
         }
@@ -60,7 +63,7 @@ impl Room {
         unsafe {
             match self {
                 Self::Lane(claim) => {
-                    let payload = (&raw mut (*claim.entry).payload).cast::<u8>();
+                    let payload = claim.record.add(1).cast::<u8>();
                     if source.is_vector() {
                         payload::copy_few(payload, source, want)
                     } else {
@@ -81,8 +84,13 @@ impl Room {
         unsafe {
             match self {
                 Self::Lane(claim) => {
-                    let payload = (&raw mut (*claim.entry).payload).cast::<u8>();
-                    payload::copy_buffer(payload.add(LANE_PAYLOAD - TAIL), source, from, size, TAIL)
+                    // The verifier has forgotten that there is room for a tail, and for no more.
+                    let end = kernel::opaque(claim.size);
+                    if end < TAIL as u64 || end > (HEAD + LANE_PAYLOAD + LANE_ALIGNMENT) as u64 {
+                        return 0;
+                    }
+                    let tail = claim.record.cast::<u8>().add(end as usize - TAIL);
+                    payload::copy_buffer(tail, source, from, size, TAIL)
                 }
                 Self::Scratch(scratch) => {
                     payload::copy::<TAIL>(scratch, captured, source, from, size)
@@ -99,7 +107,7 @@ impl Room {
         unsafe {
             match self {
                 Self::Lane(claim) => {
-                    (&raw mut (*claim.entry).record).write(record);
+                    claim.record.write(record);
                     lanes::hand_over(claim);
                     true
                 }

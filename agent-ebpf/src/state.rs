@@ -15,8 +15,8 @@ pub struct Settings {
     pub ring_mask: u32,
     /// Inode of the agent's pid namespace.
     pub pid_namespace: u32,
-    /// Entries of each lane, less one; a power of two less one.
-    pub lane_mask: u32,
+    /// Bytes of a lane that may wait to be read, at most [`crate::LANE_BYTES`].
+    pub lane_room: u32,
     /// Selects the bit `sk_kern_sock` in the byte at [`crate::KernelFields::sock_kern_sock`].
     pub kern_sock_mask: u32,
 }
@@ -31,7 +31,7 @@ impl Settings {
             self.wide_budget,
             self.ring_mask,
             self.pid_namespace,
-            self.lane_mask,
+            self.lane_room,
             self.kern_sock_mask,
         ]
     }

@@ -7,7 +7,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use wirespan_ebpf::{LaneEnds, LaneEntry, PROCESS_SLOTS, Pod, ProcessSlot, PythonProcess};
+use wirespan_ebpf::{
+    LANE_BYTES, LANE_RECORDS, Lane, LaneEnds, LaneMark, PROCESS_SLOTS, Pod, ProcessSlot,
+    PythonProcess,
+};
 
 /// The value at the beginning of `bytes`; `None` when there are too few.
 pub fn read_pod<T: Pod>(bytes: &[u8]) -> Option<T> {
@@ -122,71 +125,72 @@ impl SharedTable {
     }
 }
 
-/// The lanes, shared with the kernel programs: they write an entry once it is free, this side reads it once it is
-/// whole, and then says that it is free again.
+/// The lanes, shared with the kernel programs: they write a record where there is room, this side reads it once it
+/// is whole, and then says that its place is free again.
 #[derive(Debug)]
 pub struct SharedLanes {
-    entries: SharedArray<LaneEntry>,
+    lanes: SharedArray<Lane>,
     ends: SharedArray<LaneEnds>,
-    /// Entries of one lane: a power of two.
-    length: usize,
 }
 
 impl SharedLanes {
-    /// Maps `lanes` lanes of `length` entries each.
+    /// Maps so many lanes.
     ///
     /// # Errors
     /// The error of mmap(2).
-    pub fn map(
-        entries: BorrowedFd<'_>,
-        ends: BorrowedFd<'_>,
-        lanes: usize,
-        length: usize,
-    ) -> io::Result<Self> {
-        let all = lanes.saturating_mul(length);
+    pub fn map(lanes: BorrowedFd<'_>, ends: BorrowedFd<'_>, count: usize) -> io::Result<Self> {
         Ok(Self {
-            entries: SharedArray::map(entries, all, libc::PROT_READ)?,
-            ends: SharedArray::map(ends, lanes, libc::PROT_READ | libc::PROT_WRITE)?,
-            length,
+            lanes: SharedArray::map(lanes, count, libc::PROT_READ)?,
+            ends: SharedArray::map(ends, count, libc::PROT_READ | libc::PROT_WRITE)?,
         })
     }
 
-    /// Entries of a lane that were claimed so far, whole or not.
-    pub fn claimed(&self, lane: usize) -> u64 {
-        // SAFETY: in bounds, one word.
-        self.ends
-            .place(lane)
-            .map_or(0, |ends| unsafe { ptr::read_volatile(&raw const (*ends).claimed) })
+    /// What of a lane was claimed so far, whole or not.
+    pub fn claimed(&self, lane: usize) -> LaneMark {
+        // SAFETY: in bounds; an aligned word that is only ever accessed whole.
+        self.ends.place(lane).map_or(LaneMark::default(), |ends| unsafe {
+            load(&raw mut (*ends).claimed, Ordering::Relaxed)
+        })
     }
 
-    /// The record, with all that follows it, of the entry of a lane before which `read` were claimed. `None`
+    /// The record, with all that follows it, before which a lane was used so far, and the mark behind it. `None`
     /// while it isn't whole.
-    pub fn record(&self, lane: usize, read: u64) -> Option<&[u8]> {
-        let within = usize::try_from(read).ok()? & (self.length - 1);
-        let entry = self.entries.place(lane.checked_mul(self.length)?.checked_add(within)?)?;
+    pub fn record(&self, lane: usize, read: LaneMark) -> Option<(&[u8], LaneMark)> {
+        let ends = self.ends.place(lane)?;
+        let number = usize::try_from(read.records()).ok()? % LANE_RECORDS;
         // SAFETY: in bounds; an aligned word that is only ever accessed whole.
-        let turn = unsafe { AtomicU64::from_ptr(&raw mut (*entry).turn) }.load(Ordering::Acquire);
-        if turn != read.wrapping_add(1) {
+        let mark = unsafe {
+            let whole = (&raw mut (*ends).whole).cast::<LaneMark>().add(number);
+            load(whole, Ordering::Acquire)
+        };
+        let size = usize::try_from(mark.bytes().wrapping_sub(read.bytes())).ok()?;
+        let place = usize::try_from(read.bytes()).ok()? % LANE_BYTES;
+        if mark.records() != read.records().wrapping_add(1) || place + size > size_of::<Lane>() {
             return None;
         }
-        let offset = std::mem::offset_of!(LaneEntry, record);
+        let bytes = self.lanes.place(lane)?.cast::<u8>();
         // SAFETY: in bounds. What was handed over isn't written to until `release`, which takes this borrow's
         // end; all of it is initialised, by the kernel when the map was made.
-        Some(unsafe {
-            std::slice::from_raw_parts(
-                entry.cast::<u8>().add(offset),
-                size_of::<LaneEntry>() - offset,
-            )
-        })
+        Some((unsafe { std::slice::from_raw_parts(bytes.add(place), size) }, mark))
     }
 
-    /// The first `read` entries of a lane are free again.
-    pub fn release(&mut self, lane: usize, read: u64) {
+    /// What of a lane lies before this mark is free again.
+    pub fn release(&mut self, lane: usize, read: LaneMark) {
         if let Some(ends) = self.ends.place(lane) {
             // SAFETY: in bounds; an aligned word that is only ever accessed whole.
-            unsafe { AtomicU64::from_ptr(&raw mut (*ends).read) }.store(read, Ordering::Release);
+            unsafe { AtomicU64::from_ptr((&raw mut (*ends).read).cast()) }
+                .store(read.0, Ordering::Release);
         }
     }
+}
+
+/// A mark that the kernel programs write.
+///
+/// # Safety
+/// `place` is aligned and in mapped memory.
+unsafe fn load(place: *mut LaneMark, order: Ordering) -> LaneMark {
+    // SAFETY: by the contract; a mark is one word.
+    LaneMark(unsafe { AtomicU64::from_ptr(place.cast()) }.load(order))
 }
 
 /// Reads another process's memory: `length` bytes from each of `addresses`, one after the other into `buffer`.

@@ -3,21 +3,23 @@
 //! Short records lie in a lane for each CPU, all others in ring buffers, so two operations on one socket may
 //! come by different ways. What was made after `until_ns` stays for the next time: of what was made before
 //! it, nothing can still be missing that came before another record of the same thread. A program that was
-//! interrupted between claiming an entry and handing it over holds up all, as it would in a ring.
+//! interrupted between claiming a place and handing it over holds up all, as it would in a ring.
 
 use aya::maps::{MapData, RingBuf};
+
+use wirespan_ebpf::LaneMark;
 
 use crate::sys::SharedLanes;
 
 /// Nothing is there.
 const NONE: u64 = u64::MAX;
 
-/// How often an entry that is claimed is looked at before it is left for the next time: some microseconds, more
+/// How often a place that is claimed is looked at before it is left for the next time: some microseconds, more
 /// than a program takes that nobody interrupts.
 const LOOKS: u32 = 500;
 
-/// Entries after which a lane's places are given back, at the latest.
-const RELEASE: u64 = 64;
+/// Bytes after which a lane's places are given back, at the latest.
+const RELEASE: u32 = 8 * 1024;
 
 /// A ring buffer, with the record that is next.
 struct Ring {
@@ -39,12 +41,14 @@ impl Ring {
 /// A lane, as far as it was read.
 #[derive(Clone, Copy, Debug)]
 struct Lane {
-    read: u64,
-    released: u64,
-    /// Entries that were claimed when reading began.
-    claimed: u64,
+    read: LaneMark,
+    released: LaneMark,
+    /// What was claimed when reading began.
+    claimed: LaneMark,
     /// When the next record was made.
     at: u64,
+    /// The mark behind it.
+    behind: LaneMark,
 }
 
 /// Which way a record comes.
@@ -61,14 +65,15 @@ pub(super) struct Ways {
     lanes: Vec<Lane>,
     /// Which way the last record came: it is still there.
     last: Option<Way>,
-    /// An entry is claimed and not whole: what is behind it may be later than what it will hold.
+    /// A place is claimed and not whole: what is behind it may be later than what it will hold.
     held_up: bool,
 }
 
 impl Ways {
     pub(super) fn new(rings: Vec<RingBuf<MapData>>, shared: SharedLanes, lanes: usize) -> Self {
         let rings = rings.into_iter().map(|ring| Ring { ring, next: Vec::new() }).collect();
-        let lane = Lane { read: 0, released: 0, claimed: 0, at: NONE };
+        let none = LaneMark::default();
+        let lane = Lane { read: none, released: none, claimed: none, at: NONE, behind: none };
         Self { rings, shared, lanes: vec![lane; lanes], last: None, held_up: false }
     }
 
@@ -117,7 +122,7 @@ impl Ways {
             Way::Ring(index) => self.rings.get(index).map(|ring| ring.next.as_slice()),
             Way::Lane(index) => {
                 let lane = self.lanes.get(index)?;
-                self.shared.record(index, lane.read)
+                self.shared.record(index, lane.read).map(|(record, _)| record)
             }
         }
     }
@@ -139,7 +144,7 @@ impl Ways {
             }
             Some(Way::Lane(index)) => {
                 if let Some(lane) = self.lanes.get_mut(index) {
-                    lane.read = lane.read.wrapping_add(1);
+                    lane.read = lane.behind;
                     lane.at = NONE;
                 }
                 self.release_lane(index, RELEASE);
@@ -148,10 +153,10 @@ impl Ways {
         }
     }
 
-    /// Gives a lane's places back if they are at least so many.
-    fn release_lane(&mut self, index: usize, least: u64) {
+    /// Gives a lane's places back if they are at least so many bytes.
+    fn release_lane(&mut self, index: usize, least: u32) {
         if let Some(lane) = self.lanes.get_mut(index)
-            && lane.read.wrapping_sub(lane.released) >= least
+            && lane.read.bytes().wrapping_sub(lane.released.bytes()) >= least
         {
             lane.released = lane.read;
             self.shared.release(index, lane.read);
@@ -160,14 +165,14 @@ impl Ways {
 }
 
 impl Lane {
-    /// Looks when the next entry was made. Returns whether that can be told.
+    /// Looks when the next record was made. Returns whether that can be told.
     fn look(&mut self, index: usize, shared: &SharedLanes) -> bool {
         if self.claimed == self.read {
             return true;
         }
         for _ in 0..LOOKS {
-            if let Some(record) = shared.record(index, self.read) {
-                self.at = timestamp(record);
+            if let Some((record, behind)) = shared.record(index, self.read) {
+                (self.at, self.behind) = (timestamp(record), behind);
                 return true;
             }
             std::hint::spin_loop();
@@ -191,17 +196,28 @@ mod tests {
     use std::os::unix::fs::FileExt;
 
     use rustix::fs::{MemfdFlags, memfd_create};
-    use wirespan_ebpf::{LaneEnds, LaneEntry, OperationRecord};
+    use wirespan_ebpf::{LANE_BYTES, LANE_RECORDS, LaneEnds, OperationRecord};
 
     use super::*;
 
-    const LENGTH: usize = 4;
+    /// Of each record here, but where a test says otherwise.
+    const SIZE: u32 = 640;
+
+    /// Records of that size that a lane has room for.
+    const ROOM: u64 = LANE_BYTES as u64 / SIZE as u64;
 
     /// What the kernel's side writes.
     struct Kernel {
-        entries: File,
+        lanes: File,
         ends: File,
-        claimed: [u64; 2],
+        claimed: [LaneMark; 2],
+    }
+
+    /// A place that was claimed.
+    struct Claim {
+        lane: usize,
+        before: LaneMark,
+        mark: LaneMark,
     }
 
     impl Kernel {
@@ -211,39 +227,50 @@ mod tests {
                 file.set_len(size as u64).unwrap();
                 file
             };
-            let entries = file(2 * LENGTH * size_of::<LaneEntry>());
+            let lanes = file(2 * size_of::<wirespan_ebpf::Lane>());
             let ends = file(2 * size_of::<LaneEnds>());
-            let shared = SharedLanes::map(entries.as_fd(), ends.as_fd(), 2, LENGTH).unwrap();
+            let shared = SharedLanes::map(lanes.as_fd(), ends.as_fd(), 2).unwrap();
             let ways = Ways::new(Vec::new(), shared, 2);
-            (Self { entries, ends, claimed: [0; 2] }, ways)
+            (Self { lanes, ends, claimed: [LaneMark::default(); 2] }, ways)
         }
 
-        /// Claims an entry. Returns where it lies and its turn.
-        fn claim(&mut self, lane: usize) -> (u64, u64) {
-            let place = lane * LENGTH + usize::try_from(self.claimed[lane]).unwrap() % LENGTH;
-            self.claimed[lane] += 1;
-            let at = (lane * size_of::<LaneEnds>() + offset_of!(LaneEnds, claimed)) as u64;
-            self.ends.write_all_at(&self.claimed[lane].to_le_bytes(), at).unwrap();
-            ((place * size_of::<LaneEntry>()) as u64, self.claimed[lane])
+        fn mark_at(&self, lane: usize, within: usize, mark: LaneMark) {
+            let at = (lane * size_of::<LaneEnds>() + within) as u64;
+            self.ends.write_all_at(&mark.0.to_le_bytes(), at).unwrap();
         }
 
-        fn hand_over(&self, (place, turn): (u64, u64), made: u64) {
-            let time = offset_of!(LaneEntry, record) + offset_of!(OperationRecord, timestamp_ns);
-            self.entries.write_all_at(&made.to_le_bytes(), place + time as u64).unwrap();
-            self.entries.write_all_at(&turn.to_le_bytes(), place).unwrap();
+        fn claim(&mut self, lane: usize, size: u32) -> Claim {
+            let before = self.claimed[lane];
+            let mark = before.behind(size);
+            self.claimed[lane] = mark;
+            self.mark_at(lane, offset_of!(LaneEnds, claimed), mark);
+            Claim { lane, before, mark }
+        }
+
+        fn hand_over(&self, Claim { lane, before, mark }: Claim, made: u64) {
+            let place =
+                before.bytes() as usize % LANE_BYTES + lane * size_of::<wirespan_ebpf::Lane>();
+            let time = place + offset_of!(OperationRecord, timestamp_ns);
+            self.lanes.write_all_at(&made.to_le_bytes(), time as u64).unwrap();
+            let number = before.records() as usize % LANE_RECORDS;
+            self.mark_at(lane, offset_of!(LaneEnds, whole) + 8 * number, mark);
         }
 
         fn write(&mut self, lane: usize, made: u64) {
-            let claim = self.claim(lane);
+            self.write_sized(lane, made, SIZE);
+        }
+
+        fn write_sized(&mut self, lane: usize, made: u64, size: u32) {
+            let claim = self.claim(lane, size);
             self.hand_over(claim, made);
         }
 
-        /// Places of a lane that the reader has given back in all.
-        fn released(&self, lane: usize) -> u64 {
+        /// What the reader has given back of a lane in all.
+        fn released(&self, lane: usize) -> LaneMark {
             let at = (lane * size_of::<LaneEnds>() + offset_of!(LaneEnds, read)) as u64;
             let mut read = [0; 8];
             self.ends.read_exact_at(&mut read, at).unwrap();
-            u64::from_le_bytes(read)
+            LaneMark(u64::from_le_bytes(read))
         }
     }
 
@@ -282,7 +309,7 @@ mod tests {
     #[test]
     fn an_entry_that_is_not_whole_holds_up_what_may_be_later() {
         let (mut kernel, mut ways) = Kernel::new();
-        let open = kernel.claim(0);
+        let open = kernel.claim(0, SIZE);
         kernel.write(0, 20);
         kernel.write(1, 30);
         assert!(read(&mut ways, 100).is_empty() && ways.is_held_up());
@@ -297,7 +324,7 @@ mod tests {
         kernel.write(0, 10);
         ways.begin();
         kernel.write(0, 20);
-        kernel.claim(1);
+        kernel.claim(1, SIZE);
         assert_eq!(ways.next(100).map(timestamp), Some(10));
         assert!(ways.next(100).is_none() && !ways.is_held_up());
     }
@@ -306,28 +333,47 @@ mod tests {
     fn places_are_given_back_when_they_were_read_and_used_again() {
         let (mut kernel, mut ways) = Kernel::new();
         for lap in 0..3 {
-            let first = lap * LENGTH as u64;
-            for made in first..first + LENGTH as u64 {
+            let first = lap * ROOM;
+            let before = kernel.claimed[0];
+            for made in first..first + ROOM {
                 kernel.write(0, made + 1);
             }
-            assert_eq!(kernel.released(0), first, "nothing is given back before it was read");
-            let expected: Vec<u64> = (first + 1..=first + LENGTH as u64).collect();
+            assert_eq!(kernel.released(0), before, "nothing is given back before it was read");
+            let expected: Vec<u64> = (first + 1..=first + ROOM).collect();
             assert_eq!(read(&mut ways, u64::MAX), expected);
-            assert_eq!(kernel.released(0), first + LENGTH as u64);
+            assert_eq!(kernel.released(0), kernel.claimed[0]);
         }
+    }
+
+    #[test]
+    fn records_of_any_size_are_read_over_the_end_and_the_wrap_of_the_count() {
+        let (mut kernel, mut ways) = Kernel::new();
+        // As after hours: the next records bring both counts around.
+        let old = LaneMark(u64::MAX << 38 | u64::from((u32::MAX - 6000) & !63));
+        kernel.claimed[0] = old;
+        ways.lanes[0].read = old;
+        let sizes = [2176, 128, 64 * 33, 192, 1024, 640];
+        for made in 1..=400 {
+            kernel.write_sized(0, made, sizes[made as usize % sizes.len()]);
+            if made % 7 == 0 {
+                assert_eq!(read(&mut ways, u64::MAX), (made - 6..=made).collect::<Vec<u64>>());
+            }
+        }
+        assert_eq!(read(&mut ways, u64::MAX), [400]);
+        assert!(kernel.claimed[0].records() < 1000 && kernel.claimed[0].bytes() < 1 << 20);
     }
 
     #[test]
     fn the_last_lap_is_no_record() {
         let (mut kernel, mut ways) = Kernel::new();
-        for made in 1..=LENGTH as u64 {
-            kernel.write(0, made);
+        for made in 1..=LANE_RECORDS as u64 {
+            kernel.write_sized(0, made, 128);
         }
-        assert_eq!(read(&mut ways, 100).len(), LENGTH);
+        assert_eq!(read(&mut ways, u64::MAX).len(), LANE_RECORDS);
         // Claimed again, and still holding what was there before.
-        let open = kernel.claim(0);
-        assert!(read(&mut ways, 100).is_empty());
-        kernel.hand_over(open, 9);
-        assert_eq!(read(&mut ways, 100), [9]);
+        let open = kernel.claim(0, 128);
+        assert!(read(&mut ways, u64::MAX).is_empty());
+        kernel.hand_over(open, 999);
+        assert_eq!(read(&mut ways, u64::MAX), [999]);
     }
 }

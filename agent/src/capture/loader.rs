@@ -17,7 +17,7 @@ use log::Log;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use wirespan_ebpf::{
-    LaneEntry, ProcessSlot, RINGS, Settings, SignalHandlerRecord, TaskState, process_flag,
+    LANE_BYTES, ProcessSlot, RINGS, Settings, SignalHandlerRecord, TaskState, process_flag,
 };
 
 use crate::capture::cost::{self, HookCost};
@@ -36,10 +36,6 @@ pub const DEFAULT_BURST_BUDGET: u32 = 4096;
 /// How many times as much is copied where structure is spread over all of a stream: of a pipeline of some
 /// thousand commands, all.
 pub(crate) const WIDE: u32 = 64;
-
-/// Entries of a CPU's lane.
-const LEAST_LANE: usize = 8;
-const MOST_LANE: usize = 512;
 
 const PAGE: u32 = 4096;
 
@@ -69,7 +65,7 @@ pub struct CaptureSettings {
     /// Payload bytes copied of one burst, at most [`wirespan_ebpf::MAX_PAYLOAD`] of one operation. Of what looks
     /// like Redis, PostgreSQL or Kafka [`WIDE`] times as many: their structure is spread over all of a stream.
     pub burst_budget: u32,
-    /// Bytes of each ring buffer, rounded up to a power of two of whole pages, and the most that all lanes take
+    /// Bytes of each ring buffer, rounded up to a power of two of whole pages, and the most that waits in all lanes
     /// together.
     pub ring_bytes: u32,
     /// Ring buffers in use: rounded down to a power of two, at most [`RINGS`].
@@ -192,7 +188,7 @@ impl Capture {
             RingBuf::try_from_map(map, name)
         });
         let rings = rings.collect::<Result<Vec<_>, _>>()?;
-        let ways = ways(settings, &mut ebpf, rings)?;
+        let ways = ways(&mut ebpf, rings)?;
         let tasks = data(ebpf.take_map("TASKS"), "TASKS")?;
         let processes = data(ebpf.take_map("PROCESSES"), "PROCESSES")?;
         let table = SharedTable::map(processes.fd().as_fd())
@@ -477,9 +473,9 @@ pub(super) fn load_object(settings: &CaptureSettings) -> Result<(Ebpf, Btf), Loa
     let cpus = cpus()?;
     // A pair for each CPU.
     loader.map_max_entries("SCRATCH", u32::try_from(2 * cpus).unwrap_or(u32::MAX));
-    let entries = cpus.saturating_mul(lane_length(settings, cpus));
-    loader.map_max_entries("LANES", u32::try_from(entries).unwrap_or(u32::MAX));
-    loader.map_max_entries("LANE_ENDS", u32::try_from(cpus).unwrap_or(u32::MAX));
+    for name in ["LANES", "LANE_ENDS"] {
+        loader.map_max_entries(name, u32::try_from(cpus).unwrap_or(u32::MAX));
+    }
     for (index, name) in RING_NAMES.iter().enumerate() {
         loader.map_max_entries(name, if index < rings { ring_bytes } else { PAGE });
     }
@@ -492,12 +488,11 @@ fn cpus() -> Result<usize, LoadError> {
     nr_cpus().map_err(|(path, cause)| LoadError::System(path, cause))
 }
 
-/// Entries of each CPU's lane: what one CPU makes in several rounds of the reader, as far as all together take
-/// no more than a ring. Where a lane is full the ring buffers take the rest.
-fn lane_length(settings: &CaptureSettings, cpus: usize) -> usize {
-    let bytes = usize::try_from(ring_bytes(settings)).unwrap_or(usize::MAX);
-    let each = bytes / size_of::<LaneEntry>() / cpus.max(1);
-    1 << each.clamp(LEAST_LANE, MOST_LANE).ilog2()
+/// Bytes that may wait in each CPU's lane: what one CPU makes in several rounds of the reader, as far as all together
+/// take no more than a ring. Where a lane is full the ring buffers take the rest.
+fn lane_room(settings: &CaptureSettings, cpus: usize) -> u32 {
+    let each = usize::try_from(ring_bytes(settings)).unwrap_or(usize::MAX) / cpus.max(1);
+    u32::try_from(each.min(LANE_BYTES)).unwrap_or(u32::MAX).max(PAGE)
 }
 
 /// Bytes of each ring.
@@ -506,16 +501,11 @@ fn ring_bytes(settings: &CaptureSettings) -> u32 {
 }
 
 /// The lanes and the rings, mapped.
-fn ways(
-    settings: &CaptureSettings,
-    ebpf: &mut Ebpf,
-    rings: Vec<RingBuf<MapData>>,
-) -> Result<Ways, LoadError> {
-    let entries = data(ebpf.take_map("LANES"), "LANES")?;
+fn ways(ebpf: &mut Ebpf, rings: Vec<RingBuf<MapData>>) -> Result<Ways, LoadError> {
+    let lanes = data(ebpf.take_map("LANES"), "LANES")?;
     let ends = data(ebpf.take_map("LANE_ENDS"), "LANE_ENDS")?;
     let cpus = cpus()?;
-    let length = lane_length(settings, cpus);
-    let shared = SharedLanes::map(entries.fd().as_fd(), ends.fd().as_fd(), cpus, length)
+    let shared = SharedLanes::map(lanes.fd().as_fd(), ends.fd().as_fd(), cpus)
         .map_err(|cause| LoadError::System("can't map the lanes", cause))?;
     Ok(Ways::new(rings, shared, cpus))
 }
@@ -600,7 +590,7 @@ fn program_settings(
         wide_budget: settings.burst_budget.max(1).saturating_mul(WIDE),
         ring_mask: u32::try_from(rings - 1).unwrap_or(0),
         pid_namespace: u32::try_from(namespace.st_ino).unwrap_or(0),
-        lane_mask: u32::try_from(lane_length(settings, cpus()?) - 1).unwrap_or(0),
+        lane_room: lane_room(settings, cpus()?),
         kern_sock_mask: found.kern_sock_mask,
     })
 }
