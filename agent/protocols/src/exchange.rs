@@ -73,6 +73,9 @@ pub trait Parser<M: 'static>: Tells + 'static {
     /// is on: a protocol whose clients pipeline may count without telling, until it is certain that nothing
     /// was owed before.
     fn on_trial(&self) -> Option<usize>;
+    /// In a trial: what was sent makes it likely that the client never sends before it has read all that it waits
+    /// for, so that less than of any other shows that nothing was owed.
+    fn likely_takes_turns(&self) -> bool;
     /// The caller has seen that nothing can have been owed when the trial began ([`Self::on_trial`]): times
     /// show it. Has no effect unless everything that was counted since is answered.
     fn nothing_owed(&mut self, out: &mut dyn FnMut(Self::Event<'_>));

@@ -67,6 +67,10 @@ pub(crate) trait Follow<M: Clone + 'static>: Tells + 'static {
     fn trial(&self) -> Option<usize> {
         None
     }
+    /// See [`Parser::likely_takes_turns`].
+    fn likely_takes_turns(&self) -> bool {
+        false
+    }
     /// See [`Parser::nothing_owed`].
     fn end_trial(&mut self, _out: &mut Out<'_, Self>) {}
 
@@ -213,6 +217,10 @@ impl<M: Clone + 'static, P: Follow<M>> Parser<M> for P {
 
     fn on_trial(&self) -> Option<usize> {
         self.trial()
+    }
+
+    fn likely_takes_turns(&self) -> bool {
+        Follow::likely_takes_turns(self)
     }
 
     fn nothing_owed(&mut self, out: &mut Out<'_, Self>) {

@@ -7,6 +7,10 @@
 //! the server takes on average for what is counted. A client in lockstep with a slow server could still make
 //! such pauses; all of the same length, though. Therefore they must differ much as well. And an answer that was
 //! there before it was asked for, unread because the client was busy, is another's.
+//!
+//! Of a client that is likely to take turns a few pauses are enough: to be taken for such a one it would have to have
+//! as many requests under way all the time, neither none nor one more, and a client that pauses in between is none
+//! that keeps a server busy.
 
 use std::collections::VecDeque;
 
@@ -14,6 +18,9 @@ use super::Mark;
 
 /// So many pauses are taken for proof.
 const ENOUGH: usize = 16;
+
+/// So many are of a client that is likely to take turns.
+const ENOUGH_IF_LIKELY: usize = 4;
 
 /// Pauses that are kept.
 const MAX_PAUSES: usize = 64;
@@ -70,8 +77,9 @@ impl Evidence {
         self.due.resize(due.max(self.due.len()), mark.at_ns);
     }
 
-    /// Answers were. Whether nothing can have been owed when counting began.
-    pub(super) fn answered(&mut self, due: Option<usize>, mark: &Mark) -> bool {
+    /// Answers were. Whether nothing can have been owed when counting began; `likely`: by all else the client takes
+    /// turns.
+    pub(super) fn answered(&mut self, due: Option<usize>, likely: bool, mark: &Mark) -> bool {
         let Some(due) = self.counted(due) else { return false };
         let answered = self.due.len().saturating_sub(due);
         if answered > 0 {
@@ -79,10 +87,10 @@ impl Evidence {
             self.judge(first.unwrap_or_default(), mark);
         }
         self.answered_ns = (due == 0).then_some(mark.at_ns);
-        due == 0 && self.is_proof()
+        due == 0 && self.is_proof(likely)
     }
 
-    fn is_proof(&self) -> bool {
+    fn is_proof(&self, likely: bool) -> bool {
         let mean_ns = self.taken_ns.checked_div(self.answers).unwrap_or(0);
         let least_ns = mean_ns.saturating_mul(TIMES_MEAN);
         let (mut count, mut shortest_ns, mut longest_ns) = (0, u64::MAX, 0);
@@ -90,7 +98,8 @@ impl Evidence {
             (count, shortest_ns, longest_ns) =
                 (count + 1, pause.min(shortest_ns), pause.max(longest_ns));
         }
-        count >= ENOUGH && longest_ns >= shortest_ns.saturating_mul(TIMES_SHORTEST)
+        let varied = longest_ns >= shortest_ns.saturating_mul(TIMES_SHORTEST);
+        (count >= ENOUGH && varied) || (likely && count >= ENOUGH_IF_LIKELY)
     }
 
     fn counted(&mut self, due: Option<usize>) -> Option<usize> {
@@ -138,28 +147,35 @@ mod tests {
 
     /// Requests that are answered after `answer_ns`, with pauses of these lengths between them in turn:
     /// after how many nothing can have been owed.
-    fn rounds(answer_ns: u64, pauses_ns: &[u64]) -> Option<usize> {
+    fn rounds(answer_ns: u64, pauses_ns: &[u64], likely: bool) -> Option<usize> {
         let (mut evidence, mut now) = (Evidence::new(MS), 0);
         (0..1000).find(|round| {
             now += pauses_ns[round % pauses_ns.len()];
             evidence.asked(Some(1), &at(now, 0));
             now += answer_ns;
-            evidence.answered(Some(0), &at(now, 0))
+            evidence.answered(Some(0), likely, &at(now, 0))
         })
     }
 
     #[test]
     fn many_pauses_of_many_lengths_prove_it() {
-        let proof = rounds(MS / 5, &[2 * MS, 3 * MS, 20 * MS]);
+        let proof = rounds(MS / 5, &[2 * MS, 3 * MS, 20 * MS], false);
         // The first request has no pause before it that could be measured.
         assert_eq!(proof, Some(ENOUGH));
     }
 
     #[test]
     fn pauses_that_are_short_or_alike_prove_nothing() {
-        assert_eq!(rounds(MS / 5, &[MS / 2, MS / 10]), None);
-        assert_eq!(rounds(MS, &[2 * MS, 7 * MS]), None, "no longer than an answer may take");
-        assert_eq!(rounds(MS / 5, &[10 * MS, 11 * MS]), None, "in lockstep");
+        assert_eq!(rounds(MS / 5, &[MS / 2, MS / 10], false), None);
+        assert_eq!(rounds(MS, &[2 * MS, 7 * MS], false), None, "no longer than an answer may take");
+        assert_eq!(rounds(MS / 5, &[10 * MS, 11 * MS], false), None, "in lockstep");
+    }
+
+    #[test]
+    fn of_a_client_that_likely_takes_turns_a_few_pauses_do() {
+        assert_eq!(rounds(MS / 5, &[10 * MS, 11 * MS], true), Some(ENOUGH_IF_LIKELY));
+        assert_eq!(rounds(MS, &[2 * MS, 7 * MS], true), None, "no longer than an answer may take");
+        assert_eq!(rounds(MS, &[MS / 5], true), None, "one that pipelines without a pause");
     }
 
     #[test]
@@ -171,7 +187,7 @@ mod tests {
             now += busy;
             evidence.asked(Some(1), &at(now, 0));
             now += MS / 10;
-            assert!(!evidence.answered(Some(0), &at(now, busy / 2 + LATE_NS + MS / 5)));
+            assert!(!evidence.answered(Some(0), true, &at(now, busy / 2 + LATE_NS + MS / 5)));
         }
     }
 
@@ -183,7 +199,7 @@ mod tests {
             evidence.asked(Some(1), &at(now, 0));
             now += MS / 10;
             let again = round % 12 == 11;
-            assert!(!evidence.answered(if again { None } else { Some(0) }, &at(now, 0)));
+            assert!(!evidence.answered(if again { None } else { Some(0) }, false, &at(now, 0)));
         }
     }
 }

@@ -103,7 +103,8 @@ impl<A: Adapter> Adapted<A> {
         match direction {
             Direction::Requests => evidence.asked(due, mark),
             Direction::Responses => {
-                if evidence.answered(due, mark) {
+                let likely = exchange::Parser::likely_takes_turns(&self.connection);
+                if evidence.answered(due, likely, mark) {
                     let Self { connection, adapter, .. } = self;
                     exchange::Parser::nothing_owed(connection, &mut |it| adapter.tell(it, out));
                 }

@@ -63,6 +63,8 @@ pub struct Connection<M> {
     pub(super) may_copy: bool,
     pub(super) certainty: Certainty,
     pub(super) turns: Turns,
+    /// That it takes them is likely, and rests on nothing that was certain.
+    pub(super) turns_unproven: bool,
     /// Something was lost since pairing was certain without it: now it rests on the client taking turns.
     pub(super) tainted: bool,
     /// In `Certainty::Rounds`: the answer had bytes that were not captured.
@@ -116,6 +118,7 @@ impl<M: Clone + 'static> Connection<M> {
             may_copy: false,
             certainty: if from_start { Certainty::Certain } else { Certainty::Lost },
             turns: Turns::Unknown,
+            turns_unproven: false,
             tainted: false,
             answer_cut: false,
             owed: false,
@@ -131,8 +134,8 @@ impl<M: Clone + 'static> Connection<M> {
     }
 
     /// Says that this client takes turns: it never sends on before it has read the whole answer. Where
-    /// its messages show that it does so (node-postgres, asyncpg, psycopg outside of its pipeline mode,
-    /// all with parameters), or doesn't, that is found out.
+    /// its messages show that it does so (asyncpg) or is likely to (node-postgres and psycopg, with parameters), or
+    /// doesn't, that is found out.
     ///
     /// Of such a client pairing begins anew soon after a loss, or on a connection met in the middle; of
     /// any other it takes two quiet moments. Of a client that does otherwise this would make wrong pairs.
@@ -388,6 +391,10 @@ impl<M: Clone + 'static> Follow<M> for Connection<M> {
 
     fn trial(&self) -> Option<usize> {
         self.counted_on_trial()
+    }
+
+    fn likely_takes_turns(&self) -> bool {
+        self.turns_unproven
     }
 
     fn end_trial(&mut self, _out: &mut Out<'_, M>) {

@@ -61,11 +61,21 @@ pub(super) fn begins_request(bytes: &[u8], missing: u64) -> bool {
     recognised || (last == frontend::SYNC && missing == 0)
 }
 
-/// Whether a request is made as only drivers do that send no other one before they have its answer.
+/// What a request shows of a driver that sends no other one before it has its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shows {
+    /// No other one makes such requests.
+    Turns,
+    /// One that was told to pipeline makes them too.
+    LikelyTurns,
+}
+
+/// What a request shows of whether its driver takes turns, if anything.
 ///
-/// node-postgres, and libpq outside of its pipeline mode, send `Bind`, `Describe` of the portal, `Execute`
-/// and `Sync` at once, with or without `Parse` before; asyncpg's names of statements are its own.
-pub(super) fn takes_turns(bytes: &[u8]) -> bool {
+/// node-postgres and libpq send `Bind`, `Describe` of the portal, `Execute` and `Sync` at once, with or without
+/// `Parse` before, and the same in their pipeline modes where there is a `Sync` to each; asyncpg's names of statements
+/// are its own, and it has no such mode.
+pub(super) fn shows_turns(bytes: &[u8]) -> Option<Shows> {
     const ASYNCPG: &[u8] = b"__asyncpg_stmt_";
     let mut rest = bytes;
     let mut next = || {
@@ -77,20 +87,21 @@ pub(super) fn takes_turns(bytes: &[u8]) -> bool {
     let statement = match bytes.first() {
         Some(&frontend::PARSE) => bytes.get(HEADER_BYTES..),
         Some(&frontend::BIND) => bytes.get(HEADER_BYTES..).and_then(|body| name(body).ok()),
-        _ => return false,
+        _ => return None,
     };
     if statement.is_some_and(|name| name.starts_with(ASYNCPG)) {
-        return framed(Direction::Requests, bytes).is_ok();
+        return framed(Direction::Requests, bytes).ok().map(|_| Shows::Turns);
     }
     let mut message = next();
     if matches!(message, Some((frontend::PARSE, _))) {
         message = next();
     }
-    matches!(message, Some((frontend::BIND, _)))
+    let likely = matches!(message, Some((frontend::BIND, _)))
         && matches!(next(), Some((frontend::DESCRIBE, [b'P', ..])))
         && matches!(next(), Some((frontend::EXECUTE, _)))
         && matches!(next(), Some((frontend::SYNC, _)))
-        && rest.is_empty()
+        && rest.is_empty();
+    likely.then_some(Shows::LikelyTurns)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

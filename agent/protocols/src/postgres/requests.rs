@@ -173,6 +173,7 @@ impl<M: Clone + 'static> Connection<M> {
             self.lose_certainty();
         } else if due || (kind == frontend::PARSE && self.pending.ends_with_execute()) {
             self.turns = Turns::Pipelines;
+            self.turns_unproven = false;
             if self.tainted {
                 self.desync(Abandon::Pipelined, Skip::Resync, out);
                 return false;

@@ -16,11 +16,13 @@
 //!   judge by the times of what is counted ([`Connection::on_trial`]).
 //!
 //! Steady traffic of two requests at a time looks like turns in every way but its time: whether a client
-//! takes turns is told by what only drivers that do so send ([`takes_turns`]), or by the caller.
+//! takes turns is told by what only drivers that do so send ([`shows_turns`]), or by the caller. Of a driver that
+//! takes turns unless it is told to pipeline this is likely, no more: where nothing was certain when that was seen, a
+//! trial follows the rounds, which one quiet moment ends, or fewer pauses than of others.
 
 use super::{
     connection::{Connection, Out},
-    detect::{begins_request, takes_turns},
+    detect::{Shows, begins_request, shows_turns},
     fields,
     message::backend,
     stream::State,
@@ -55,7 +57,13 @@ pub(super) enum Turns {
 impl<M: Clone + 'static> Connection<M> {
     /// Looks for what tells a client that takes turns.
     pub(super) fn look_for_turns(&mut self, piece: &Piece<'_, M>) {
-        if self.turns == Turns::Unknown && piece.start && takes_turns(piece.bytes) {
+        if self.turns == Turns::Unknown
+            && piece.start
+            && let Some(shows) = shows_turns(piece.bytes)
+        {
+            // Were it one that pipelines, a certain beginning would show it.
+            self.turns_unproven =
+                shows == Shows::LikelyTurns && self.certainty != Certainty::Certain;
             self.found_taking_turns();
         }
     }
@@ -81,6 +89,9 @@ impl<M: Clone + 'static> Connection<M> {
     /// Everything that was due has been answered.
     pub(super) fn round_over(&mut self) {
         match &mut self.certainty {
+            Certainty::Rounds(0 | 1) if self.turns_unproven => {
+                self.certainty = Certainty::Trial { quiet: false, paired: true };
+            }
             Certainty::Rounds(0 | 1) => self.certainty = Certainty::Certain,
             Certainty::Rounds(rounds) => *rounds -= 1,
             Certainty::Trial { paired, .. } => *paired = true,
@@ -95,8 +106,10 @@ impl<M: Clone + 'static> Connection<M> {
             Certainty::Lost if desync && !self.owed => {
                 self.begin_trial(true);
             }
-            Certainty::Trial { quiet: true, paired: true } if between => {
-                self.certainty = Certainty::Certain;
+            Certainty::Trial { quiet, paired: true }
+                if between && (quiet || self.turns_unproven) =>
+            {
+                self.begin_certainty();
             }
             Certainty::Trial { quiet: false, paired: true } if between => {
                 self.certainty = Certainty::Trial { quiet: true, paired: false };
@@ -128,8 +141,13 @@ impl<M: Clone + 'static> Connection<M> {
     /// Nothing was owed when the trial began.
     pub(super) fn trust(&mut self) {
         if self.counted_on_trial() == Some(0) && self.is_between() {
-            self.certainty = Certainty::Certain;
+            self.begin_certainty();
         }
+    }
+
+    fn begin_certainty(&mut self) {
+        self.certainty = Certainty::Certain;
+        self.turns_unproven = false;
     }
 
     pub(super) fn resync_requests(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {

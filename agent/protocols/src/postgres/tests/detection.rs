@@ -2,7 +2,7 @@
 
 use rstest::rstest;
 
-use super::super::detect::{begins_request, detect, takes_turns};
+use super::super::detect::{Shows, begins_request, detect, shows_turns};
 use super::ask;
 use crate::exchange::Detected;
 
@@ -95,19 +95,19 @@ fn a_request_is_recognised_by_the_chain_of_its_messages(
 }
 
 #[test]
-fn what_only_clients_that_take_turns_send_is_known_by_all_of_it() {
+fn what_clients_that_take_turns_send_is_known_by_all_of_it() {
     let bound =
         [ask::bind("", "s", 3), ask::describe('P', ""), ask::execute("", 0), ask::sync()].concat();
     let parsed = [ask::parse("", "SELECT 1"), bound.clone()].concat();
     for request in [bound, parsed] {
         for len in 0..request.len() {
-            assert!(!takes_turns(&request[..len]), "{len}");
+            assert_eq!(shows_turns(&request[..len]), None, "{len}");
         }
-        assert!(takes_turns(&request));
-        assert!(!takes_turns(&[request, ask::sync()].concat()));
+        assert_eq!(shows_turns(&request), Some(Shows::LikelyTurns));
+        assert_eq!(shows_turns(&[request, ask::sync()].concat()), None);
     }
-    for (name, known) in [("__asyncpg_stmt_5__", true), ("asyncpg", false)] {
-        assert_eq!(takes_turns(&ask::parse(name, "SELECT 1, 2, 3")[..25]), known);
-        assert_eq!(takes_turns(&ask::bind("", name, 9)[..25]), known);
+    for (name, known) in [("__asyncpg_stmt_5__", Some(Shows::Turns)), ("asyncpg", None)] {
+        assert_eq!(shows_turns(&ask::parse(name, "SELECT 1, 2, 3")[..25]), known);
+        assert_eq!(shows_turns(&ask::bind("", name, 9)[..25]), known);
     }
 }

@@ -53,9 +53,34 @@ fn the_caller_can_say_that_the_client_takes_turns() {
 #[rstest]
 #[case([ask::unnamed("SELECT 1"), ask::sync()].concat())]
 #[case([ask::bind("", "s", 1), ask::describe('P', ""), ask::execute("", 0), ask::sync()].concat())]
+fn drivers_that_likely_take_turns_are_told_behind_one_quiet_moment(#[case] request: Vec<u8>) {
+    let mut run = Run::new(false);
+    run.simple("SELECT 1", 1).requests(request).responses(tell::ready('I'));
+    run.simple("SELECT 2", 2).simple("SELECT 3", 3);
+    assert_eq!(run.connection.on_trial(), Some(0));
+    assert!(run.connection.likely_takes_turns());
+    run.simple("SELECT 4", 4).idle().simple("SELECT 5", 5).close();
+    assert_eq!(run.told(), ["Simple SELECT 5 > SELECT 5 =5 Idle"]);
+}
+
+#[test]
+fn or_when_times_show_it() {
+    let mut run = Run::new(false);
+    run.round("SELECT 1", 1).round("SELECT 2", 2).round("SELECT 3", 3);
+    run.step(|connection, _, out| connection.nothing_owed(out));
+    run.round("SELECT 4", 4).gap(Responses);
+    // By now it is known to take turns.
+    run.round("SELECT 5", 5).round("SELECT 6", 6).round("SELECT 7", 7).close();
+    assert_eq!(
+        run.told(),
+        ["Execute SELECT 4 > SELECT 4 =4 Idle", "Execute SELECT 7 > SELECT 7 =7 Idle"]
+    );
+}
+
+#[rstest]
 #[case([ask::parse("__asyncpg_stmt_1__", "SELECT 1"), ask::describe('S', "x"), ask::flush()].concat())]
 #[case([ask::bind("", "__asyncpg_stmt_1__", 1), ask::execute("", 0), ask::sync()].concat())]
-fn drivers_that_take_turns_are_known_by_what_they_send(#[case] request: Vec<u8>) {
+fn a_driver_that_takes_turns_is_known_by_what_they_send(#[case] request: Vec<u8>) {
     let mut run = Run::new(false);
     run.simple("SELECT 1", 1).requests(request).responses(tell::ready('I'));
     run.simple("SELECT 2", 2).simple("SELECT 3", 3).simple("SELECT 4", 4).close();
@@ -104,6 +129,21 @@ fn steady_traffic_of_two_requests_at_a_time_is_never_mispaired() {
     }
     run.close();
     assert_eq!(run.told(), [""; 0]);
+}
+
+/// As of node-postgres in its pipeline mode, or of psycopg's with a `Sync` to each.
+#[test]
+fn nor_where_each_is_made_as_those_make_it_that_take_turns() {
+    let mut run = Run::new(false);
+    for n in 1..200 {
+        run.round(&format!("SELECT /* n={n} */"), n - 1);
+    }
+    assert_eq!(run.told(), [""; 0]);
+    // A third one shows it, and no quiet moment makes it likely any more.
+    run.requests([ask::unnamed("SELECT 1"), ask::sync()].concat()).round("SELECT 2", 0).idle();
+    run.round("SELECT 3", 0).close();
+    assert_eq!(run.told(), [""; 0]);
+    assert!(!run.connection.likely_takes_turns());
 }
 
 #[test]
@@ -372,11 +412,11 @@ fn answers_whose_requests_never_come_are_dropped() {
 fn a_startup_that_is_cut_or_lost_hides_no_later_request_for_good() {
     let mut run = Run::new(true);
     run.hole(Requests, 50).hole(Responses, 300);
-    for rows in 1..5 {
+    for rows in 1..4 {
         run.round(&format!("SELECT {rows}"), rows);
     }
-    run.close();
-    assert_eq!(run.told().last().map(|told| &**told), Some("Execute SELECT 4 > SELECT 4 =4 Idle"));
+    run.idle().round("SELECT 4", 4).close();
+    assert_eq!(run.told(), ["Execute SELECT 4 > SELECT 4 =4 Idle"]);
 }
 
 /// What is told of `SELECT 3`, whose answer has three rows: nothing, or that.
