@@ -52,6 +52,8 @@ pub(super) struct Redis {
     /// The selected database, where it is known.
     database: Option<u32>,
     queues: Recognizer,
+    /// What is told of queues behind a call's beginning. Empty between events: kept for its room.
+    later: Vec<Told>,
 }
 
 impl Redis {
@@ -59,14 +61,14 @@ impl Redis {
         Self {
             database: from_start.then_some(0),
             queues: Recognizer::new(Arc::clone(&options.queues)),
+            later: Vec::new(),
         }
     }
 }
 
-impl Redis {
-    /// Hands on what is known of queues.
-    fn relay(&self, told: Told, out: &mut Out<'_>) {
-        let database = self.database;
+/// Hands on what is known of queues, in this database.
+fn relay<'a>(database: Option<u32>, out: &'a mut Out<'_>) -> impl FnMut(Told) + 'a {
+    move |told| {
         out(match told {
             Told::Notice(exchange, mark, notice) => {
                 Message::Queue { exchange, mark, database, notice }
@@ -116,12 +118,11 @@ impl Adapter for Redis {
     const LEAST_PAUSE_NS: Option<u64> = Some(1_000_000);
 
     fn tell(&mut self, event: Event<'_, Mark>, out: &mut Out<'_>) {
+        let Self { database, queues, later } = self;
         let (exchange, step) = match event {
             Event::Request { exchange, offset, first, request, values } => {
-                let mut told = Vec::new();
-                let part = self.queues.asked(exchange, &first, &request, &values, &mut |it| {
-                    told.push(it);
-                });
+                let hold = &mut |told| later.push(told);
+                let part = queues.asked(exchange, &first, &request, &values, hold);
                 let internal = part.is_internal();
                 let (command, submits) = (request.into_owned(), part.submits);
                 let messages = submits.as_ref().map(|work| work.messages.clone());
@@ -130,43 +131,35 @@ impl Adapter for Redis {
                 out(Message::Call { exchange, step: Step::Begun { offset, first, content } });
                 if let Some(messages) = messages.filter(|messages| !messages.is_empty()) {
                     let notice = Notice::Submitted { id: None, messages };
-                    told.push(Told::Notice(exchange, first, notice));
+                    later.push(Told::Notice(exchange, first, notice));
                 }
-                return told.into_iter().for_each(|told| self.relay(told, out));
+                return later.drain(..).for_each(relay(*database, out));
             }
             Event::RequestEnd { exchange, last, .. } => {
                 (exchange, Step::RequestEnd { last, content_bytes: None })
             }
             Event::Response { exchange, first } => (exchange, Step::Response { first, head: None }),
             Event::End { exchange, last, end, values } => {
-                let mut told = Vec::new();
-                let held = self.queues.answered(exchange, &last, &end, &values, &mut |it| {
-                    told.push(it);
-                });
-                told.into_iter().for_each(|told| self.relay(told, out));
-                if held {
+                let relay = &mut relay(*database, out);
+                if queues.answered(exchange, &last, &end, &values, relay) {
                     return;
                 }
-                let outcome = Outcome::Redis { end: end.into_owned(), database: self.database };
+                let outcome = Outcome::Redis { end: end.into_owned(), database: *database };
                 (exchange, Step::Over { last, outcome })
             }
             Event::Abandoned { exchange, .. } => {
-                let mut told = Vec::new();
-                self.queues.abandoned(exchange, &mut |it| told.push(it));
-                told.into_iter().for_each(|told| self.relay(told, out));
+                queues.abandoned(exchange, &mut relay(*database, out));
                 (exchange, Step::Abandoned)
             }
             Event::Session(Fact::Database(selected)) => {
-                self.database = selected;
+                *database = selected;
                 return;
             }
             Event::Skipped { direction, reason, .. } => {
                 return parser::skipped(direction, reason, out);
             }
             Event::Push { kind: PushKind::Message, last, values, .. } => {
-                let mut told = Vec::new();
-                self.queues.pushed(&last, &values, &mut |it| told.push(it));
-                return told.into_iter().for_each(|told| self.relay(told, out));
+                return queues.pushed(&last, &values, &mut relay(*database, out));
             }
             Event::Session(Fact::Protocol(_)) | Event::Push { .. } => return,
         };

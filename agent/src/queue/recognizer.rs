@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use wirespan_protocols::redis::{Command, End, Reply, Value, Values};
 
 use super::{
@@ -14,6 +15,12 @@ use crate::connection::Mark;
 
 /// Commands of one transaction that are followed.
 const MAX_QUEUED: usize = 4096;
+
+/// Commands of a transaction whose room is kept for the next one.
+const MAX_SPARE: usize = 64;
+
+/// Values of a command or a reply, which take no memory of their own where they are few.
+type Few<'a> = SmallVec<[Value<'a>; 8]>;
 
 /// Commands that wait for replies of interest.
 const MAX_OPEN: usize = 8192;
@@ -76,6 +83,8 @@ pub struct Recognizer {
     open: VecDeque<Pending>,
     gathering: Transaction,
     executing: VecDeque<Transaction>,
+    /// Empty: the room of the transaction that was over last.
+    spare: Vec<Queued>,
 }
 
 impl Recognizer {
@@ -95,7 +104,8 @@ impl Recognizer {
     ) -> Part {
         match &*command.name {
             "MULTI" => {
-                self.gathering = Transaction { multi: Some(exchange), ..Transaction::default() }
+                let commands = std::mem::take(&mut self.spare);
+                self.gathering = Transaction { multi: Some(exchange), exec: None, commands };
             }
             "EXEC" => {
                 let mut transaction = std::mem::take(&mut self.gathering);
@@ -142,7 +152,7 @@ impl Recognizer {
         if values.is_empty() || command.cut && values.is_cut() {
             return Part::default();
         }
-        let values: Vec<Value<'_>> = values.iter().collect();
+        let values: Few<'_> = values.iter().collect();
         let call = Asks { name: &command.name, values: &values };
         let memory = &mut self.memory;
         FAMILIES.iter().find_map(|family| family(&call, memory)).unwrap_or_default()
@@ -165,8 +175,11 @@ impl Recognizer {
             return self.queued(exchange, last, end);
         }
         if self.executing.front().is_some_and(|front| front.exec == Some(exchange)) {
-            if let Some(transaction) = self.executing.pop_front() {
-                executed(transaction, last, end, values, out);
+            if let Some(mut transaction) = self.executing.pop_front() {
+                executed(&mut transaction, last, end, values, out);
+                if transaction.commands.capacity() <= MAX_SPARE {
+                    self.spare = transaction.commands;
+                }
             }
             return false;
         }
@@ -220,16 +233,16 @@ impl Recognizer {
     }
 }
 
-/// A transaction was run, or was not.
+/// A transaction was run, or was not: nothing is left in it.
 fn executed(
-    transaction: Transaction,
+    transaction: &mut Transaction,
     last: &Mark,
     end: &End<'_>,
     values: &Values<'_>,
     out: &mut Out<'_>,
 ) {
     let (known, exec) = (transaction.is_known(), transaction.exec);
-    let values: Vec<Value<'_>> = values.iter().collect();
+    let values: Few<'_> = values.iter().collect();
     let count = transaction.commands.len() as u64;
     // A reply for each, or it can't be told which is whose.
     let mut rest = match values.as_slice() {
@@ -240,7 +253,7 @@ fn executed(
         End::Complete { reply: Reply::Array { .. }, .. } => None,
         end => Some(end.clone().into_owned()),
     };
-    for command in transaction.commands {
+    for command in transaction.commands.drain(..) {
         let (reply, after) = split(rest);
         rest = after;
         let exchange = command.pending.exchange;

@@ -64,10 +64,7 @@ impl Client {
 
     /// A command of words that `|` parts.
     fn sends(&mut self, command: &str) -> &mut Self {
-        let words: Vec<&str> = command.split('|').collect();
-        let mut wire = format!("*{}\r\n", words.len());
-        words.iter().for_each(|word| wire += &format!("${}\r\n{word}\r\n", word.len()));
-        self.feed(Direction::Requests, &wire)
+        self.feed(Direction::Requests, &wire(command))
     }
 
     /// A reply in lines that blanks part; `'text` is a bulk string.
@@ -85,6 +82,13 @@ impl Client {
     fn told(&mut self) -> Vec<String> {
         std::mem::take(&mut self.told)
     }
+}
+
+fn wire(command: &str) -> String {
+    let words: Vec<&str> = command.split('|').collect();
+    let mut wire = format!("*{}\r\n", words.len());
+    words.iter().for_each(|word| wire += &format!("${}\r\n{word}\r\n", word.len()));
+    wire
 }
 
 fn show(work: &Work) -> String {
@@ -356,4 +360,21 @@ fn jobs_end_once_and_by_whatever_names_them() {
     jobs.tick(9_000_000_000, &mut |over| ended.push(over));
     assert!(ended.is_empty(), "its queue keeps results");
     assert_eq!(jobs.settled(key("f"), Fate::Done, 30), over(kept, Fate::Done, 30));
+}
+
+#[test]
+fn what_is_nobodys_work_costs_no_memory() {
+    let mut client = Client::new(&[]);
+    let commands =
+        ["SET|k|v", "DEL|k|l", "EVAL|return 1|1|k|v", "MULTI", "DEL|k", "HSET|k|f|v", "EXEC"];
+    let replies = "+OK\r\n:1\r\n:1\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n:1\r\n:1\r\n";
+    let commands = commands.map(wire).concat();
+    let round = |client: &mut Client| {
+        client.feed(Direction::Requests, &commands).feed(Direction::Responses, replies);
+    };
+    // Buffers have grown to what is needed by then.
+    (0..3).for_each(|_| round(&mut client));
+    let allocated = allocation_counter::measure(|| round(&mut client));
+    assert_eq!(allocated.count_total, 0);
+    assert_eq!(client.told, [""; 0]);
 }
