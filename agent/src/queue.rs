@@ -10,6 +10,7 @@ mod bullmq;
 mod celery;
 mod jobs;
 mod list;
+mod popped;
 mod pubsub;
 mod recognizer;
 mod rq;

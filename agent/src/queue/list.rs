@@ -1,28 +1,19 @@
 //! Lists of Redis as queues: pushed at one end, popped at the other.
 //!
-//! <https://redis.io/docs/latest/develop/data-types/lists/>. An element is known by its list and a hash of it. Whether a
-//! list is a queue at all shows who pops from it: a push to one that nobody was seen to pop from stays a command of a
-//! database. An element that was moved to another list is settled by `LREM`.
+//! <https://redis.io/docs/latest/develop/data-types/lists/>, as `popped` says. An element that was moved to another list
+//! is settled by `LREM`.
 
 use wirespan_protocols::redis::{Bytes, Value};
 
-use super::{
-    Asks, Expects, Fate, Identity, Memory, Part, Scope, System, Until, Work, bytes, celery, rq,
-    text,
-};
+use super::popped::{MAX_ELEMENTS, Popped};
+use super::{Asks, Expects, Fate, Identity, Memory, Part, Scope, Work, bytes, celery, rq, text};
 
-/// Elements of one command that are joined.
-const MAX_ELEMENTS: usize = 64;
+const LIST: Popped = Popped("list");
 
 pub(super) fn asks(call: &Asks<'_>, _: &mut Memory) -> Option<Part> {
     let list = call.text(0);
     let claim = |list: Option<&str>, operation| {
-        let takes_from = match list {
-            Some(list) => vec![self::list(list)],
-            // All of them, and the longest wait.
-            None => call.values.iter().rev().skip(1).filter_map(text).map(self::list).collect(),
-        };
-        Some(Part::claim(Expects::Elements { list: list.map(Box::from), operation }, takes_from))
+        Some(LIST.claim(call, list, |list| Expects::Elements { list, operation }))
     };
     match call.name {
         "LPUSH" => push(list?, call, "lpush"),
@@ -48,14 +39,11 @@ pub(super) fn asks(call: &Asks<'_>, _: &mut Memory) -> Option<Part> {
 
 fn push(list: &str, call: &Asks<'_>, operation: &'static str) -> Option<Part> {
     let elements: Vec<Bytes<'_>> = call.values.get(1..)?.iter().filter_map(bytes).collect();
-    let mut work = work(list, &elements, operation);
-    work.only_if_taken = Some(self::list(list));
-    Some(Part::submit(work))
-}
-
-/// The list itself: what who pops from it is known by.
-pub(super) fn list(name: &str) -> Identity {
-    Identity::new(("list", name), Scope::Database)
+    let mut part = LIST.put(list, &elements, operation);
+    if let Some(work) = &mut part.submits {
+        work.handles = handles(&elements);
+    }
+    Some(part)
 }
 
 /// Wherever it was moved to.
@@ -63,23 +51,8 @@ fn handle(element: u64) -> Identity {
     Identity::new(("element", element), Scope::Database)
 }
 
-fn work(list: &str, elements: &[Bytes<'_>], operation: &'static str) -> Work {
-    let mut work = Work::new(System::Redis, list, operation);
-    work.count = 0;
-    for element in elements {
-        work.count += 1;
-        if let Some(hash) = element.hash.filter(|_| work.count <= MAX_ELEMENTS) {
-            work.messages.push(Identity::new(("list", list, hash), Scope::Database));
-            work.handles.push(handle(hash));
-        }
-        if work.count == 1 {
-            work.context = element.whole().and_then(super::context_in);
-        }
-    }
-    if work.count > 1 {
-        work.context = None;
-    }
-    work
+fn handles(elements: &[Bytes<'_>]) -> Vec<Identity> {
+    elements.iter().take(MAX_ELEMENTS).filter_map(|element| element.hash).map(handle).collect()
 }
 
 /// The work in a reply: an element, elements, or a list's name with either.
@@ -110,7 +83,6 @@ pub(super) fn taken(
             return Some(work);
         }
     }
-    let mut work = work(list, &elements.iter().filter_map(bytes).collect::<Vec<_>>(), operation);
-    work.until = Until::Next;
-    Some(work)
+    let elements: Vec<Bytes<'_>> = elements.iter().filter_map(bytes).collect();
+    Some(Work { handles: handles(&elements), ..LIST.taken(list, &elements, operation) })
 }

@@ -1,23 +1,17 @@
 //! Sorted sets of Redis as queues: `ZADD`, and what pops the first or the last.
 //!
-//! <https://redis.io/docs/latest/develop/data-types/sorted-sets/>. A member is known by its set and a hash of it. As with
-//! lists, who pops shows whether a set is a queue.
+//! <https://redis.io/docs/latest/develop/data-types/sorted-sets/>, as `popped` says.
 
 use wirespan_protocols::redis::{Bytes, Value};
 
-use super::{Asks, Expects, Identity, Memory, Part, Scope, System, Until, Work, bytes, text};
+use super::popped::Popped;
+use super::{Asks, Expects, Memory, Part, Work, bytes, text};
 
-/// Members of one command that are joined.
-const MAX_MEMBERS: usize = 64;
+const SET: Popped = Popped("set");
 
 pub(super) fn asks(call: &Asks<'_>, _: &mut Memory) -> Option<Part> {
     let claim = |set: Option<&str>, operation| {
-        let takes_from = match set {
-            Some(set) => vec![self::set(set)],
-            // All of them, and the longest wait.
-            None => call.values.iter().rev().skip(1).filter_map(text).map(self::set).collect(),
-        };
-        Some(Part::claim(Expects::Members { set: set.map(Box::from), operation }, takes_from))
+        Some(SET.claim(call, set, |set| Expects::Members { set, operation }))
     };
     match call.name {
         "ZADD" => {
@@ -30,9 +24,7 @@ pub(super) fn asks(call: &Asks<'_>, _: &mut Memory) -> Option<Part> {
             let first = (1..call.values.len()).find(|at| !is_option(at))?;
             let pairs = call.values.get(first..)?.chunks_exact(2);
             let members: Vec<Bytes<'_>> = pairs.filter_map(|pair| bytes(pair.get(1)?)).collect();
-            let mut work = work(set, &members, "zadd");
-            work.only_if_taken = Some(self::set(set));
-            Some(Part::submit(work))
+            Some(SET.put(set, &members, "zadd"))
         }
         "ZPOPMIN" => claim(Some(call.text(0)?), "zpopmin"),
         "ZPOPMAX" => claim(Some(call.text(0)?), "zpopmax"),
@@ -41,25 +33,6 @@ pub(super) fn asks(call: &Asks<'_>, _: &mut Memory) -> Option<Part> {
         "BZMPOP" => claim(None, "bzmpop"),
         _ => None,
     }
-}
-
-/// The set itself.
-pub(super) fn set(name: &str) -> Identity {
-    Identity::new(("set", name), Scope::Database)
-}
-
-fn work(set: &str, members: &[Bytes<'_>], operation: &'static str) -> Work {
-    let mut work = Work::new(System::Redis, set, operation);
-    work.count = 0;
-    for member in members {
-        work.count += 1;
-        if let Some(hash) = member.hash.filter(|_| work.count <= MAX_MEMBERS) {
-            work.messages.push(Identity::new(("set", set, hash), Scope::Database));
-        }
-        let context = member.whole().and_then(super::context_in);
-        work.context = context.filter(|_| work.count == 1);
-    }
-    work
 }
 
 /// The work in a reply: members with their scores, in RESP3 each with its own; or a set, and those.
@@ -82,7 +55,5 @@ pub(super) fn taken(
     if members.is_empty() {
         return None;
     }
-    let mut work = work(set, &members, operation);
-    work.until = Until::Next;
-    Some(work)
+    Some(SET.taken(set, &members, operation))
 }
