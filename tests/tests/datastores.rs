@@ -94,7 +94,7 @@ const fn python(
 const CLIENTS: &[Client] = &[
     node("ioredis", "sequential concurrent pipelined autopipelined database blocking unix", &["INFO", "SELECT"]),
     node("node-redis", "sequential concurrent pipelined database resp3 unix", &["SELECT"]),
-    node("pg", "sequential concurrent pipelined prepared transaction unix", &[]),
+    node("pg", "sequential concurrent pipelined wired prepared transaction unix", &[]),
     node("postgres", "sequential concurrent pipelined prepared transaction unix", &["SELECT pg_catalog.pg_type pg_catalog.pg_type"]),
     node("knex", "sequential concurrent", &["SELECT version"]),
     node("prisma", "sequential concurrent", &[]),
@@ -422,7 +422,7 @@ fn an_agent_that_comes_in_the_middle_tells_nothing_wrong_and_in_the_end_all() {
 
 /// Each of these has a connection that is older than the agent, and never silent: only times show that nothing
 /// is owed.
-const BUSY: &[&str] = &["ioredis", "node-redis", "postgres", "psycopg2"];
+const BUSY: &[&str] = &["ioredis", "node-redis", "pg", "postgres", "psycopg2"];
 
 #[test]
 #[ignore = "long: it waits for pauses as they come"]

@@ -307,7 +307,8 @@ async function pg(scenario) {
   }
   if (scenario === 'busy') return busy(() => run((text, values) => kept.client.query(text, values), sqlStatements(scenario, 1)));
   if (scenario === 'steady' && kept.client) return run((text, values) => kept.client.query(text, values), sqlStatements(scenario, 1));
-  const client = new Client(options);
+  // Else it keeps to itself what it is asked while it waits.
+  const client = new Client({ ...options, pipeline: scenario === 'wired' });
   await client.connect();
   const ask = (text, values) => client.query(text, values);
   switch (scenario) {
@@ -315,6 +316,7 @@ async function pg(scenario) {
       kept.client = client;
       return run(ask, sqlStatements(scenario, 1));
     case 'many':
+    case 'wired':
     case 'pipelined': {
       const statements = sqlStatements(scenario, scenario === 'many' ? MANY : 3);
       await Promise.all(statements.map(([text, values, facts]) => ask(text, values).catch(expected(facts))));
