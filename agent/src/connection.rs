@@ -5,6 +5,8 @@
 //! port. It knows nothing of other connections, of processes or of spans.
 
 mod amqp;
+#[cfg(test)]
+mod costs;
 mod ends;
 mod evidence;
 mod http;

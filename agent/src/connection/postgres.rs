@@ -35,7 +35,9 @@ impl Adapter for Postgres {
         let (exchange, step) = match event {
             Event::Request { exchange, offset, first, query } => {
                 let session = Arc::clone(&self.session);
-                let content = Content::Postgres { query: Box::new(query.into_owned()), session };
+                // Names of prepared statements and portals are the driver's, and nothing is told of them.
+                let query = Query { statement: None, portal: None, ..query }.into_owned();
+                let content = Content::Postgres { query: Box::new(query), session };
                 (exchange, Step::Begun { offset, first, content })
             }
             Event::RequestEnd { exchange, last, .. } => {

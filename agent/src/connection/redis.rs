@@ -124,7 +124,9 @@ impl Adapter for Redis {
                 let hold = &mut |told| later.push(told);
                 let part = queues.asked(exchange, &first, &request, &values, hold);
                 let internal = part.is_internal();
-                let (command, submits) = (request.into_owned(), part.submits);
+                // The text has the key.
+                let command = Command { key: None, ..request }.into_owned();
+                let submits = part.submits;
                 let messages = submits.as_ref().map(|work| work.messages.clone());
                 let call = RedisCall { command, submits, internal };
                 let content = Content::Redis(Box::new(call));
