@@ -71,11 +71,27 @@
 //!    (`Concurrent`), and so is what is done for messages that nobody settles: a client may read the next
 //!    one before it hands over what it has read.
 //!
+//! 9. **Jobs.** A job may be taken by one thread or process and worked on by another ([`Engine::takes`]). Which one
+//!    that is shows by what it says (`worker`), on threads that run no event loop's tasks and work on one job after
+//!    the other. A call is a job's
+//!    - if its thread said before that it begins with that job ([`Engine::works`]), and has not said yet that it is
+//!      done ([`Engine::worked`]); with several such jobs (greenlets) it is withheld;
+//!    - else the one's that the thread says next that it is done with, if that was acknowledged before the call,
+//!      because whoever works on it had begun by then; or if the thread itself took it, after it was done with the
+//!      one before; or if it was taken before the call and the thread has been seen to pause eight times between
+//!      one job's settlement and the next one's taking, and to call nothing then. A thread that goes on only now
+//!      and then after a settlement is **not covered** until it shows itself. Of what was taken after the call
+//!      only (`LateWork`) nothing is certain.
+//!
+//!    Such calls are held until it shows, for `hold_ns`; then they are withheld. What a process does that was forked
+//!    for one job ([`Begins::Alone`]) is that job's, on all its threads.
+//!
 //! # What a caller must tell
 //! - A process found running, and any loss of an inbound connection's records: [`Engine::inbound_lost`].
 //! - Inbound connections that can't be read: [`Engine::opaque_inbound`].
 //! - A server call that broke off while its handler may go on: [`Engine::broken_off`].
 //! - A context that is known only after the call began: [`Engine::context`].
+//! - Which process forked which, before either's calls: [`Engine::forked`].
 //! - The messages that calls send and receive: [`Engine::sent`], [`Engine::received`]; that some passed unseen:
 //!   [`Engine::messages_lost`].
 //!
@@ -90,6 +106,7 @@ mod config;
 mod decide;
 mod finished;
 mod handler;
+mod jobs;
 mod join;
 mod lifetime;
 mod messages;
@@ -98,6 +115,7 @@ mod schedule;
 mod state;
 mod timeline;
 mod trace;
+mod worker;
 
 #[cfg(test)]
 mod simulation;
@@ -111,6 +129,7 @@ use rustc_hash::FxHashMap;
 
 pub use self::books::{Books, WithheldBooks};
 pub use self::config::{Config, IdSource, RandomIds};
+pub use self::jobs::Begins;
 use self::messages::{Mail, Messages};
 use self::process::{Process, Question, Received};
 use self::schedule::{Due, Schedule};
@@ -429,7 +448,11 @@ impl Engine {
             let at = end.saturating_add(self.config.look_ahead_ns);
             self.schedule.push(at, Due::LateWork(id));
         }
-        let contexts = call.mail.as_ref().map_or(&[][..], |mail| mail.contexts());
+        if handled {
+            self.job_over(id, end);
+        }
+        let contexts = self.calls.get(&id).and_then(|call| call.mail.as_ref());
+        let contexts = contexts.map_or(&[][..], |mail| mail.contexts());
         let Some(process) = self.processes.get_mut(&process) else { return };
         match role {
             Role::Server => process.server_ended(id, task, start, end),

@@ -267,6 +267,13 @@ impl Pipeline {
                 Change::Dismissed { id } => self.stages.process_dismissed(id),
             }
         }
+        for change in changes {
+            if let Change::Traced { id, .. } = *change
+                && let Some(parent) = self.stages.selection.parent_of(id)
+            {
+                self.stages.engine.forked(id, parent);
+            }
+        }
         if found_running {
             self.capture.take_inventory()?;
             self.stages.selection.listed(clock::monotonic_ns());

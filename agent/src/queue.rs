@@ -27,7 +27,7 @@ use wirespan_protocols::w3c::TraceParent;
 
 use crate::call::MessageKey;
 
-pub use jobs::{Jobs, Over, Place};
+pub use jobs::{Jobs, Open, Over, Place};
 pub use recognizer::{Recognizer, Told};
 pub use rule::{Rule, Step, Where};
 
@@ -144,6 +144,8 @@ pub enum Until {
 /// What became of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
+    /// None yet: who says so begins to work on it, and will say when it is over.
+    Begun,
     /// It is done.
     Done,
     /// It failed, perhaps to be tried again; by the name of the exception where that is told.
@@ -426,6 +428,11 @@ fn context_in(json: &[u8]) -> Option<TraceParent> {
     let within = carrier.headers.and_then(|headers| headers.traceparent);
     let text = carrier.traceparent.or(within)?;
     TraceParent::parse(text.as_bytes())
+}
+
+/// What a job of Bull's or BullMQ's is known by. `queue`: what its queue's keys begin with, without the last colon.
+pub fn bull_job(queue: &str, id: &str) -> Identity {
+    script::job(&format!("{queue}:"), id)
 }
 
 /// Whether an id is one that is drawn at random: nobody else has it.

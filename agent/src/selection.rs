@@ -176,6 +176,11 @@ impl Selection {
         self.by_id.get(&id)
     }
 
+    /// The traced process that started a process, if that runs still.
+    pub fn parent_of(&self, id: ProcessId) -> Option<ProcessId> {
+        self.by_pid.get(&self.get(id)?.process.ppid).copied()
+    }
+
     /// All, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Traced> {
         self.by_id.values()

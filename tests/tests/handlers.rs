@@ -12,7 +12,7 @@ use common::lab::{Lab, PATIENCE, Tracing};
 use common::spans::{Kind, Span};
 use serde::Deserialize;
 use wirespan_tests::broker::Broker;
-use wirespan_tests::servers::RabbitMq;
+use wirespan_tests::servers::{PASSWORD, RabbitMq, Server};
 use wirespan_tests::wait;
 use wirespan_tests::workloads::{Program, Runtime};
 
@@ -185,5 +185,64 @@ fn what_a_handler_of_kafkas_messages_does_is_under_its_message() {
         assert_eq!(handler.kind, Kind::Consumer);
         assert_eq!((&handler.trace, &handler.parent), (&sender.trace, &Some(sender.id.clone())));
         assert!(handler.int("wirespan.message.wait_time_ns").is_some());
+    }
+}
+
+#[test]
+fn what_a_worker_does_for_a_job_is_under_that_job() {
+    let lab = Lab::new();
+    let server = Server::redis(&lab.path().join("redis")).unwrap();
+    let rule = format!("cmd=*workers.*{}*", lab.path().display());
+    let tracing = lab.agent("agent", &[rule], &[]);
+    let environment = vec![
+        ("REDIS_PORT", server.port().to_string()),
+        ("REDIS_PASSWORD", PASSWORD.to_owned()),
+        ("WEB_PORT", web().to_string()),
+    ];
+    let start = |runtime, client| {
+        lab.installed.workers(runtime, client, environment.clone(), lab.path()).unwrap()
+    };
+    let mut cells = Vec::new();
+    for client in ["bullmq", "bull"] {
+        let (mut sender, mut program) = (start(Runtime::Node, client), start(Runtime::Node, client));
+        followed(&tracing, &program);
+        let queue = format!("{client}-q");
+        handle(&mut sender, &format!("fill={queue}:400"));
+        let calls = handle(&mut program, &format!("last={queue}:400:10"));
+        cells.push((queue, calls, calls));
+        tracing.quiet();
+    }
+    // How many of the calls have their parent at least: a job of whose beginning nobody tells is known once it is
+    // settled, and so is which of several children works on it.
+    for (client, pool, size, count, right) in [
+        ("celery", "solo", 1, 100, 100),
+        ("celery", "threads", 4, 200, 100),
+        ("celery", "prefork", 4, 200, 0),
+        ("celery", "late", 4, 100, 0),
+        ("rq", "fork", 1, 24, 100),
+        ("rq", "simple", 1, 60, 100),
+    ] {
+        let mut program = start(Runtime::Python, client);
+        let queue = format!("{client}-{pool}");
+        handle(&mut program, &format!("work={queue}:{pool}:{size}"));
+        wait::until("the workers are followed", PATIENCE, || {
+            let status = tracing.status();
+            let exact = |context: Option<&str>| context == Some("exact");
+            Ok(status.processes.iter().all(|it| exact(it.context.as_deref())).then_some(()))
+        })
+        .unwrap();
+        handle(&mut program, &format!("fill={queue}:{count}"));
+        let calls = handle(&mut program, &format!("took={queue}:{count}"));
+        eprintln!("{queue}: {calls} calls were made");
+        cells.push((queue, calls, calls * right / 100));
+        tracing.quiet();
+    }
+    let spans = tracing.spans();
+    for (queue, calls, right) in cells {
+        let score = judge(&spans, &queue, id);
+        let withheld: usize = score.withheld.values().sum();
+        eprintln!("{queue}: {calls} calls, {score:?}");
+        assert_eq!(score.right + withheld, calls, "{queue}: calls without a span");
+        assert!(score.right >= right, "{queue}: {score:?}");
     }
 }

@@ -203,7 +203,8 @@ impl Content {
         match self {
             Self::Http { .. } => false,
             Self::Redis(call) => call.is_incidental(),
-            Self::Job(_) => false,
+            // It comes unasked, or by a call of its own.
+            Self::Job(_) => true,
             Self::Postgres { query, .. } => super::postgres::is_incidental(query),
             Self::Amqp { call, .. } => super::amqp::is_incidental(call),
             Self::Kafka(call) => super::kafka::is_incidental(&call.request),

@@ -15,6 +15,8 @@ pub struct Config {
     /// How long a client call that only the single-in-flight rule can place is held after its start, so
     /// that evidence against it is heard first.
     pub look_ahead_ns: u64,
+    /// How long a call of a thread that works on jobs is held until it shows on which.
+    pub hold_ns: u64,
     /// How long a request that ended with calls still open casts doubt on later calls.
     pub late_work_ns: u64,
     /// How long after the response a strand that did not answer may make calls of its request's.
@@ -47,6 +49,7 @@ impl Default for Config {
         Self {
             join_wait_ns: 250 * MS,
             look_ahead_ns: SECOND,
+            hold_ns: 10 * SECOND,
             late_work_ns: 5 * SECOND,
             strand_ns: 500 * MS,
             deadline_ns: 1_500 * MS,

@@ -1,6 +1,7 @@
 //! The two moments at which a client call is decided: by its own task, and by what was in flight.
 
 use super::Engine;
+use super::jobs::Working;
 use super::process::Verdict;
 use super::schedule::Due;
 use crate::call::{CallId, Withheld};
@@ -8,8 +9,8 @@ use crate::call::{CallId, Withheld};
 impl Engine {
     /// The other records of the same moment are here: what needs no look-ahead is decided.
     pub(super) fn early(&mut self, id: CallId, at: u64) {
-        let Some((question, process)) = self.question(id) else { return };
-        let Some(process) = self.processes.get_mut(&process) else {
+        let Some((question, process_id)) = self.question(id) else { return };
+        let Some(process) = self.processes.get_mut(&process_id) else {
             self.decide(id, Verdict::Withheld(Withheld::Lost), at);
             return;
         };
@@ -22,9 +23,15 @@ impl Engine {
             self.decide_own(id, verdict, at);
             return;
         }
+        let working = self.working(question, process_id, at);
+        if let Working::Known(verdict @ Verdict::Parent(_)) = working {
+            self.decide_own(id, verdict, at);
+            return;
+        }
+        let Some(process) = self.processes.get_mut(&process_id) else { return };
         let incidental = self.calls.get(&id).is_some_and(|call| call.incidental);
         let suspect = !incidental && process.looks_ambient(question);
-        let only_client = suspect && !process.serves();
+        let only_client = suspect && !process.serves() && working == Working::Elsewhere;
         process.suspects += u32::from(suspect);
         let due = question.at.saturating_add(self.config.look_ahead_ns).max(at);
         if let Some(call) = self.calls.get_mut(&id) {
@@ -78,9 +85,9 @@ impl Engine {
 
     /// The look-ahead is over. `heard`: in time, not by a flush.
     pub(super) fn late(&mut self, id: CallId, at: u64, heard: bool) {
-        let Some((question, process)) = self.question(id) else { return };
+        let Some((question, process_id)) = self.question(id) else { return };
         self.clear_suspicion(id);
-        let Some(process) = self.processes.get_mut(&process) else {
+        let Some(process) = self.processes.get_mut(&process_id) else {
             self.decide(id, Verdict::Withheld(Withheld::Lost), at);
             return;
         };
@@ -95,6 +102,25 @@ impl Engine {
             self.decide_own(id, verdict, at);
             return;
         }
+        match self.working(question, process_id, at) {
+            Working::Elsewhere => {}
+            Working::Known(Verdict::Parent(_)) if !heard => {
+                return self.decide(id, Verdict::Withheld(Withheld::Lost), at);
+            }
+            Working::Known(verdict) => return self.decide_own(id, verdict, at),
+            Working::Open if heard && at < question.at.saturating_add(self.config.hold_ns) => {
+                let due = at.saturating_add(self.config.look_ahead_ns);
+                if let Some(call) = self.calls.get_mut(&id) {
+                    call.due = due;
+                }
+                return self.schedule.push(due, Due::Late(id));
+            }
+            Working::Open => {
+                let reason = if heard { Withheld::Concurrent } else { Withheld::Lost };
+                return self.decide(id, Verdict::Withheld(reason), at);
+            }
+        }
+        let Some(process) = self.processes.get_mut(&process_id) else { return };
         let judgement = process.single_in_flight(question);
         let incidental = self.calls.get(&id).is_some_and(|call| call.incidental);
         if judgement.ambient && !incidental {

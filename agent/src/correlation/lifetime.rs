@@ -64,6 +64,9 @@ impl Engine {
                 process.thread_returned(id, task.tid, at.max(start));
             }
         }
+        if handled && !ended {
+            self.job_over(id, at.max(start));
+        }
         if matches!(parent, Parent::Local(_)) {
             self.set_parent(id, Parent::Undecided);
         }

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use super::Engine;
 use super::join::STAMP_NS;
 use super::state::{Parent, Trace};
-use crate::call::{CallId, MessageKey, Origin, Receipt, Withheld};
+use crate::call::{CallId, MessageKey, Origin, ProcessId, Receipt, Withheld};
 
 /// Messages of one key that are told apart by who received them. Of more, none can be found.
 const MAX_ALIKE: usize = 64;
@@ -141,6 +141,10 @@ pub(super) struct Mail {
     senders: Vec<Sender>,
     /// The logical tasks that handle it, but for the first.
     contexts: Vec<u64>,
+    /// By when whoever works on the job that it received had begun.
+    accepted: Option<u64>,
+    /// Who works on that.
+    worker: Option<(ProcessId, u32)>,
 }
 
 impl Mail {
@@ -164,6 +168,26 @@ impl Mail {
     /// The logical tasks that handle it, but for the first.
     pub(super) fn contexts(&self) -> &[u64] {
         &self.contexts
+    }
+
+    /// Whoever works on the job that it received had begun by then.
+    pub(super) fn accepted(&mut self, at: u64) {
+        self.accepted.get_or_insert(at);
+    }
+
+    /// By when whoever works on it had begun.
+    pub(super) fn accepted_at(&self) -> Option<u64> {
+        self.accepted
+    }
+
+    /// This thread works on the job that it received.
+    pub(super) fn worked_on_by(&mut self, process: ProcessId, tid: u32) {
+        self.worker = Some((process, tid));
+    }
+
+    /// The thread that works on the job that it received.
+    pub(super) fn worked_by(&self) -> Option<(ProcessId, u32)> {
+        self.worker
     }
 
     /// When what it received was sent, if it is one message.

@@ -11,13 +11,17 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::finished::{Finished, Request};
 use super::handler::Handler;
 use super::timeline::Timeline;
-use crate::call::{CallId, SocketId, Task, Withheld};
+use super::worker::Worker;
+use crate::call::{CallId, ProcessId, SocketId, Task, Withheld};
 
 /// Strands that are remembered as nobody's: a client library has one or two for each connection.
 const MAX_WRITERS: usize = 256;
 
 /// Threads whose messages are followed: more handle none that is certain.
 const MAX_HANDLERS: usize = 256;
+
+/// Threads that work on jobs: of more, none of their calls is certain.
+const MAX_WORKERS: usize = 1024;
 
 /// What identifies a logical task: one request at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -106,6 +110,14 @@ pub(super) struct Process {
     messages: BTreeSet<(u64, CallId)>,
     /// Its threads that read messages.
     handlers: FxHashMap<u32, Handler>,
+    /// The process that forked it.
+    pub(super) parent: Option<ProcessId>,
+    /// It takes jobs, which it or its children work on.
+    pub(super) takes_jobs: bool,
+    /// Its threads that take or work on jobs.
+    workers: FxHashMap<u32, Worker>,
+    /// It was forked for this job; `None` within: for several.
+    forked_for: Option<Option<CallId>>,
 }
 
 /// A message that the process was given, as the rules see it.
@@ -212,7 +224,7 @@ impl Process {
 
     /// It was given messages to handle.
     pub(super) fn handles_messages(&self) -> bool {
-        !self.handlers.is_empty()
+        !self.handlers.is_empty() || !self.workers.is_empty()
     }
 
     /// What was done for this call in a logical task is over.
@@ -225,6 +237,42 @@ impl Process {
     /// Messages may have been read or settled unseen.
     pub(super) fn loses_messages(&mut self, at: u64) {
         self.handlers.values_mut().for_each(|handler| handler.lose(at));
+        self.workers.values_mut().for_each(|worker| worker.lose(at));
+    }
+
+    /// What one of its threads does with jobs.
+    pub(super) fn worker(&mut self, tid: u32, tell: impl FnOnce(&mut Worker)) {
+        if self.workers.len() < MAX_WORKERS || self.workers.contains_key(&tid) {
+            let lost_until = self.lost_until;
+            tell(self.workers.entry(tid).or_insert_with(|| {
+                let mut worker = Worker::default();
+                lost_until.into_iter().for_each(|lost| worker.lose(lost));
+                worker
+            }));
+        }
+    }
+
+    /// What the thread does with jobs, if it does anything.
+    pub(super) fn worker_of(&mut self, tid: u32) -> Option<&mut Worker> {
+        self.workers.get_mut(&tid)
+    }
+
+    /// The job is over for this thread.
+    pub(super) fn job_over(&mut self, tid: u32, id: CallId, at: u64) {
+        if let Some(worker) = self.workers.get_mut(&tid) {
+            worker.over(id, at);
+        }
+    }
+
+    /// It was forked for this job.
+    pub(super) fn is_forked_for(&mut self, id: CallId) {
+        let same = self.forked_for.is_none_or(|job| job == Some(id));
+        self.forked_for = Some(same.then_some(id));
+    }
+
+    /// The job that it was forked for; `None` within: there are several.
+    pub(super) fn forked_for(&self) -> Option<Option<CallId>> {
+        self.forked_for
     }
 
     /// The oldest message that was not settled, if there are more than `cap`.
@@ -243,6 +291,9 @@ impl Process {
     ) {
         if let Some(handler) = self.handlers.get_mut(&tid) {
             handler.called(id, socket, incidental, at);
+        }
+        if !incidental && let Some(worker) = self.workers.get_mut(&tid) {
+            worker.called(at);
         }
     }
 

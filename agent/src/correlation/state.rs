@@ -93,6 +93,13 @@ impl Call {
         self.role == Role::Server || self.handled
     }
 
+    /// The process works for it: it received what that process, or one that it forked, handles.
+    pub(super) fn is_work_of(&self, process: ProcessId) -> bool {
+        let worker = self.mail.as_ref().and_then(|mail| mail.worked_by());
+        let is_workers = worker.is_some_and(|(worker, _)| worker == process);
+        self.is_work() && (self.process == process || is_workers)
+    }
+
     pub(super) fn in_flight_at(&self, at: u64) -> bool {
         self.start <= at && self.end.is_none_or(|end| at <= end)
     }

@@ -3,6 +3,7 @@
 mod bounds;
 mod headers;
 mod ids;
+mod jobs;
 mod join;
 mod messages;
 mod single_in_flight;

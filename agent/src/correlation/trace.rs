@@ -88,9 +88,10 @@ impl Engine {
             Verdict::Withheld(reason) => otherwise(Parent::Withheld(reason)),
             Verdict::After(request) => otherwise(Parent::After(request.origin)),
             Verdict::Parent(parent) => {
-                let usable = self.calls.get(&parent).is_some_and(|parent| {
-                    !parent.abandoned && parent.is_work() && parent.process == process
-                });
+                let usable = self
+                    .calls
+                    .get(&parent)
+                    .is_some_and(|parent| !parent.abandoned && parent.is_work_of(process));
                 if usable && !self.leads_to(parent, id) {
                     self.adopt(id, parent);
                     // Not for its own sake: while the parent is surely there.

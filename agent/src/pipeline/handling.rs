@@ -1,5 +1,5 @@
 //! Which call brought the message that a handler works on, as a runtime names it: AMQP's by channel and tag, Kafka's
-//! by topic, partition and offset.
+//! by topic, partition and offset, a job of Bull's or BullMQ's by its queue's keys and its id.
 //!
 //! An answer of Kafka's brings many messages, which are handled one by one: each handler is a call of its own
 //! here, from its beginning to its end, that receives its messages again. What is remembered is bounded, and what
@@ -15,10 +15,14 @@ use super::{Stages, post};
 use crate::call::{CallEnded, CallId, CallStarted, ProcessId, Role, SocketId, Task};
 use crate::connection::{Content, Mark, Outcome};
 use crate::exchange::Exchange;
+use crate::queue::{self, Identity};
 use crate::runtime::{Delivery, Handling, Work};
 
 /// Messages of AMQP that are remembered.
 const MAX_DELIVERIES: usize = 65_536;
+
+/// Jobs that are remembered.
+const MAX_JOBS: usize = 65_536;
 
 /// Answers of Kafka's that are remembered, in all and of one partition.
 const MAX_ANSWERS: usize = 4096;
@@ -58,6 +62,10 @@ struct Handler {
 pub(super) struct Deliveries {
     amqp: FxHashMap<Place, Vec<(SocketId, CallId)>>,
     order: VecDeque<(Place, CallId)>,
+    /// Where equal keys of several servers are used, several.
+    jobs: FxHashMap<(ProcessId, Identity), Vec<(queue::Place, CallId)>>,
+    /// Of how many jobs, by age.
+    taken: VecDeque<(ProcessId, Identity)>,
     answers: FxHashMap<Partition, VecDeque<Answer>>,
     /// Of how many answers, by age.
     answered: VecDeque<Partition>,
@@ -94,6 +102,34 @@ impl Deliveries {
             }
             (None, [(_, call)]) => Some(*call),
             (None, _) => None,
+        }
+    }
+
+    /// A job was taken from a queue of this place's.
+    pub(super) fn job_came(
+        &mut self,
+        process: ProcessId,
+        place: queue::Place,
+        job: Identity,
+        call: CallId,
+    ) {
+        let known = self.jobs.entry((process, job)).or_default();
+        // It is tried again.
+        known.retain(|(other, _)| *other != place);
+        known.push((place, call));
+        self.taken.push_back((process, job));
+        if self.taken.len() > MAX_JOBS
+            && let Some(oldest) = self.taken.pop_front()
+        {
+            self.jobs.remove(&oldest);
+        }
+    }
+
+    /// The call by which a job was taken; `None`: it isn't known, or could be another server's.
+    fn job(&self, process: ProcessId, job: Identity) -> Option<CallId> {
+        match self.jobs.get(&(process, job))?.as_slice() {
+            [(_, call)] => Some(*call),
+            _ => None,
         }
     }
 
@@ -139,6 +175,7 @@ impl Deliveries {
     pub(super) fn forget(&mut self, process: ProcessId) {
         self.amqp.retain(|(other, ..), _| *other != process);
         self.answers.retain(|(other, ..), _| *other != process);
+        self.jobs.retain(|(other, _), _| *other != process);
         self.handlers.retain(|(other, _), _| *other != process);
     }
 }
@@ -159,7 +196,12 @@ impl Stages {
                         let partition = (process, Arc::from(topic), partition);
                         self.handler_began(partition, context, first, last, at_ns);
                     }
-                    Delivery::Job { .. } => {}
+                    Delivery::Job { queue, id } => {
+                        let job = queue::bull_job(&queue, &id);
+                        if let Some(call) = self.deliveries.job(process, job) {
+                            self.engine.handled_in(call, context, at_ns);
+                        }
+                    }
                 }
             }
             Work::Ended { process, context, at_ns } => {

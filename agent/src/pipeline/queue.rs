@@ -2,10 +2,11 @@
 //! settled, perhaps on another connection.
 
 use super::{Stages, post};
-use crate::call::{MessageKey, Receipt, Role};
+use crate::call::{MessageKey, ProcessId, Receipt, Role};
 use crate::connection::{Content, Mail, Mark, Outcome};
+use crate::correlation::Begins;
 use crate::exchange::Exchange;
-use crate::queue::{Fate, Identity, Notice, Over, Place, Until, Work};
+use crate::queue::{Fate, Identity, Notice, Open, Over, Place, System, Until, Work};
 
 /// Set in the ordinals of jobs: no connection's exchanges get there.
 const JOB: u64 = 1 << 63;
@@ -52,7 +53,13 @@ impl Stages {
                 }
             }
             Notice::Settled(job, fate) => {
-                let over = place.key(job).and_then(|key| self.jobs.settled(key, fate, mark.at_ns));
+                let process = connection.process;
+                let Some(key) = place.key(job) else { return };
+                let named = self.jobs.of(key);
+                let over = self.jobs.settled(key, fate.clone(), mark.at_ns);
+                if let Some(named) = named {
+                    self.worker_told(process, mark, named, &fate, over.is_some());
+                }
                 over.into_iter().for_each(|over| self.job_over(over, Some(mark)));
             }
             Notice::Asked(queues) => {
@@ -123,8 +130,47 @@ impl Stages {
         if work.until == Until::Now {
             return self.ended(cookie, ordinal, mark, Outcome::Job(Fate::Untold));
         }
+        if work.until == Until::Settled {
+            match (work.system, work.handles.first()) {
+                // The runtime says which handler works on which.
+                (System::Bull | System::BullMq, Some(job)) => {
+                    self.engine.handles(id, false);
+                    self.deliveries.job_came(process, *place, *job, id);
+                }
+                (System::Celery | System::Rq, _) => self.engine.takes(id, true),
+                (System::Bull | System::BullMq | System::Redis, _) => self.engine.takes(id, false),
+            }
+        }
         let given_up = self.jobs.taken(number, process, cookie, place, &work, mark.at_ns);
         given_up.into_iter().for_each(|over| self.job_over(over, None));
+    }
+
+    /// A thread said something of a job that somebody works on.
+    fn worker_told(
+        &mut self,
+        process: ProcessId,
+        Mark { tid, at_ns, .. }: Mark,
+        job: Open,
+        fate: &Fate,
+        is_over: bool,
+    ) {
+        let Some(id) = self.exchanges.id((job.connection, JOB | job.number)) else { return };
+        match fate {
+            Fate::Begun => {
+                // RQ's worker forks a child for each job.
+                let is_own = job.system == System::Rq
+                    && self.selection.parent_of(process) == Some(job.process);
+                let begins = if is_own { Begins::Alone } else { Begins::Sure };
+                self.engine.works(process, tid, id, begins, at_ns);
+            }
+            Fate::Acknowledged if !is_over => {
+                self.engine.works(process, tid, id, Begins::Acknowledged, at_ns);
+            }
+            Fate::Done | Fate::Failed { .. } if is_over => {
+                self.engine.worked(process, tid, id, at_ns);
+            }
+            Fate::Done | Fate::Failed { .. } | Fate::Acknowledged | Fate::Untold => {}
+        }
     }
 
     fn job_over(&mut self, Over { connection, job, fate, at_ns }: Over, mark: Option<Mark>) {

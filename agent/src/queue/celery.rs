@@ -147,6 +147,8 @@ fn delivery(tag: &str) -> Identity {
 fn fate(stored: &[u8]) -> Option<Fate> {
     let Stored { status } = serde_json::from_slice(stored).ok()?;
     let retried = match &*status {
+        // By who asks for it (`task_track_started`).
+        "STARTED" => return Some(Fate::Begun),
         "SUCCESS" | "IGNORED" | "REJECTED" => return Some(Fate::Done),
         "FAILURE" | "REVOKED" => false,
         "RETRY" => true,

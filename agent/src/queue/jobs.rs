@@ -58,6 +58,7 @@ struct Job {
     process: ProcessId,
     connection: u64,
     since_ns: u64,
+    system: System,
     /// What is not settled of it.
     left: Vec<MessageKey>,
     /// All that it is named by is one job.
@@ -66,6 +67,19 @@ struct Job {
     /// What its queue is known by, of a system whose acknowledgement may precede the work.
     acknowledges: Option<MessageKey>,
     acknowledged_ns: Option<u64>,
+}
+
+/// A job that is not over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// Who took it.
+    pub process: ProcessId,
+    /// The connection that it was taken from.
+    pub connection: u64,
+    /// Its number.
+    pub number: u64,
+    /// Whose queue it was on.
+    pub system: System,
 }
 
 /// A job's end.
@@ -133,6 +147,7 @@ impl Jobs {
             process,
             connection,
             since_ns,
+            system: work.system,
             left,
             single,
             until,
@@ -145,8 +160,18 @@ impl Jobs {
         oldest.and_then(|oldest| self.end(oldest, Fate::Untold, at_ns))
     }
 
+    /// The job that a command names which says what became of it.
+    pub fn of(&self, name: MessageKey) -> Option<Open> {
+        let number = *self.by_name.get(&name)?.first()?;
+        let &Job { process, connection, system, .. } = self.open.get(&number)?;
+        Some(Open { process, connection, number, system })
+    }
+
     /// A command says what became of a job.
     pub fn settled(&mut self, name: MessageKey, fate: Fate, at_ns: u64) -> Option<Over> {
+        if fate == Fate::Begun {
+            return None;
+        }
         let Some(&number) = self.by_name.get(&name).and_then(|jobs| jobs.first()) else {
             if fate != Fate::Acknowledged
                 && let Some(queue) = self.past.remove(&name)

@@ -52,6 +52,7 @@ fn written(id: &str, call: &Asks<'_>, memory: &mut Memory) -> Part {
         memory.rq_job = Some((id.into(), name.into()));
     }
     let fate = match field(fields, "status") {
+        Some("started") => Fate::Begun,
         Some("finished") => Fate::Done,
         Some("failed" | "stopped") => Fate::Failed { kind: None, retried: false },
         Some("scheduled") => Fate::Failed { kind: None, retried: true },

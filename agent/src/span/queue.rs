@@ -71,7 +71,7 @@ pub(super) fn job(exchange: &Exchange, work: &Work, placement: Placement) -> Spa
                 kind.as_ref().map_or(Cow::Borrowed("_OTHER"), |it| Cow::Owned(it.to_string()));
             Some(Failure { kind, text: Cow::Borrowed("job failed") })
         }
-        Some(Fate::Done | Fate::Acknowledged | Fate::Untold) | None => None,
+        Some(Fate::Begun | Fate::Done | Fate::Acknowledged | Fate::Untold) | None => None,
     };
     finish(exchange, work, attributes, failure, SpanKind::Consumer, placement)
 }

@@ -1,5 +1,5 @@
-// Handles messages of RabbitMQ with amqplib, or of Kafka with kafkajs, as workers.py does with pika: the same
-// scenarios, the same lines.
+// Handles messages of RabbitMQ with amqplib or of Kafka with kafkajs, or jobs of Bull or BullMQ, as workers.py does
+// with pika: the same scenarios, the same lines. Of jobs, PREFETCH are worked on at once.
 'use strict';
 
 const http = require('node:http');
@@ -24,7 +24,43 @@ async function handle(id) {
   say({ id, calls: calls(id) });
 }
 
+const redis = {
+  port: Number(process.env.REDIS_PORT),
+  password: process.env.REDIS_PASSWORD,
+  maxRetriesPerRequest: null,
+};
+
 const clients = {
+  bullmq: {
+    async fill(name, count) {
+      const queue = new (require('bullmq').Queue)(name, { connection: redis });
+      for (let i = 0; i < count; i++) await queue.add('work', {}, { jobId: `${name}-${i}` });
+      await queue.close();
+    },
+    async work(style, name, count, concurrency) {
+      let handled = 0;
+      await new Promise((resolve) => {
+        const worker = new (require('bullmq').Worker)(name, (job) => handle(job.id), { connection: redis, concurrency });
+        worker.on('completed', () => ++handled === count && resolve(worker.close()));
+      });
+    },
+  },
+  bull: {
+    async fill(name, count) {
+      const queue = new (require('bull'))(name, { redis });
+      for (let i = 0; i < count; i++) await queue.add('work', {}, { jobId: `${name}-${i}` });
+      await queue.close();
+    },
+    async work(style, name, count, concurrency) {
+      const queue = new (require('bull'))(name, { redis });
+      let handled = 0;
+      await new Promise((resolve) => {
+        queue.on('completed', () => ++handled === count && resolve());
+        queue.process('work', concurrency, (job) => handle(job.id));
+      });
+      await queue.close();
+    },
+  },
   amqplib: {
     async work(style, queue, count, prefetch) {
       const connection = await require('amqplib').connect(process.env.RABBITMQ_URL);

@@ -1,8 +1,12 @@
-"""Handles messages of RabbitMQ with pika or aio-pika, as it is told to on standard input, a line of scenarios at a time:
+"""Handles messages of RabbitMQ with pika or aio-pika, or jobs of Celery or RQ, as it is told to on standard input, a
+line of scenarios at a time:
 
   fill=Q:N                  publishes N messages
   last=Q:N:PREFETCH:THREADS handles N messages and settles each when it is done with it (first: before)
   auto=Q:N:1:1              handles N messages that nobody settles
+  work=Q:POOL:N             starts a worker of jobs, with a pool of that kind and size: of Celery prefork, late (prefork,
+                            with acknowledgements behind the work), solo or threads; of RQ fork or simple
+  took=Q:N                  waits until N jobs were worked on, and ends the worker
 
 A handler asks a web server for /work/ID/0, /work/ID/1, ...: as many as the message's number modulo 4. It says
 which it did, a line of JSON a message."""
@@ -11,11 +15,14 @@ import asyncio
 import http.client
 import json
 import os
+import subprocess
 import sys
 import threading
+import time
 
 CLIENT = sys.argv[1]
-URL = os.environ["RABBITMQ_URL"]
+URL = os.environ.get("RABBITMQ_URL")
+REDIS = "redis://:{REDIS_PASSWORD}@127.0.0.1:{REDIS_PORT}/".format_map({"REDIS_PASSWORD": "", "REDIS_PORT": "", **os.environ})
 WEB = ("127.0.0.1", int(os.environ["WEB_PORT"]))
 
 
@@ -119,15 +126,102 @@ class AioPika:
         await connection.close()
 
 
-client = {"pika": Pika, "aio-pika": AioPika}[CLIENT]()
-say(ready=True)
-for line in sys.stdin:
-    for word in line.split():
-        style, words = word.split("=")
-        queue, *numbers = words.split(":")
-        numbers = [int(number) for number in numbers]
-        if style == "fill":
-            client.fill(queue, *numbers)
+own = threading.local()
+
+
+def job(name):
+    """Works on a job, in whatever process and thread."""
+    if not hasattr(own, "web"):
+        own.web = http.client.HTTPConnection(*WEB)
+    for number in range(calls(name)):
+        own.web.request("GET", f"/work/{name}/{number}")
+        own.web.getresponse().read()
+    say(id=name, calls=calls(name))
+
+
+def celery_app(pool):
+    import celery
+
+    # Who awaits no result subscribes to none.
+    app = celery.Celery("workers", broker=REDIS + "0", backend=pool and REDIS + "1")
+    app.conf.update(worker_redirect_stdouts=False, worker_hijack_root_logger=False, task_acks_late=pool == "late")
+    app.task(job, name="job")
+    return app
+
+
+def worker(queue, pool, size):
+    """In a process of its own, for good."""
+    if CLIENT == "celery":
+        kind = {"late": "prefork"}.get(pool, pool)
+        celery_app(pool).worker_main(["worker", "-P", kind, "-Q", queue, "-c", size, "-l", "ERROR"])
+    else:
+        import redis
+        import rq
+
+        kind = {"fork": rq.Worker, "simple": rq.SimpleWorker}[pool]
+        kind([rq.Queue(queue, connection=redis.from_url(REDIS))]).work(logging_level="ERROR")
+
+
+class Jobs:
+    """The worker's own lines are passed on once they are asked for."""
+
+    def fill(self, queue, count):
+        if CLIENT == "celery":
+            app = celery_app(None)
+            for number in range(count):
+                name = f"{queue}-{number}"
+                app.send_task("job", args=[name], queue=queue, task_id=name)
         else:
-            client.work(style, queue, *numbers)
-    say(done=True)
+            import redis
+            import rq
+
+            jobs = rq.Queue(queue, connection=redis.from_url(REDIS))
+            for number in range(count):
+                name = f"{queue}-{number}"
+                jobs.enqueue("workers.job", name, job_id=name)
+
+    def start(self, queue, pool, size):
+        import redis
+
+        arguments = [sys.executable, *sys.argv, queue, pool, size]
+        self.worker = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        # It is there when it waits for work.
+        control = redis.from_url(REDIS)
+        while not any(it["cmd"] in ("brpop", "blmove", "lmove", "blpop") for it in control.client_list()):
+            time.sleep(0.05)
+        control.close()
+
+    def took(self, queue, count):
+        told = 0
+        while told < int(count):
+            line = self.worker.stdout.readline()
+            # Celery greets.
+            if line.startswith("{"):
+                os.write(1, line.encode())
+                told += 1
+        # In order, so that it has said what became of the last one.
+        self.worker.terminate()
+        self.worker.wait()
+
+
+def main():
+    client = {"pika": Pika, "aio-pika": AioPika, "celery": Jobs, "rq": Jobs}[CLIENT]()
+    say(ready=True)
+    for line in sys.stdin:
+        for word in line.split():
+            style, words = word.split("=")
+            queue, *numbers = words.split(":")
+            if style == "work":
+                client.start(queue, *numbers)
+            elif style == "took":
+                client.took(queue, *numbers)
+            elif style == "fill":
+                client.fill(queue, *map(int, numbers))
+            else:
+                client.work(style, queue, *map(int, numbers))
+        say(done=True)
+
+
+# RQ imports this file, to find what it is to call.
+if __name__ == "__main__":
+    worker(*sys.argv[3:]) if len(sys.argv) > 3 else main()
