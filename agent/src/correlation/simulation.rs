@@ -2,6 +2,7 @@
 //!
 //! `world` makes the systems and what is told of them; here they are run and held to their promises.
 
+mod jobs;
 mod messages;
 mod world;
 

@@ -6,7 +6,8 @@ line of scenarios at a time:
   auto=Q:N:1:1              handles N messages that nobody settles
   work=Q:POOL:N             starts a worker of jobs, with a pool of that kind and size: of Celery prefork, late (prefork,
                             with acknowledgements behind the work), solo or threads; of RQ fork or simple
-  took=Q:N                  waits until N jobs were worked on, and ends the worker
+  each=Q:N                  hands over N jobs, each a while after the one before was worked on
+  took=Q:N                  waits until N more were worked on, and ends the worker
 
 A handler asks a web server for /work/ID/0, /work/ID/1, ...: as many as the message's number modulo 4. It says
 which it did, a line of JSON a message."""
@@ -166,19 +167,38 @@ class Jobs:
     """The worker's own lines are passed on once they are asked for."""
 
     def fill(self, queue, count):
+        for name in self.send(queue, 0, count):
+            pass
+
+    def each(self, queue, count):
+        # Numbers of their own.
+        for name in self.send(queue, 1000, count):
+            self.pass_on()
+            time.sleep(0.05)
+
+    def send(self, queue, first, count):
         if CLIENT == "celery":
             app = celery_app(None)
-            for number in range(count):
-                name = f"{queue}-{number}"
-                app.send_task("job", args=[name], queue=queue, task_id=name)
         else:
             import redis
             import rq
 
             jobs = rq.Queue(queue, connection=redis.from_url(REDIS))
-            for number in range(count):
-                name = f"{queue}-{number}"
+        for number in range(first, first + count):
+            name = f"{queue}-{number}"
+            if CLIENT == "celery":
+                app.send_task("job", args=[name], queue=queue, task_id=name)
+            else:
                 jobs.enqueue("workers.job", name, job_id=name)
+            yield name
+
+    def pass_on(self):
+        """What the worker says of its next job."""
+        line = ""
+        # Celery greets.
+        while not line.startswith("{"):
+            line = self.worker.stdout.readline()
+        os.write(1, line.encode())
 
     def start(self, queue, pool, size):
         import redis
@@ -192,13 +212,8 @@ class Jobs:
         control.close()
 
     def took(self, queue, count):
-        told = 0
-        while told < int(count):
-            line = self.worker.stdout.readline()
-            # Celery greets.
-            if line.startswith("{"):
-                os.write(1, line.encode())
-                told += 1
+        for _ in range(count):
+            self.pass_on()
         # In order, so that it has said what became of the last one.
         self.worker.terminate()
         self.worker.wait()
@@ -213,10 +228,8 @@ def main():
             queue, *numbers = words.split(":")
             if style == "work":
                 client.start(queue, *numbers)
-            elif style == "took":
-                client.took(queue, *numbers)
-            elif style == "fill":
-                client.fill(queue, *map(int, numbers))
+            elif style in ("fill", "each", "took"):
+                getattr(client, style)(queue, *map(int, numbers))
             else:
                 client.work(style, queue, *map(int, numbers))
         say(done=True)
