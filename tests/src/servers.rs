@@ -181,6 +181,12 @@ impl Server {
         redis(directory, &[]).context("start Redis")
     }
 
+    /// Whether Redis' program is there.
+    #[must_use]
+    pub fn has_redis() -> bool {
+        on_path("redis-server").is_some()
+    }
+
     /// What Redis answers an inline command, as it was sent.
     fn ask(&self, command: &str) -> Result<String> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;

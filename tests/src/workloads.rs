@@ -1,12 +1,14 @@
 //! The real applications under test: what they are made of, installed once under `target/workloads` from
 //! the pinned lists in `tests/workloads`, with npm and pip as the user configured them.
 //!
-//! What runs is in [`service`] (one process tree) and [`system`] (the four of them together).
+//! What runs is in [`service`] (one process tree), [`system`] (the four of them together) and [`workers`] (what works
+//! behind them).
 
 pub mod ports;
 pub mod program;
 pub mod service;
 pub mod system;
+pub mod workers;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -17,6 +19,7 @@ use anyhow::{Context, Result, bail, ensure};
 pub use program::{Program, Runtime};
 pub use service::{Loop, Service, Spec, Worker};
 pub use system::System;
+pub use workers::{Brokers, Workers};
 
 /// The oldest Python for which `requirements.txt` has a version of everything.
 const OLDEST_PYTHON: (u32, u32) = (3, 9);

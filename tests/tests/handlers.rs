@@ -204,7 +204,8 @@ fn what_a_worker_does_for_a_job_is_under_that_job() {
     };
     let mut cells = Vec::new();
     for client in ["bullmq", "bull"] {
-        let (mut sender, mut program) = (start(Runtime::Node, client), start(Runtime::Node, client));
+        let (mut sender, mut program) =
+            (start(Runtime::Node, client), start(Runtime::Node, client));
         followed(&tracing, &program);
         let queue = format!("{client}-q");
         handle(&mut sender, &format!("fill={queue}:400"));

@@ -5,12 +5,12 @@ use crate::common;
 use std::collections::HashMap;
 
 use common::forest::{Forest, STAMP_NS};
-use common::lab::{Lab, distinct, gets, load, rule};
+use common::lab::{Lab, PATIENCE, distinct, gets, load, rule};
 use common::receiver::Receiver;
 use common::spans::{Kind, Span, Value};
-use wirespan_tests::load::Outcome;
+use wirespan_tests::load::{Outcome, Request};
 use wirespan_tests::wait;
-use wirespan_tests::workloads::{Loop, Service, Worker};
+use wirespan_tests::workloads::{Brokers, Loop, Service, System, Worker};
 
 const REQUESTS: usize = 1_000;
 
@@ -29,6 +29,18 @@ gateway server GET /orders/{id} 200
   gateway client GET /stock/{id} 200
     stock server GET /stock/{id} 200
       stock client GET /prices/{id} 200
+        prices server GET /prices/{id} 200
+";
+
+const CHECKOUT: &str = "\
+gateway server POST /checkout/{id} 202
+  gateway producer send receipts -
+    receipts consumer process receipts -
+      receipts client GET /prices/{id} 200
+        prices server GET /prices/{id} 200
+  gateway producer add shipping -
+    shipping consumer process shipping -
+      shipping client GET /prices/{id} 200
         prices server GET /prices/{id} 200
 ";
 
@@ -73,7 +85,7 @@ fn a_thousand_requests_are_a_thousand_whole_traces() {
     }
 
     // The same through the other exporter: nothing more, nothing less, nothing else.
-    wait::until("the receiver has all", common::lab::PATIENCE, || {
+    wait::until("the receiver has all", PATIENCE, || {
         Ok((receiver.spans().len() >= forest.spans.len()).then_some(()))
     })
     .unwrap();
@@ -155,4 +167,44 @@ fn attributes(span: &Span, services: &[&Service; 4]) {
         let workers = distinct(service.workers().unwrap().into_iter().map(i64::from));
         assert!(workers.contains(&pid), "{pid} is none of {workers:?}");
     }
+}
+
+#[test]
+fn one_tree_leads_from_a_request_through_its_messages_to_what_the_workers_ask() {
+    let lab = Lab::new();
+    let brokers = Brokers::begin(&lab.installed, lab.path()).unwrap();
+    assert!(brokers.missing().is_empty(), "{:?}", brokers.missing());
+    let (environment, rules) = (brokers.environment(), brokers.rules());
+    let system = System::start_with(&lab.installed, lab.path(), &environment).unwrap();
+    let mut allowed: Vec<String> = system.services().into_iter().map(rule).collect();
+    allowed.extend(rules);
+    let tracing = lab.agent("agent", &allowed, &[]);
+    let workers = brokers.work(&system.prices, lab.path()).unwrap();
+    wait::until("all are followed", PATIENCE, || {
+        let status = tracing.status();
+        let exact = |context: &Option<String>| context.as_deref() == Some("exact");
+        // The four services and gunicorn's arbiter, the two workers.
+        let all = status.processes.len() >= 7;
+        Ok((all && status.processes.iter().all(|it| exact(&it.context))).then_some(()))
+    })
+    .unwrap();
+    let checkout = |id: usize| {
+        let path = format!("/checkout/{id}?rid={id}");
+        Request::post(id.to_string(), path, &serde_json::json!({}))
+    };
+    // The first one opens connections.
+    load(&system.gateway, 1, &[checkout(0)]);
+    let checkouts: Vec<Request> = (1..=20).map(checkout).collect();
+    load(&system.gateway, 10, &checkouts);
+    let mut trees = Vec::new();
+    let whole = wait::until("all trees are whole", PATIENCE, || {
+        let forest = Forest::new(tracing.spans());
+        let roots = forest.roots().filter(|root| root.path().starts_with("/checkout/"));
+        let roots = roots.filter(|root| root.path() != "/checkout/0");
+        trees = roots.map(|root| forest.outline(root)).collect();
+        let count = trees.iter().filter(|tree| **tree == CHECKOUT).count();
+        Ok((count == checkouts.len()).then_some(()))
+    });
+    whole.unwrap_or_else(|error| panic!("{error}: {trees:#?}"));
+    drop(workers);
 }

@@ -1,9 +1,9 @@
 //! `cargo xtask demo`: real services that know nothing of tracing, traced. The agent starts after them and
-//! its trace trees go to standard output.
+//! its trace trees go to standard output. Workers behind RabbitMQ and Redis come when RabbitMQ is up.
 //!
 //! Whatever way it ends, nothing that it started is left running: every process is a guard's.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,11 +14,11 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::json;
 use wirespan_tests::agent::Agent;
 use wirespan_tests::load::{self, Failure, Plan, Request};
-use wirespan_tests::sys;
-use wirespan_tests::workloads::{self, System};
+use wirespan_tests::workloads::{self, Brokers, Service, System, Workers};
+use wirespan_tests::{sys, wait};
 
-use crate::build;
 use crate::command::{root, say};
+use crate::{build, setup};
 
 /// How often the agent's output is passed on.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -29,6 +29,10 @@ const QUIET: Duration = Duration::from_secs(1);
 const SETTLE: Duration = Duration::from_secs(10);
 /// How long the agent may take to end.
 const STOP: Duration = Duration::from_secs(15);
+/// How long the agent may take to know how to follow the workers.
+const FOLLOWED: Duration = Duration::from_secs(5);
+/// Checkouts, whose messages the workers handle.
+const CHECKOUTS: usize = 2;
 /// The pace of `--keep`.
 const LIGHT: Duration = Duration::from_millis(500);
 
@@ -56,27 +60,47 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let agent = build::build(true)?;
     say("installing the demo's services, if need be");
     let installed = workloads::install()?;
+    setup::brokers();
     // From here on a signal ends the demo in order; until here it ends whatever is at work.
     let stop = sys::stop_on_signals()?;
     let directory = root().join("target/demo");
 
     say("starting the services");
-    let system = System::start(&installed, &directory)?;
-    for service in system.services() {
-        say(&format!("  {:8} {} (process {})", service.name(), service.url(), service.pid()));
+    fs::create_dir_all(&directory)?;
+    let brokers = Brokers::begin(&installed, &directory)?;
+    for missing in brokers.missing() {
+        say(&format!("  {missing} is not installed: the demo goes without its worker"));
     }
+    let system = System::start_with(&installed, &directory, &brokers.environment())?;
+    system.services().into_iter().for_each(name);
     say("starting the agent");
-    let mut demo = Demo::start(&agent, &directory, &system, stop)?;
+    let mut demo = Demo::start(&agent, &directory, &system, &brokers.rules(), stop)?;
     demo.drive(&requests(0, options.requests), options.concurrency)?;
+    demo.workers = Some(brokers.work(&system.prices, &directory)?);
+    demo.follow_workers()?;
+    demo.drive(&checkouts(options.requests), 1)?;
     if options.keep {
         say("going on with a light load; Ctrl-C ends it");
-        demo.keep(options.requests)?;
+        demo.keep(options.requests + CHECKOUTS)?;
     } else {
         demo.settle()?;
     }
     demo.finish()?;
     ensure!(options.keep || !sys::is_stopped(), "stopped before the end");
     Ok(())
+}
+
+fn name(service: &Service) {
+    say(&format!("  {:8} {} (process {})", service.name(), service.url(), service.pid()));
+}
+
+/// What is handed over to workers.
+fn checkouts(first: usize) -> Vec<Request> {
+    let request = |number: usize| {
+        let rid = format!("demo-{number}");
+        Request::post(&rid, format!("/checkout/{}?rid={rid}", number + 1), &json!({}))
+    };
+    (first..first + CHECKOUTS).map(request).collect()
 }
 
 /// Mostly orders, which ask every service; some that fan out, post, or fail.
@@ -99,6 +123,7 @@ struct Demo<'a> {
     agent: Agent,
     output: File,
     system: &'a System,
+    workers: Option<Workers>,
     stop: &'a AtomicBool,
     answered: usize,
     refused: usize,
@@ -110,18 +135,46 @@ impl<'a> Demo<'a> {
         binary: &Path,
         directory: &Path,
         system: &'a System,
+        workers: &[String],
         stop: &'a AtomicBool,
     ) -> Result<Self> {
         let mut arguments = Vec::new();
         for service in system.services() {
             arguments.extend(["--allow".to_owned(), format!("port={}", service.port())]);
         }
+        arguments.extend(workers.iter().map(|rule| format!("--allow={rule}")));
         arguments.extend(["--export".to_owned(), "console".to_owned()]);
         let agent = Agent::spawn(binary, directory, &arguments)?;
         agent.wait_ready()?;
         let output = File::open(agent.stdout_path()).context("open the agent's output")?;
         let (answered, refused, failures) = (0, 0, Vec::new());
-        Ok(Self { agent, output, system, stop, answered, refused, failures })
+        Ok(Self { agent, output, system, workers: None, stop, answered, refused, failures })
+    }
+
+    fn services(&self) -> impl Iterator<Item = &Service> {
+        let workers = self.workers.iter().flat_map(Workers::services);
+        self.system.services().into_iter().chain(workers)
+    }
+
+    /// Waits until the agent can tell which message a worker's calls are made for, for a while.
+    fn follow_workers(&mut self) -> Result<()> {
+        let workers = self.workers.as_ref().map(Workers::services).unwrap_or_default();
+        workers.iter().for_each(name);
+        let pids: Vec<u64> = workers.iter().map(|worker| u64::from(worker.pid())).collect();
+        let followed = wait::until("the workers are followed", FOLLOWED, || {
+            let status = self.agent.status()?;
+            let processes = status.get("processes").and_then(|it| it.as_array());
+            let exact = processes.into_iter().flatten().filter(|process| {
+                let pid = process.get("pid").and_then(|pid| pid.as_u64());
+                let context = process.get("context").and_then(|context| context.as_str());
+                pid.is_some_and(|pid| pids.contains(&pid)) && context == Some("exact")
+            });
+            Ok((exact.count() >= pids.len()).then_some(()))
+        });
+        if followed.is_err() {
+            say("the workers can't be followed: parents of what they do will be withheld");
+        }
+        self.pass_on().map(drop)
     }
 
     /// Sends requests while passing on what the agent prints.
@@ -182,7 +235,7 @@ impl<'a> Demo<'a> {
             self.answered, self.refused
         ));
         // Asked only now, so that the asking is not traced.
-        for service in self.system.services() {
+        for service in self.services() {
             let counts = service.counts()?;
             let routes = counts.get("requests").and_then(|table| table.as_object());
             let requests =

@@ -94,6 +94,22 @@ pub(crate) fn servers() -> Result<()> {
     install_packages(&SERVERS)
 }
 
+/// What the demo's workers ask, RabbitMQ and Redis. It goes without those that can't be installed.
+pub(crate) fn brokers() {
+    let has = [
+        ("rabbitmq-server", servers::RabbitMq::is_installed()),
+        ("redis-server", servers::Server::has_redis()),
+    ];
+    let missing: Vec<&str> =
+        has.into_iter().filter(|(_, has)| !has).map(|(name, _)| name).collect();
+    if missing.is_empty() || !is_debian() {
+        return;
+    }
+    if let Err(error) = install_packages(&missing) {
+        say(&format!("can't install {}: {error:#}", missing.join(" and ")));
+    }
+}
+
 /// A receiver that the tests send spans to, rotel, needs Python's shared library, which Debian's `python3`
 /// comes without. A Python from elsewhere may bring its own: that this can't be installed is no error yet.
 fn shared_python() {

@@ -97,10 +97,9 @@ impl Engine {
     pub(super) fn working(&mut self, question: Question, process: ProcessId, at: u64) -> Working {
         let Some(known) = self.processes.get(&process) else { return Working::Elsewhere };
         if let Some(job) = known.forked_for() {
-            return Working::Known(job.map_or(
-                Verdict::Withheld(Withheld::Concurrent),
-                Verdict::Parent,
-            ));
+            return Working::Known(
+                job.map_or(Verdict::Withheld(Withheld::Concurrent), Verdict::Parent),
+            );
         }
         let works = self.may_work(known);
         let heard = at.saturating_sub(self.config.join_wait_ns);

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -26,6 +26,7 @@ pub struct RabbitMq {
     server: Group,
     _mapper: Group,
     port: u16,
+    log: PathBuf,
 }
 
 pub(super) fn is_installed() -> bool {
@@ -38,6 +39,16 @@ impl RabbitMq {
     /// # Errors
     /// When a program is missing, or the server ends or doesn't serve in time, with the end of its log.
     pub fn start(directory: &Path) -> Result<Self> {
+        let this = Self::spawn(directory)?;
+        this.wait_ready()?;
+        Ok(this)
+    }
+
+    /// As [`Self::start`], without waiting.
+    ///
+    /// # Errors
+    /// When a program is missing.
+    pub fn spawn(directory: &Path) -> Result<Self> {
         let home = directory.join("rabbitmq");
         fs::create_dir_all(&home)?;
         let [port, mapper_port, cluster_port] = [ports::free()?, ports::free()?, ports::free()?];
@@ -63,14 +74,26 @@ impl RabbitMq {
         command.env("RABBITMQ_CONFIG_FILE", &config).env("RABBITMQ_CONF_ENV_FILE", "/dev/null");
         command.current_dir(&home).stdout(output.try_clone()?).stderr(output);
         let server = Group::spawn(&mut command).context("start RabbitMQ")?;
-        let this = Self { server, _mapper: mapper, port };
+        Ok(Self { server, _mapper: mapper, port, log })
+    }
+
+    /// Waits until it serves.
+    ///
+    /// # Errors
+    /// When it ends or doesn't serve in time, with the end of its log.
+    pub fn wait_ready(&self) -> Result<()> {
         wait::until("RabbitMQ serves", READY, || {
             ensure!(!sys::is_stopped(), "interrupted");
-            ensure!(!this.server.has_exited()?, "it ended");
-            Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok().map(drop))
+            ensure!(!self.server.has_exited()?, "it ended");
+            Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok().map(drop))
         })
-        .with_context(|| tail(&fs::read_to_string(&log).unwrap_or_default()))?;
-        Ok(this)
+        .with_context(|| tail(&fs::read_to_string(&self.log).unwrap_or_default()))
+    }
+
+    /// Whether its programs are there.
+    #[must_use]
+    pub fn is_installed() -> bool {
+        is_installed()
     }
 
     /// The port on which it listens, on 127.0.0.1.

@@ -222,7 +222,7 @@ impl Installed {
         Ok(spec.arguments(arguments.iter().copied()))
     }
 
-    fn script(&self, name: &str, script: &str) -> Result<Spec> {
+    pub(super) fn script(&self, name: &str, script: &str) -> Result<Spec> {
         let package = self.package(name, script)?;
         Ok(Spec::new(name, "node".into(), package)?.arguments([script]))
     }

@@ -29,11 +29,26 @@ impl System {
     /// # Errors
     /// The first that does not come up.
     pub fn start(installed: &Installed, logs: &Path) -> Result<Self> {
+        Self::start_with(installed, logs, &[])
+    }
+
+    /// The same, with variables for the gateway: where the brokers are.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_with(
+        installed: &Installed,
+        logs: &Path,
+        environment: &[(&'static str, String)],
+    ) -> Result<Self> {
         let prices = installed.plain("prices")?.start(logs)?;
         let orders =
             installed.flask("orders", Worker::Gthread(4), 1)?.upstream(&prices).start(logs)?;
         let stock = installed.fastapi("stock", Loop::Uvloop)?.upstream(&prices).start(logs)?;
-        let gateway = installed.gateway(&orders, &stock)?.start(logs)?;
+        let gateway = installed.gateway(&orders, &stock)?;
+        let variables = environment.iter();
+        let gateway = variables.fold(gateway, |spec, (name, value)| spec.env(name, value));
+        let gateway = gateway.start(logs)?;
         Ok(Self { gateway, orders, stock, prices })
     }
 

@@ -1,6 +1,7 @@
 // The system's front: Express, which asks Flask with `http` and then FastAPI with `fetch`, and combines
 // both. The id of each request is in the URL (`?rid=`) and goes on to every upstream in the URL.
-// Environment: PORT; ORDERS_URL (Flask) and STOCK_URL (FastAPI), needed by /orders and /fanout.
+// Environment: PORT; ORDERS_URL (Flask) and STOCK_URL (FastAPI), needed by /orders and /fanout; RABBITMQ_URL, and
+// REDIS_PORT with REDIS_PASSWORD, to which /checkout hands over work, if they are set.
 'use strict';
 
 const http = require('node:http');
@@ -76,6 +77,31 @@ app.get('/fanout/:id', async (req, res) => {
     askFetch('GET /stock-sync/:id', `${STOCK_URL}/stock-sync/${id}${query(req)}`),
   ]);
   answer(req, res, 200, { rid: req.query.rid, order, stock });
+});
+
+const { RABBITMQ_URL, REDIS_PORT, REDIS_PASSWORD } = process.env;
+let channel;
+let jobs;
+
+// A message for who sends the receipt, a job for who ships it: nobody waits for them.
+app.post('/checkout/:id', async (req, res) => {
+  const { id } = req.params;
+  if (RABBITMQ_URL) {
+    channel ??= require('amqplib').connect(RABBITMQ_URL).then(async (connection) => {
+      const opened = await connection.createConfirmChannel();
+      await opened.assertQueue('receipts');
+      return opened;
+    });
+    const opened = await channel;
+    opened.sendToQueue('receipts', Buffer.from(id), { messageId: `receipt-${id}` });
+    await opened.waitForConfirms();
+  }
+  if (REDIS_PORT) {
+    const { Queue } = require('bullmq');
+    jobs ??= new Queue('shipping', { connection: { port: Number(REDIS_PORT), password: REDIS_PASSWORD } });
+    await jobs.add('ship', { id });
+  }
+  answer(req, res, 202, { rid: req.query.rid, id });
 });
 
 app.get('/slow', (req, res) => {

@@ -7,9 +7,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::{Config, Engine, MS, Placement, RandomIds};
-use crate::call::{
-    CallEnded, CallId, CallStarted, ParentStatus, ProcessId, Role, SocketId, Task,
-};
+use crate::call::{CallEnded, CallId, CallStarted, ParentStatus, ProcessId, Role, SocketId, Task};
 use crate::correlation::Begins;
 
 const MASTER: ProcessId = ProcessId(1);
@@ -125,7 +123,8 @@ impl Run<'_> {
             }
         }
         at += self.between(1, MS);
-        let (calls, longest) = (self.between(0, 4), if self.between(0, 50) == 0 { 3000 } else { 9 });
+        let (calls, longest) =
+            (self.between(0, 4), if self.between(0, 50) == 0 { 3000 } else { 9 });
         for _ in 0..calls {
             at = self.calls(job, process, tid, at, longest);
         }
@@ -230,7 +229,9 @@ fn judge(system: &System, seed: u64) -> Score {
                 engine.started(call);
                 engine.takes(id, true);
             }
-            Event::Works(process, tid, id, begins, at) => engine.works(process, tid, id, begins, at),
+            Event::Works(process, tid, id, begins, at) => {
+                engine.works(process, tid, id, begins, at)
+            }
             Event::Settled(process, tid, id, at_ns) => {
                 engine.worked(process, tid, id, at_ns);
                 engine.ended(CallEnded { id, at_ns });
