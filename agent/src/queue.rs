@@ -137,6 +137,8 @@ pub enum Until {
     Settled,
     /// Work is asked for again, on the same connection; or a command says so.
     Next,
+    /// As `Next`, of who is known to say so by a command.
+    Either,
     /// At once: nothing tells.
     Now,
 }

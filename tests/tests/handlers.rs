@@ -246,3 +246,63 @@ fn what_a_worker_does_for_a_job_is_under_that_job() {
         assert!(score.right >= right, "{queue}: {score:?}");
     }
 }
+
+/// A queue of the application's own making.
+const THUMBNAILS: &str = "
+settings:
+  queues:
+    - name: thumbnails
+      submit: {command: HSET, key: 'thumb:*', id: key}
+      claim: {command: HGETALL, key: 'thumb:*', id: key}
+      done: {command: DEL, key: 'thumb:*', id: key}
+      context: traceparent
+";
+
+#[test]
+fn a_job_goes_on_with_the_trace_that_its_untraced_sender_put_into_it() {
+    const COUNT: usize = 20;
+    let lab = Lab::new();
+    let server = Server::redis(&lab.path().join("redis")).unwrap();
+    let (traced, untraced) = (lab.path().join("traced"), lab.path().join("untraced"));
+    let config = lab.path().join("wirespan.yaml");
+    std::fs::write(&config, THUMBNAILS).unwrap();
+    [&traced, &untraced].into_iter().for_each(|it| std::fs::create_dir(it).unwrap());
+    let rule = format!("cmd=*workers.*{}*", traced.display());
+    let tracing = lab.agent("agent", &[rule], &[&format!("--config={}", config.display())]);
+    let environment = vec![
+        ("REDIS_PORT", server.port().to_string()),
+        ("REDIS_PASSWORD", PASSWORD.to_owned()),
+        ("WEB_PORT", web().to_string()),
+        ("TELEMETRY", "1".to_owned()),
+    ];
+    let mut cells = Vec::new();
+    for (runtime, client) in [(Runtime::Node, "bullmq"), (Runtime::Python, "own")] {
+        let start = |directory| {
+            lab.installed.workers(runtime, client, environment.clone(), directory).unwrap()
+        };
+        let (mut sender, mut program) = (start(&untraced), start(&traced));
+        followed(&tracing, &program);
+        let queue = format!("{client}-q");
+        handle(&mut sender, &format!("fill={queue}:{COUNT}"));
+        let calls = handle(&mut program, &format!("last={queue}:{COUNT}:4:1"));
+        cells.push((queue, calls));
+        tracing.quiet();
+    }
+    let spans = tracing.spans();
+    for (queue, calls) in cells {
+        let score = judge(&spans, &queue, id);
+        assert_eq!((score.right, score.withheld), (calls, BTreeMap::new()), "{queue}");
+        let mut jobs = 0;
+        for job in spans.iter().filter(|span| span.kind == Kind::Consumer) {
+            let Some(number) = id(job)[0].strip_prefix(&format!("{queue}-")).map(str::to_owned)
+            else {
+                continue;
+            };
+            let sent = number.parse::<u64>().unwrap() + 1;
+            let context = (format!("{sent:032x}"), Some(format!("{sent:016x}")), true);
+            assert_eq!((job.trace.clone(), job.parent.clone(), job.parent_is_remote), context);
+            jobs += 1;
+        }
+        assert_eq!(jobs, COUNT, "{queue}");
+    }
+}

@@ -78,6 +78,9 @@ pub(super) struct Worker {
     late: bool,
     /// Jobs that it acknowledged and then settled, one after the other.
     kept: u32,
+    /// Of so many jobs that it took it has to say that it is done, before it is believed to work on one at a time: it
+    /// took one of which it didn't.
+    doubted: u32,
     /// Nothing up to this moment is certain.
     blind_until: Option<u64>,
 }
@@ -122,7 +125,9 @@ impl Worker {
         let stint = self.stint(id, taken);
         stint.accepted = accepted;
         stint.over = Some(Over { at, here: true });
-        self.kept += u32::from(stint.began.is_some());
+        let (read, began) = (stint.read, stint.began.is_some());
+        self.kept += u32::from(began);
+        self.doubted = self.doubted.saturating_sub(u32::from(read));
         if let Some(before) = self.settled_at.filter(|before| *before < taken) {
             self.pauses.push_back((before, taken));
         }
@@ -146,9 +151,9 @@ impl Worker {
         let stint = self.stints.iter_mut().find(|stint| stint.id == id && stint.over.is_none());
         if let Some(stint) = stint {
             stint.over = Some(Over { at, here: false });
-            if stint.began.is_some() {
-                self.kept = 0;
-            }
+            let (read, began) = (stint.read, stint.began.is_some());
+            self.kept = if began { 0 } else { self.kept };
+            self.doubted = if read { RUNS } else { self.doubted };
         }
     }
 
@@ -206,6 +211,7 @@ impl Worker {
         }
         let before = settled.map(|(end, _)| end).filter(|end| *end < at).max();
         let is_alone = next.read
+            && self.doubted == 0
             && before.is_none_or(|before| before <= next.taken)
             && self.stints.iter().filter(|stint| stint.is_read_at(at)).count() == 1;
         let is_accepted = next.accepted.is_some_and(|accepted| accepted < at);

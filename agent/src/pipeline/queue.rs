@@ -130,7 +130,7 @@ impl Stages {
         if work.until == Until::Now {
             return self.ended(cookie, ordinal, mark, Outcome::Job(Fate::Untold));
         }
-        if work.until == Until::Settled {
+        if matches!(work.until, Until::Settled | Until::Either) {
             match (work.system, work.handles.first()) {
                 // The runtime says which handler works on which.
                 (System::Bull | System::BullMq, Some(job)) => {

@@ -136,7 +136,7 @@ impl Jobs {
         for name in &left {
             self.by_name.entry(*name).or_default().push(number);
         }
-        if work.until == Until::Next {
+        if matches!(work.until, Until::Next | Until::Either) {
             self.asking.entry(connection).or_default().push(number);
         }
         let acknowledges = (work.system == System::Celery).then(|| MessageKey::of(&work.queue));
@@ -270,7 +270,7 @@ impl Jobs {
         for name in left {
             unname(&mut self.by_name, name, number);
         }
-        if until == Until::Next
+        if matches!(until, Until::Next | Until::Either)
             && let Some(asking) = self.asking.get_mut(&connection)
         {
             asking.retain(|other| *other != number);

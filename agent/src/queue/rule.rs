@@ -109,7 +109,7 @@ impl Rule {
         };
         let mut work = self.work(id, "process");
         work.context = self.context(fields);
-        work.until = Until::Next;
+        work.until = if self.done.is_some() { Until::Either } else { Until::Next };
         Some(work)
     }
 

@@ -228,7 +228,8 @@ fn celerys_messages_say_what_they_are() {
     assert_eq!(told[2], "1 takes Celery celery i greets x1 try 2");
     for (status, fate) in [
         (r#"{"status":"SUCCESS","result":{"exc_type":"no"}}"#, Some(Fate::Done)),
-        (r#"{"status":"STARTED"}"#, None),
+        (r#"{"status":"STARTED"}"#, Some(Fate::Begun)),
+        (r#"{"status":"PROGRESS"}"#, None),
         (
             r#"{"status":"FAILURE","result":{"exc_type":"ValueError"}}"#,
             Some(Fate::Failed { kind: Some("ValueError".into()), retried: false }),
@@ -242,7 +243,7 @@ fn celerys_messages_say_what_they_are() {
     }
     // What isn't a task is an element of a list.
     client.sends(r#"LPUSH|celery|{"headers":{}}"#).gets(":1");
-    assert_eq!(client.told(), ["5 sends Redis celery - - x1"]);
+    assert_eq!(client.told(), ["6 sends Redis celery - - x1"]);
 }
 
 #[test]
@@ -252,6 +253,7 @@ fn jobs_of_rq_are_named_by_their_hash() {
     client.sends("RPUSH|rq:queue:d|i").gets(":1");
     client.sends("BLMOVE|rq:queue:d|rq:queue:d:intermediate|LEFT|RIGHT|5").gets("'i");
     client.sends("HGETALL|rq:job:i").gets("*2 'description 'm.greets('secret')");
+    client.sends("HSET|rq:job:i|status|started").gets(":0");
     client.sends("HSET|rq:job:i|status|failed").gets(":0");
     let told = client.told();
     let failed = Fate::Failed { kind: None, retried: false };
@@ -259,7 +261,8 @@ fn jobs_of_rq_are_named_by_their_hash() {
         "1 sends Rq d i m.greets x1",
         "2 takes Rq d i - x1",
         "3 names m.greets",
-        &format!("4 settles {failed:?}"),
+        "4 settles Begun",
+        &format!("5 settles {failed:?}"),
     ] {
         assert!(told.iter().any(|told| told == wanted), "{wanted} in {told:?}");
     }

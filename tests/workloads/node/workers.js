@@ -34,7 +34,13 @@ const clients = {
   bullmq: {
     async fill(name, count) {
       const queue = new (require('bullmq').Queue)(name, { connection: redis });
-      for (let i = 0; i < count; i++) await queue.add('work', {}, { jobId: `${name}-${i}` });
+      for (let i = 0; i < count; i++) {
+        // As BullMQ's telemetry leaves it there.
+        const hex = (length) => (i + 1).toString(16).padStart(length, '0');
+        const metadata = JSON.stringify({ traceparent: `00-${hex(32)}-${hex(16)}-01` });
+        const telemetry = process.env.TELEMETRY && { metadata };
+        await queue.add('work', {}, { jobId: `${name}-${i}`, ...(telemetry && { telemetry }) });
+      }
       await queue.close();
     },
     async work(style, name, count, concurrency) {

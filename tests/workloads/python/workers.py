@@ -1,5 +1,5 @@
-"""Handles messages of RabbitMQ with pika or aio-pika, or jobs of Celery or RQ, as it is told to on standard input, a
-line of scenarios at a time:
+"""Handles messages of RabbitMQ with pika or aio-pika, or jobs of Celery or RQ, or of its own making, as it is told to
+on standard input, a line of scenarios at a time:
 
   fill=Q:N                  publishes N messages
   last=Q:N:PREFETCH:THREADS handles N messages and settles each when it is done with it (first: before)
@@ -163,6 +163,28 @@ def worker(queue, pool, size):
         kind([rq.Queue(queue, connection=redis.from_url(REDIS))]).work(logging_level="ERROR")
 
 
+class Own:
+    """Jobs as an application keeps them itself: a hash for each, with the context of whoever hands it over."""
+
+    def fill(self, queue, count):
+        import redis
+
+        client = redis.from_url(REDIS)
+        for number in range(count):
+            context = f"00-{number + 1:032x}-{number + 1:016x}-01"
+            client.hset(f"thumb:{queue}-{number}", mapping={"state": "new", "traceparent": context})
+
+    def work(self, style, queue, count, prefetch, threads):
+        import redis
+
+        client = redis.from_url(REDIS)
+        for number in range(count):
+            name = f"{queue}-{number}"
+            client.hgetall(f"thumb:{name}")
+            job(name)
+            client.delete(f"thumb:{name}")
+
+
 class Jobs:
     """The worker's own lines are passed on once they are asked for."""
 
@@ -220,7 +242,7 @@ class Jobs:
 
 
 def main():
-    client = {"pika": Pika, "aio-pika": AioPika, "celery": Jobs, "rq": Jobs}[CLIENT]()
+    client = {"pika": Pika, "aio-pika": AioPika, "celery": Jobs, "rq": Jobs, "own": Own}[CLIENT]()
     say(ready=True)
     for line in sys.stdin:
         for word in line.split():

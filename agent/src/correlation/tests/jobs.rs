@@ -84,6 +84,28 @@ fn one_of_which_nothing_more_is_heard_is_withheld() {
 }
 
 #[test]
+fn who_takes_several_before_it_works_on_them_is_doubted() {
+    let mut s = Scenario::new();
+    take(&mut s, 1, 0);
+    s.end(1, 50);
+    take(&mut s, 2, 50);
+    own(&mut s, 102, SELF, 100);
+    done(&mut s, 2, SELF, 200);
+    // Eight that it took and settled later it is believed again.
+    for id in 3..=12 {
+        let at = id * 5_000_000;
+        take(&mut s, id, at);
+        own(&mut s, 100 + id, SELF, at + 10);
+        done(&mut s, id, SELF, at + 50_000);
+        s.tick(at + 4_000_000);
+    }
+    s.tick(LATER);
+    s.is_withheld(102, Withheld::Concurrent);
+    s.is_withheld(103, Withheld::Concurrent);
+    s.is_child(112, 12);
+}
+
+#[test]
 fn a_child_works_on_what_it_settles_once_that_was_acknowledged() {
     let mut s = forked();
     take(&mut s, 1, 0);
