@@ -243,10 +243,13 @@ impl Process {
     /// What one of its threads does with jobs.
     pub(super) fn worker(&mut self, tid: u32, tell: impl FnOnce(&mut Worker)) {
         if self.workers.len() < MAX_WORKERS || self.workers.contains_key(&tid) {
-            let lost_until = self.lost_until;
+            let (lost_until, is_older) = (self.lost_until, self.blind_until.is_some());
             tell(self.workers.entry(tid).or_insert_with(|| {
                 let mut worker = Worker::default();
                 lost_until.into_iter().for_each(|lost| worker.lose(lost));
+                if is_older {
+                    worker.doubt();
+                }
                 worker
             }));
         }

@@ -78,38 +78,44 @@ pub(super) struct Worker {
     late: bool,
     /// Jobs that it acknowledged and then settled, one after the other.
     kept: u32,
-    /// Of so many jobs that it took it has to say that it is done, before it is believed to work on one at a time: it
-    /// took one of which it didn't.
+    /// Of so many jobs that it took it has to say that it is done, before it is believed to work on one at a time.
     doubted: u32,
     /// Nothing up to this moment is certain.
     blind_until: Option<u64>,
 }
 
 impl Worker {
-    fn stint(&mut self, id: CallId, taken: u64) -> &mut Stint {
-        let at = self.stints.iter().position(|stint| stint.id == id).unwrap_or_else(|| {
-            if self.stints.len() >= MAX_STINTS {
-                self.stints.pop_front();
-            }
-            let (read, began, accepted, over) = (false, None, None, None);
-            self.stints.push_back(Stint { id, taken, read, began, accepted, over });
-            self.stints.len() - 1
-        });
-        &mut self.stints[at]
+    /// Says something of one, and returns what is known of it then.
+    fn stint(&mut self, id: CallId, taken: u64, tell: impl FnOnce(&mut Stint)) -> Stint {
+        if let Some(stint) = self.stints.iter_mut().find(|stint| stint.id == id) {
+            tell(stint);
+            return *stint;
+        }
+        if self.stints.len() >= MAX_STINTS
+            && self.stints.pop_front().is_some_and(|stint| stint.over.is_none())
+        {
+            self.lose(taken);
+        }
+        let (read, began, accepted, over) = (false, None, None, None);
+        let mut stint = Stint { id, taken, read, began, accepted, over };
+        tell(&mut stint);
+        self.stints.push_back(stint);
+        stint
     }
 
     /// It took the job from its queue.
     pub(super) fn read(&mut self, id: CallId, at: u64) {
-        self.stint(id, at).read = true;
+        self.stint(id, at, |stint| stint.read = true);
     }
 
     /// It begins with the job. `sure`: it will say when it is done.
     pub(super) fn begins(&mut self, id: CallId, taken: u64, at: u64, sure: bool) {
-        let began = &mut self.stint(id, taken).began;
-        let before = began.is_some_and(|began| began.sure && !sure);
-        if !before {
-            *began = Some(Began { at, sure });
-        }
+        self.stint(id, taken, |stint| {
+            let is_known = stint.began.is_some_and(|began| began.sure && !sure);
+            if !is_known {
+                stint.began = Some(Began { at, sure });
+            }
+        });
     }
 
     /// It made a call.
@@ -117,19 +123,24 @@ impl Worker {
         self.calls.push_back(at);
         if self.calls.len() > MAX_CALLS {
             self.calls.pop_front();
+            self.pauses.clear();
+            self.well = 0;
         }
     }
 
     /// It says that it is done with the job. `accepted`: by when whoever works on it had begun.
     pub(super) fn settles(&mut self, id: CallId, taken: u64, accepted: Option<u64>, at: u64) {
-        let stint = self.stint(id, taken);
-        stint.accepted = accepted;
-        stint.over = Some(Over { at, here: true });
-        let (read, began) = (stint.read, stint.began.is_some());
-        self.kept += u32::from(began);
+        let Stint { read, began, .. } = self.stint(id, taken, |stint| {
+            stint.accepted = accepted;
+            stint.over = Some(Over { at, here: true });
+        });
+        self.kept += u32::from(began.is_some());
         self.doubted = self.doubted.saturating_sub(u32::from(read));
         if let Some(before) = self.settled_at.filter(|before| *before < taken) {
             self.pauses.push_back((before, taken));
+        }
+        if self.pauses.len() > MAX_STINTS {
+            self.pauses.pop_front();
         }
         self.settled_at = self.settled_at.max(Some(at));
     }
@@ -153,8 +164,15 @@ impl Worker {
             stint.over = Some(Over { at, here: false });
             let (read, began) = (stint.read, stint.began.is_some());
             self.kept = if began { 0 } else { self.kept };
-            self.doubted = if read { RUNS } else { self.doubted };
+            if read {
+                self.doubt();
+            }
         }
+    }
+
+    /// It may have taken jobs that nobody saw, or that it works on later.
+    pub(super) fn doubt(&mut self) {
+        self.doubted = RUNS;
     }
 
     /// What it said may have passed unseen up to `at`.
@@ -165,6 +183,7 @@ impl Worker {
         self.settled_at = None;
         self.well = 0;
         self.kept = 0;
+        self.doubt();
         self.blind_until = self.blind_until.max(Some(at));
     }
 

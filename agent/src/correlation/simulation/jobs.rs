@@ -230,7 +230,7 @@ fn judge(system: &System, seed: u64) -> Score {
                 engine.takes(id, true);
             }
             Event::Works(process, tid, id, begins, at) => {
-                engine.works(process, tid, id, begins, at)
+                engine.works(process, tid, id, begins, at);
             }
             Event::Settled(process, tid, id, at_ns) => {
                 engine.worked(process, tid, id, at_ns);

@@ -218,6 +218,11 @@ fn after_a_loss_a_workers_calls_are_withheld() {
     own(&mut s, 11, SELF, 10);
     s.engine.messages_lost(ProcessId(MASTER), 20_000);
     done(&mut s, 1, SELF, 50);
+    // It may have taken another before, unseen, and work on that.
+    take(&mut s, 2, 30_000);
+    own(&mut s, 12, SELF, 30_010);
+    done(&mut s, 2, SELF, 40_000);
     s.tick(LATER);
     s.is_withheld(11, Withheld::Lost);
+    s.is_withheld(12, Withheld::Concurrent);
 }
