@@ -99,7 +99,7 @@ impl Evidence {
                 (count + 1, pause.min(shortest_ns), pause.max(longest_ns));
         }
         let varied = longest_ns >= shortest_ns.saturating_mul(TIMES_SHORTEST);
-        (count >= ENOUGH && varied) || (likely && count >= ENOUGH_IF_LIKELY)
+        varied && count >= if likely { ENOUGH_IF_LIKELY } else { ENOUGH }
     }
 
     fn counted(&mut self, due: Option<usize>) -> Option<usize> {
@@ -173,7 +173,8 @@ mod tests {
 
     #[test]
     fn of_a_client_that_likely_takes_turns_a_few_pauses_do() {
-        assert_eq!(rounds(MS / 5, &[10 * MS, 11 * MS], true), Some(ENOUGH_IF_LIKELY));
+        assert_eq!(rounds(MS / 5, &[10 * MS, 30 * MS], true), Some(ENOUGH_IF_LIKELY));
+        assert_eq!(rounds(MS / 5, &[10 * MS, 11 * MS], true), None, "in lockstep");
         assert_eq!(rounds(MS, &[2 * MS, 7 * MS], true), None, "no longer than an answer may take");
         assert_eq!(rounds(MS, &[MS / 5], true), None, "one that pipelines without a pause");
     }

@@ -18,7 +18,8 @@
 //! Steady traffic of two requests at a time looks like turns in every way but its time: whether a client
 //! takes turns is told by what only drivers that do so send ([`shows_turns`]), or by the caller. Of a driver that
 //! takes turns unless it is told to pipeline this is likely, no more: where nothing was certain when that was seen, a
-//! trial follows the rounds, which one quiet moment ends, or fewer pauses than of others.
+//! trial follows the rounds, and the caller may judge by less than of others
+//! ([`Parser::likely_takes_turns`](crate::exchange::Parser::likely_takes_turns)).
 
 use super::{
     connection::{Connection, Out},
@@ -106,9 +107,7 @@ impl<M: Clone + 'static> Connection<M> {
             Certainty::Lost if desync && !self.owed => {
                 self.begin_trial(true);
             }
-            Certainty::Trial { quiet, paired: true }
-                if between && (quiet || self.turns_unproven) =>
-            {
+            Certainty::Trial { quiet: true, paired: true } if between => {
                 self.begin_certainty();
             }
             Certainty::Trial { quiet: false, paired: true } if between => {

@@ -315,13 +315,17 @@ fn met_at_every_record_nothing_is_paired_wrongly() {
         let whole = exchanges(&Run::whole(&records).events);
         for at in 0..records.len() {
             let rest = &records[at..];
-            // A quiet moment, halfway: behind an answer, as all are but those in which a server is slow.
-            let half = rest.len() / 2;
-            let quiet = rest[..half].iter().rposition(|(direction, _)| *direction == Responses);
-            let (before, behind) = rest.split_at(quiet.map_or(0, |last| last + 1));
             let mut run = Run::new(false);
-            run.records(before);
-            run.idle().records(behind);
+            for (at, part) in rest.chunks(rest.len().div_ceil(3)).enumerate() {
+                // Quiet moments behind answers, as all are but those in which a server is slow.
+                let quiet = part.iter().rposition(|(direction, _)| *direction == Responses);
+                let (before, behind) = part.split_at(quiet.map_or(0, |last| last + 1));
+                run.records(before);
+                if at < 2 {
+                    run.idle();
+                }
+                run.records(behind);
+            }
             run.close();
             run.assert_part_of(&whole, &|| format!("{name}: met at record {at}"));
             complete += run.told().len();

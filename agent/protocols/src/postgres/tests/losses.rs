@@ -53,18 +53,18 @@ fn the_caller_can_say_that_the_client_takes_turns() {
 #[rstest]
 #[case([ask::unnamed("SELECT 1"), ask::sync()].concat())]
 #[case([ask::bind("", "s", 1), ask::describe('P', ""), ask::execute("", 0), ask::sync()].concat())]
-fn drivers_that_likely_take_turns_are_told_behind_one_quiet_moment(#[case] request: Vec<u8>) {
+fn drivers_that_likely_take_turns_are_on_trial_behind_two_rounds(#[case] request: Vec<u8>) {
     let mut run = Run::new(false);
     run.simple("SELECT 1", 1).requests(request).responses(tell::ready('I'));
     run.simple("SELECT 2", 2).simple("SELECT 3", 3);
     assert_eq!(run.connection.on_trial(), Some(0));
     assert!(run.connection.likely_takes_turns());
-    run.simple("SELECT 4", 4).idle().simple("SELECT 5", 5).close();
+    run.idle().simple("SELECT 4", 4).idle().simple("SELECT 5", 5).close();
     assert_eq!(run.told(), ["Simple SELECT 5 > SELECT 5 =5 Idle"]);
 }
 
 #[test]
-fn or_when_times_show_it() {
+fn which_is_over_when_times_show_it() {
     let mut run = Run::new(false);
     run.round("SELECT 1", 1).round("SELECT 2", 2).round("SELECT 3", 3);
     run.step(|connection, _, out| connection.nothing_owed(out));
@@ -413,9 +413,9 @@ fn a_startup_that_is_cut_or_lost_hides_no_later_request_for_good() {
     let mut run = Run::new(true);
     run.hole(Requests, 50).hole(Responses, 300);
     for rows in 1..4 {
-        run.round(&format!("SELECT {rows}"), rows);
+        run.round(&format!("SELECT {rows}"), rows).idle();
     }
-    run.idle().round("SELECT 4", 4).close();
+    run.round("SELECT 4", 4).close();
     assert_eq!(run.told(), ["Execute SELECT 4 > SELECT 4 =4 Idle"]);
 }
 
