@@ -8,9 +8,8 @@
 //! such pauses; all of the same length, though. Therefore they must differ much as well. And an answer that was
 //! there before it was asked for, unread because the client was busy, is another's.
 //!
-//! Of a client that is likely to take turns a few pauses are enough: to be taken for such a one it would have to have
-//! as many requests under way all the time, neither none nor one more, and a client that pauses in between is none
-//! that keeps a server busy.
+//! Of a client that is likely to take turns fewer pauses are enough: to be mistaken for one it would have to keep the
+//! same number of requests under way all the time, never one more and never none, and to pause nevertheless.
 
 use std::collections::VecDeque;
 
