@@ -30,6 +30,35 @@ struct Score {
     books: Books,
 }
 
+impl Score {
+    /// A client call has this parent, or none, and this is its true one.
+    fn found(&mut self, parent: Option<CallId>, truth: Option<CallId>) {
+        match parent {
+            None => self.none += 1,
+            Some(_) if parent == truth => self.right += 1,
+            Some(_) => self.wrong += 1,
+        }
+    }
+
+    /// Client calls of both.
+    fn with(mut self, other: &Self) -> Self {
+        self.right += other.right;
+        self.wrong += other.wrong;
+        self.none += other.none;
+        self
+    }
+}
+
+/// When what happened at `at` is told: mostly soon.
+fn delivered(rng: &mut SmallRng, at: u64) -> u64 {
+    let worst = match rng.random_range(0..100) {
+        0 => 50 * MS,
+        1..15 => 10 * MS,
+        _ => MS,
+    };
+    at + rng.random_range(0..worst)
+}
+
 /// Tells a world to an engine and judges every placement.
 fn judge(world: &mut World, rng: &mut SmallRng, cut_off: bool) -> Score {
     let ids = RandomIds(SmallRng::seed_from_u64(rng.random()));
@@ -121,9 +150,7 @@ fn score(world: &World, placed: &BTreeMap<CallId, Placement>, books: Books) -> S
                 score.joined += 1;
             }
             (Role::Server, None) => score.unjoined += u64::from(truth.parent.is_some()),
-            (Role::Client, Some(parent)) if Some(parent) == truth.parent => score.right += 1,
-            (Role::Client, Some(_)) => score.wrong += 1,
-            (Role::Client, None) => score.none += 1,
+            (Role::Client, parent) => score.found(parent, truth.parent),
         }
     }
     assert_eq!(missing, books.dangling, "only abandoned parents are missing, and they are counted");

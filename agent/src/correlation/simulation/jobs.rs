@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::{Config, Engine, MS, Placement, RandomIds};
+use super::{Config, Engine, MS, Placement, RandomIds, Score, delivered};
 use crate::call::{CallEnded, CallId, CallStarted, ParentStatus, ProcessId, Role, SocketId, Task};
 use crate::correlation::Begins;
 
@@ -54,13 +54,6 @@ enum Event {
     Lost(ProcessId, u64),
 }
 
-#[derive(Debug, Default)]
-struct Score {
-    right: u64,
-    wrong: u64,
-    none: u64,
-}
-
 struct Run<'a> {
     system: &'a System,
     rng: &'a mut SmallRng,
@@ -75,12 +68,7 @@ impl Run<'_> {
     }
 
     fn tell(&mut self, at: u64, event: Event) {
-        let worst = match self.between(0, 100) {
-            0 => 50 * MS,
-            1..15 => 10 * MS,
-            _ => MS,
-        };
-        let delivered = at + self.between(0, worst);
+        let delivered = delivered(self.rng, at);
         self.events.push((delivered, event));
     }
 
@@ -253,24 +241,15 @@ fn judge(system: &System, seed: u64) -> Score {
     let mut score = Score::default();
     for (call, job) in truth {
         let placement = &placed[&call];
-        match placement.parent_call {
-            Some(parent) if parent == job => score.right += 1,
-            Some(_) => score.wrong += 1,
-            None => {
-                assert!(matches!(placement.status, ParentStatus::Withheld(_)), "{placement:?}");
-                score.none += 1;
-            }
-        }
+        let withheld = matches!(placement.status, ParentStatus::Withheld(_));
+        assert!(placement.parent_call.is_some() || withheld, "{placement:?}");
+        score.found(placement.parent_call, Some(job));
     }
     score
 }
 
 fn survey(system: &System) -> Score {
-    (0..12).map(|seed| judge(system, seed)).fold(Score::default(), |sum, score| Score {
-        right: sum.right + score.right,
-        wrong: sum.wrong + score.wrong,
-        none: sum.none + score.none,
-    })
+    (0..12).map(|seed| judge(system, seed)).fold(Score::default(), |sum, score| sum.with(&score))
 }
 
 fn system(pool: Pool, says: Says) -> System {

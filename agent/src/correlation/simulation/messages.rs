@@ -9,6 +9,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::super::*;
+use super::{Score, delivered};
 use crate::call::{ParentStatus, Task};
 
 const US: u64 = 1_000;
@@ -85,13 +86,6 @@ enum Event {
     Lost(u64),
 }
 
-#[derive(Debug, Default)]
-struct Score {
-    right: u64,
-    wrong: u64,
-    none: u64,
-}
-
 struct Run<'a> {
     system: &'a System,
     rng: &'a mut SmallRng,
@@ -124,12 +118,7 @@ impl Run<'_> {
     }
 
     fn tell(&mut self, at: u64, event: Event) -> u64 {
-        let worst = match self.between(0, 100) {
-            0 => 50 * MS,
-            1..15 => 10 * MS,
-            _ => MS,
-        };
-        let delivered = at + self.between(0, worst);
+        let delivered = delivered(self.rng, at);
         self.events.push((delivered, event));
         delivered
     }
@@ -409,26 +398,19 @@ fn judge(system: &System, seed: u64) -> Score {
     let mut score = Score::default();
     for (call, truth) in truth {
         let Some(placement) = placed.get(&call) else { continue };
-        match (placement.parent_call, truth) {
-            (Some(parent), truth) if Some(parent) == truth => score.right += 1,
-            (Some(_), _) => score.wrong += 1,
-            (None, Some(_)) => {
-                assert_ne!(placement.status, ParentStatus::Certain);
-                score.none += 1;
-            }
-            (None, None) => {}
+        if placement.parent_call.is_none() && truth.is_none() {
+            continue;
         }
+        let certain = placement.status == ParentStatus::Certain;
+        assert!(placement.parent_call.is_some() || !certain, "{placement:?}");
+        score.found(placement.parent_call, truth);
     }
     score
 }
 
 /// All seeds of a system together.
 fn survey(system: &System, seeds: u64) -> Score {
-    (0..seeds).map(|seed| judge(system, seed)).fold(Score::default(), |sum, score| Score {
-        right: sum.right + score.right,
-        wrong: sum.wrong + score.wrong,
-        none: sum.none + score.none,
-    })
+    (0..seeds).map(|seed| judge(system, seed)).fold(Score::default(), |sum, score| sum.with(&score))
 }
 
 #[test]

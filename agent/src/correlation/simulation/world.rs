@@ -9,6 +9,7 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 use wirespan_protocols::w3c::{SpanId, TraceId, TraceParent};
 
+use super::delivered;
 use crate::call::{CallEnded, CallId, CallStarted, ProcessId, RemoteParent, Role, SocketId, Task};
 
 const US: u64 = 1_000;
@@ -158,12 +159,7 @@ impl Run<'_> {
 
     /// When what happened at `at` is told.
     fn delivered(&mut self, at: u64) -> u64 {
-        let worst = match self.between(0, 100) {
-            0 => 50 * MS,
-            1..15 => 10 * MS,
-            _ => MS,
-        };
-        at + self.between(0, worst)
+        delivered(self.rng, at)
     }
 
     fn tell(&mut self, delivered: u64, event: Event) {
