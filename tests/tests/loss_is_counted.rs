@@ -107,7 +107,7 @@ fn never_wrong(status: &Status, forest: &Forest) {
 
 /// Says nothing, or what the application answered.
 fn is_right(span: &Span) -> bool {
-    let number = span.number().unwrap() as usize;
+    let number = span.number().unwrap_or_else(|| panic!("{span:?}")) as usize;
     let (_, status, size) = KINDS[number % KINDS.len()];
     let size_is_right = span.int("http.response.body.size").is_none_or(|found| found == size);
     span.path() == path(number)

@@ -240,10 +240,15 @@ impl Assist {
     /// Whether a socket of a process is its inspector's, which the agent had opened: an application that is
     /// on that port itself is not assisted.
     pub fn is_inspector(&self, process: ProcessId, socket: Option<&Socket>) -> bool {
-        let port = socket.and_then(|socket| socket.addresses).map(|(local, _)| local.port());
-        let assisted =
-            |known: &Followed| !matches!(known.state, State::Waiting { .. } | State::Unassisted);
-        port == Some(INSPECTOR_PORT) && self.followed.get(&process).is_some_and(assisted)
+        let Some(Followed { state, .. }) = self.followed.get(&process) else { return false };
+        match socket {
+            Some(socket) => {
+                socket.addresses.is_some_and(|(local, _)| local.port() == INSPECTOR_PORT)
+                    && !matches!(state, State::Waiting { .. } | State::Unassisted)
+            }
+            // What was told of it is lost: while the agent itself asks there, it may be that.
+            None => matches!(state, State::Asked { .. } | State::Undoing { .. }),
+        }
     }
 
     /// A connection is over.
