@@ -13,7 +13,7 @@ pub const LANE_PAYLOAD: usize = 2048;
 pub const LANE_BYTES: usize = 64 * 1024;
 
 /// Records that a lane holds at most; a power of two.
-pub const LANE_RECORDS: usize = 256;
+pub const LANE_RECORDS: usize = 512;
 
 /// Where records begin: at cache lines, so that the agent reads none that is being written to.
 pub const LANE_ALIGNMENT: usize = 64;

@@ -492,7 +492,7 @@ fn cpus() -> Result<usize, LoadError> {
 /// take no more than a ring. Where a lane is full the ring buffers take the rest.
 fn lane_room(settings: &CaptureSettings, cpus: usize) -> u32 {
     let each = usize::try_from(ring_bytes(settings)).unwrap_or(usize::MAX) / cpus.max(1);
-    u32::try_from(each.min(LANE_BYTES)).unwrap_or(u32::MAX).max(PAGE)
+    u32::try_from(each.min(LANE_BYTES)).unwrap_or(u32::MAX)
 }
 
 /// Bytes of each ring.
