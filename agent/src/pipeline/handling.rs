@@ -65,7 +65,7 @@ pub(super) struct Deliveries {
     /// Where equal keys of several servers are used, several.
     jobs: FxHashMap<(ProcessId, Identity), Vec<(queue::Place, CallId)>>,
     /// Of how many jobs, by age.
-    taken: VecDeque<(ProcessId, Identity)>,
+    taken: VecDeque<(ProcessId, Identity, CallId)>,
     answers: FxHashMap<Partition, VecDeque<Answer>>,
     /// Of how many answers, by age.
     answered: VecDeque<Partition>,
@@ -117,11 +117,15 @@ impl Deliveries {
         // It is tried again.
         known.retain(|(other, _)| *other != place);
         known.push((place, call));
-        self.taken.push_back((process, job));
+        self.taken.push_back((process, job, call));
         if self.taken.len() > MAX_JOBS
-            && let Some(oldest) = self.taken.pop_front()
+            && let Some((process, job, call)) = self.taken.pop_front()
+            && let Some(known) = self.jobs.get_mut(&(process, job))
         {
-            self.jobs.remove(&oldest);
+            known.retain(|(_, other)| *other != call);
+            if known.is_empty() {
+                self.jobs.remove(&(process, job));
+            }
         }
     }
 
