@@ -74,14 +74,13 @@
 //! 9. **Jobs.** A job may be taken by one thread or process and worked on by another ([`Engine::takes`]). Which one
 //!    that is shows by what it says (`worker`), on threads that run no event loop's tasks and work on one job after
 //!    the other. A call is a job's
-//!    - if its thread said before that it begins with that job ([`Engine::works`]), and has not said yet that it is
-//!      done ([`Engine::worked`]); with several such jobs (greenlets) it is withheld;
+//!    - if its thread said before that it begins with that job ([`Engine::works`]), and says later that it is done
+//!      ([`Engine::worked`]); with several such jobs (greenlets) it is withheld;
 //!    - else the one's that the thread says next that it is done with, if that was acknowledged before the call,
 //!      because whoever works on it had begun by then; or if the thread itself took it, after it was done with the
-//!      one before; or if it was taken before the call and the thread has been seen to pause eight times between
-//!      one job's settlement and the next one's taking, and to call nothing then. A thread that goes on only now
-//!      and then after a settlement is **not covered** until it shows itself. Of what was taken after the call
-//!      only (`LateWork`) nothing is certain.
+//!      one before, and every job of that kind is seen to be taken and to end. Not all of Celery's are: a long
+//!      message or result isn't read, and a task may have none. Of what was taken after the call only (`LateWork`)
+//!      nothing is certain.
 //!
 //!    Such calls are held until it shows, for `hold_ns`; then they are withheld. What a process does that was forked
 //!    for one job ([`Begins::Alone`]) is that job's, on all its threads.

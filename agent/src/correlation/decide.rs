@@ -4,7 +4,7 @@ use super::Engine;
 use super::jobs::Working;
 use super::process::Verdict;
 use super::schedule::Due;
-use crate::call::{CallId, Withheld};
+use crate::call::{CallId, ProcessId, Withheld};
 
 impl Engine {
     /// The other records of the same moment are here: what needs no look-ahead is decided.
@@ -108,7 +108,11 @@ impl Engine {
                 return self.decide(id, Verdict::Withheld(Withheld::Lost), at);
             }
             Working::Known(verdict) => return self.decide_own(id, verdict, at),
-            Working::Open if heard && at < question.at.saturating_add(self.config.hold_ns) => {
+            Working::Open
+                if heard
+                    && at < question.at.saturating_add(self.config.hold_ns)
+                    && !self.is_crowded(process_id) =>
+            {
                 let due = at.saturating_add(self.config.look_ahead_ns);
                 if let Some(call) = self.calls.get_mut(&id) {
                     call.due = due;
@@ -151,5 +155,12 @@ impl Engine {
         {
             process.suspects = process.suspects.saturating_sub(1);
         }
+    }
+
+    /// So many calls are held that to hold more would cost spans.
+    fn is_crowded(&self, process: ProcessId) -> bool {
+        let cap = self.config.max_calls_per_process;
+        self.calls.len() > self.config.max_calls / 2
+            || self.processes.get(&process).is_some_and(|process| process.is_crowded(cap))
     }
 }

@@ -37,7 +37,8 @@ impl Engine {
     }
 
     /// What a call received is a job, which the thread that read it, or another, says when it is done with. `workers`:
-    /// all that this process and its children do may be for such jobs. Told at once after the call's start.
+    /// all that this process and its children do may be for such jobs, and not all of them are seen to be taken and to
+    /// end. Told at once after the call's start.
     pub fn takes(&mut self, id: CallId, workers: bool) {
         let Some(call) = self.calls.get_mut(&id).filter(|call| call.receives()) else { return };
         call.handled = true;
@@ -47,7 +48,7 @@ impl Engine {
         process.takes_jobs |= workers;
         process.worker(tid, |worker| {
             worker.forget(forget);
-            worker.read(id, at);
+            worker.read(id, at, !workers);
         });
     }
 
@@ -56,16 +57,19 @@ impl Engine {
         let Some(call) = self.calls.get_mut(&id).filter(|call| call.handled) else { return };
         let taken = call.start;
         if let Some(mail) = call.mail.as_mut() {
-            match begins {
-                Begins::Acknowledged => mail.accepted(at_ns),
-                Begins::Sure | Begins::Alone => mail.worked_on_by(process, tid),
+            if begins == Begins::Acknowledged {
+                mail.accepted(at_ns);
+                mail.told_by(process, tid);
+            } else if !mail.is_worked_on_by(process, tid) {
+                // One that was given out twice: whose is what another does for it?
+                return;
             }
         }
         let process = self.process_mut(process);
         if begins == Begins::Alone {
             process.is_forked_for(id);
         }
-        process.worker(tid, |worker| worker.begins(id, taken, at_ns, begins == Begins::Sure));
+        process.worker(tid, |worker| worker.begins(id, taken, at_ns));
     }
 
     /// A thread is done with the job that it worked on. Told before the call's end.
@@ -73,7 +77,9 @@ impl Engine {
         let Some(call) = self.calls.get_mut(&id).filter(|call| call.handled) else { return };
         let taken = call.start;
         let Some(mail) = call.mail.as_mut() else { return };
-        mail.worked_on_by(process, tid);
+        if !mail.is_worked_on_by(process, tid) {
+            return;
+        }
         let accepted = mail.accepted_at();
         let forget = self.now.saturating_sub(self.config.hold_ns);
         self.process_mut(process).worker(tid, |worker| {
@@ -85,8 +91,8 @@ impl Engine {
     /// The job is over: whoever had to do with it has nothing more to.
     pub(super) fn job_over(&mut self, id: CallId, at: u64) {
         let Some(call) = self.calls.get(&id) else { return };
-        let by = call.mail.as_ref().and_then(|mail| mail.worked_by());
-        for (process, tid) in [Some((call.process, call.task.tid)), by].into_iter().flatten() {
+        let by = call.mail.as_ref().map(|mail| mail.tellers()).unwrap_or_default();
+        for (process, tid) in by.into_iter().chain([(call.process, call.task.tid)]) {
             if let Some(process) = self.processes.get_mut(&process) {
                 process.job_over(tid, id, at);
             }
@@ -94,7 +100,7 @@ impl Engine {
     }
 
     /// Whose a call is by what its thread, or its process, works on. `at`: the moment of asking.
-    pub(super) fn working(&mut self, question: Question, process: ProcessId, at: u64) -> Working {
+    pub(super) fn working(&self, question: Question, process: ProcessId, at: u64) -> Working {
         let Some(known) = self.processes.get(&process) else { return Working::Elsewhere };
         if let Some(job) = known.forked_for() {
             return Working::Known(
@@ -103,7 +109,7 @@ impl Engine {
         }
         let works = self.may_work(known);
         let heard = at.saturating_sub(self.config.join_wait_ns);
-        let known = self.processes.get_mut(&process).filter(|_| question.threads_own);
+        let known = Some(known).filter(|_| question.threads_own);
         match known.map(|known| known.worker_of(question.task.tid)) {
             Some(Some(worker)) => {
                 worker.verdict(question.at, heard).map_or(Working::Open, Working::Known)

@@ -145,6 +145,8 @@ pub(super) struct Mail {
     accepted: Option<u64>,
     /// Who works on that.
     worker: Option<(ProcessId, u32)>,
+    /// Who acknowledged it.
+    teller: Option<(ProcessId, u32)>,
 }
 
 impl Mail {
@@ -180,9 +182,19 @@ impl Mail {
         self.accepted
     }
 
-    /// This thread works on the job that it received.
-    pub(super) fn worked_on_by(&mut self, process: ProcessId, tid: u32) {
-        self.worker = Some((process, tid));
+    /// This thread says that it works on the job that it received. Whether it alone does.
+    pub(super) fn is_worked_on_by(&mut self, process: ProcessId, tid: u32) -> bool {
+        *self.worker.get_or_insert((process, tid)) == (process, tid)
+    }
+
+    /// This thread says something of the job that it received.
+    pub(super) fn told_by(&mut self, process: ProcessId, tid: u32) {
+        self.teller.get_or_insert((process, tid));
+    }
+
+    /// The threads that said something of it.
+    pub(super) fn tellers(&self) -> Vec<(ProcessId, u32)> {
+        self.worker.into_iter().chain(self.teller).collect()
     }
 
     /// The thread that works on the job that it received.

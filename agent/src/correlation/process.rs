@@ -242,6 +242,10 @@ impl Process {
 
     /// What one of its threads does with jobs.
     pub(super) fn worker(&mut self, tid: u32, tell: impl FnOnce(&mut Worker)) {
+        if self.workers.len() >= MAX_WORKERS && !self.workers.contains_key(&tid) {
+            // Threads that ended are among them.
+            self.workers.retain(|_, worker| !worker.is_idle());
+        }
         if self.workers.len() < MAX_WORKERS || self.workers.contains_key(&tid) {
             let (lost_until, is_older) = (self.lost_until, self.blind_until.is_some());
             tell(self.workers.entry(tid).or_insert_with(|| {
@@ -256,8 +260,8 @@ impl Process {
     }
 
     /// What the thread does with jobs, if it does anything.
-    pub(super) fn worker_of(&mut self, tid: u32) -> Option<&mut Worker> {
-        self.workers.get_mut(&tid)
+    pub(super) fn worker_of(&self, tid: u32) -> Option<&Worker> {
+        self.workers.get(&tid)
     }
 
     /// The job is over for this thread.
@@ -294,9 +298,6 @@ impl Process {
     ) {
         if let Some(handler) = self.handlers.get_mut(&tid) {
             handler.called(id, socket, incidental, at);
-        }
-        if !incidental && let Some(worker) = self.workers.get_mut(&tid) {
-            worker.called(at);
         }
     }
 
@@ -408,6 +409,11 @@ impl Process {
     /// The oldest server call, if there are more than `cap`.
     pub(super) fn excess_server(&self, cap: usize) -> Option<CallId> {
         (self.servers.len() > cap).then(|| self.servers.first().map(|&(_, id)| id)).flatten()
+    }
+
+    /// It has many calls that aren't decided or remembered yet.
+    pub(super) fn is_crowded(&self, cap: usize) -> bool {
+        self.clients.len() > cap / 4
     }
 
     /// The oldest client call, if there are more than `cap`.

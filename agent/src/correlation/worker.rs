@@ -9,16 +9,11 @@ use std::collections::VecDeque;
 use super::process::Verdict;
 use crate::call::{CallId, Withheld};
 
-/// Pauses after a job in which nothing was called, and jobs that were acknowledged and settled by the thread, before
-/// that is relied on.
+/// Jobs that it has to say that it is done with before it is believed to take one at a time.
 const RUNS: u32 = 8;
 
-/// The shortest pause that shows anything: what goes on after a job's settlement follows at once.
-const PAUSE_NS: u64 = 20_000_000;
-
-/// Jobs of the thread that are remembered, and its calls since it last settled one.
+/// Jobs of the thread that are remembered.
 const MAX_STINTS: usize = 1024;
-const MAX_CALLS: usize = 4096;
 
 /// One job, as far as this thread has to do with it.
 #[derive(Clone, Copy, Debug)]
@@ -28,18 +23,13 @@ struct Stint {
     taken: u64,
     /// This thread took it.
     read: bool,
+    /// Of its kind every job is seen to be taken and to end.
+    seen: bool,
     /// When this thread is known to have begun with it.
-    began: Option<Began>,
+    began: Option<u64>,
     /// By when whoever works on it had begun.
     accepted: Option<u64>,
     over: Option<Over>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Began {
-    at: u64,
-    /// Its end will be told.
-    sure: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +41,7 @@ struct Over {
 
 impl Stint {
     fn is_begun_at(&self, at: u64) -> bool {
-        self.began.is_some_and(|began| began.at <= at) && self.over.is_none_or(|over| at <= over.at)
+        self.began.is_some_and(|began| began <= at) && self.over.is_none_or(|over| at <= over.at)
     }
 
     fn is_read_at(&self, at: u64) -> bool {
@@ -67,17 +57,6 @@ impl Stint {
 #[derive(Debug, Default)]
 pub(super) struct Worker {
     stints: VecDeque<Stint>,
-    /// When it made calls, since the first of the pauses.
-    calls: VecDeque<u64>,
-    settled_at: Option<u64>,
-    /// From a settlement to when what it settled next was taken: not looked at yet, because more may be told.
-    pauses: VecDeque<(u64, u64)>,
-    /// Pauses after a settlement in which it called nothing.
-    well: u32,
-    /// It was seen to call something after a settlement, with nothing to do.
-    late: bool,
-    /// Jobs that it acknowledged and then settled, one after the other.
-    kept: u32,
     /// Of so many jobs that it took it has to say that it is done, before it is believed to work on one at a time.
     doubted: u32,
     /// Nothing up to this moment is certain.
@@ -96,65 +75,30 @@ impl Worker {
         {
             self.lose(taken);
         }
-        let (read, began, accepted, over) = (false, None, None, None);
-        let mut stint = Stint { id, taken, read, began, accepted, over };
+        let (read, seen, began, accepted, over) = (false, false, None, None, None);
+        let mut stint = Stint { id, taken, read, seen, began, accepted, over };
         tell(&mut stint);
         self.stints.push_back(stint);
         stint
     }
 
-    /// It took the job from its queue.
-    pub(super) fn read(&mut self, id: CallId, at: u64) {
-        self.stint(id, at, |stint| stint.read = true);
+    /// It took the job from its queue. `seen`: of this kind every job is seen to be taken and to end.
+    pub(super) fn read(&mut self, id: CallId, at: u64, seen: bool) {
+        self.stint(id, at, |stint| (stint.read, stint.seen) = (true, seen));
     }
 
-    /// It begins with the job. `sure`: it will say when it is done.
-    pub(super) fn begins(&mut self, id: CallId, taken: u64, at: u64, sure: bool) {
-        self.stint(id, taken, |stint| {
-            let is_known = stint.began.is_some_and(|began| began.sure && !sure);
-            if !is_known {
-                stint.began = Some(Began { at, sure });
-            }
-        });
-    }
-
-    /// It made a call.
-    pub(super) fn called(&mut self, at: u64) {
-        self.calls.push_back(at);
-        if self.calls.len() > MAX_CALLS {
-            self.calls.pop_front();
-            self.pauses.clear();
-            self.well = 0;
-        }
+    /// It begins with the job.
+    pub(super) fn begins(&mut self, id: CallId, taken: u64, at: u64) {
+        self.stint(id, taken, |stint| stint.began = stint.began.max(Some(at)));
     }
 
     /// It says that it is done with the job. `accepted`: by when whoever works on it had begun.
     pub(super) fn settles(&mut self, id: CallId, taken: u64, accepted: Option<u64>, at: u64) {
-        let Stint { read, began, .. } = self.stint(id, taken, |stint| {
+        let Stint { read, .. } = self.stint(id, taken, |stint| {
             stint.accepted = accepted;
             stint.over = Some(Over { at, here: true });
         });
-        self.kept += u32::from(began.is_some());
         self.doubted = self.doubted.saturating_sub(u32::from(read));
-        if let Some(before) = self.settled_at.filter(|before| *before < taken) {
-            self.pauses.push_back((before, taken));
-        }
-        if self.pauses.len() > MAX_STINTS {
-            self.pauses.pop_front();
-        }
-        self.settled_at = self.settled_at.max(Some(at));
-    }
-
-    /// All of before `heard` was told: did it call anything in its pauses?
-    fn follow(&mut self, heard: u64) {
-        while let Some(&(before, taken)) = self.pauses.front().filter(|(_, end)| *end <= heard) {
-            self.pauses.pop_front();
-            let called = self.calls.iter().any(|call| before < *call && *call < taken);
-            self.late |= called;
-            self.well += u32::from(!called && taken - before >= PAUSE_NS);
-        }
-        let since = self.pauses.front().map(|(before, _)| *before).or(self.settled_at);
-        self.calls.retain(|call| Some(*call) >= since);
     }
 
     /// The job is over, and another said so, or nobody.
@@ -162,9 +106,7 @@ impl Worker {
         let stint = self.stints.iter_mut().find(|stint| stint.id == id && stint.over.is_none());
         if let Some(stint) = stint {
             stint.over = Some(Over { at, here: false });
-            let (read, began) = (stint.read, stint.began.is_some());
-            self.kept = if began { 0 } else { self.kept };
-            if read {
+            if stint.read {
                 self.doubt();
             }
         }
@@ -178,11 +120,6 @@ impl Worker {
     /// What it said may have passed unseen up to `at`.
     pub(super) fn lose(&mut self, at: u64) {
         self.stints.clear();
-        self.calls.clear();
-        self.pauses.clear();
-        self.settled_at = None;
-        self.well = 0;
-        self.kept = 0;
         self.doubt();
         self.blind_until = self.blind_until.max(Some(at));
     }
@@ -197,8 +134,7 @@ impl Worker {
 
     /// Whose a call of this thread's is that was made at `at`; `None`: it may show yet. All of before `heard` was
     /// told.
-    pub(super) fn verdict(&mut self, at: u64, heard: u64) -> Option<Verdict> {
-        self.follow(heard);
+    pub(super) fn verdict(&self, at: u64, heard: u64) -> Option<Verdict> {
         let concurrent = Some(Verdict::Withheld(Withheld::Concurrent));
         if self.blind_until >= Some(at) {
             return Some(Verdict::Withheld(Withheld::Lost));
@@ -206,13 +142,11 @@ impl Worker {
         let mut begun = self.stints.iter().filter(|stint| stint.is_begun_at(at));
         match (begun.next(), begun.next()) {
             (Some(_), Some(_)) => return concurrent,
-            (Some(Stint { id, began, over, .. }), None) => {
-                let told = began.is_some_and(|began| began.sure) || self.kept >= RUNS;
+            // Only what it says itself shows that it worked on nothing else meanwhile.
+            (Some(Stint { id, over, .. }), None) => {
                 return match over {
                     Some(Over { here: true, .. }) => Some(Verdict::Parent(*id)),
-                    None if told => Some(Verdict::Parent(*id)),
-                    Some(Over { here: false, .. }) if told => Some(Verdict::Parent(*id)),
-                    Some(_) => concurrent,
+                    Some(Over { here: false, .. }) => concurrent,
                     None => None,
                 };
             }
@@ -230,13 +164,16 @@ impl Worker {
         }
         let before = settled.map(|(end, _)| end).filter(|end| *end < at).max();
         let is_alone = next.read
+            && next.seen
             && self.doubted == 0
             && before.is_none_or(|before| before <= next.taken)
             && self.stints.iter().filter(|stint| stint.is_read_at(at)).count() == 1;
         let is_accepted = next.accepted.is_some_and(|accepted| accepted < at);
-        if is_accepted || is_alone || (self.well >= RUNS && !self.late) {
-            return Some(Verdict::Parent(next.id));
-        }
-        concurrent
+        if is_accepted || is_alone { Some(Verdict::Parent(next.id)) } else { concurrent }
+    }
+
+    /// Whether it works on nothing, as far as is known.
+    pub(super) fn is_idle(&self) -> bool {
+        self.stints.iter().all(|stint| stint.over.is_some())
     }
 }

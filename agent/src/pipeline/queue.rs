@@ -155,21 +155,24 @@ impl Stages {
         is_over: bool,
     ) {
         let Some(id) = self.exchanges.id((job.connection, JOB | job.number)) else { return };
+        let is_taker = process == job.process;
+        let is_child = self.selection.parent_of(process) == Some(job.process);
         match fate {
-            Fate::Begun => {
+            // Others write it too: RQ's status whoever saves the job.
+            Fate::Begun if is_taker || is_child => {
                 // RQ's worker forks a child for each job.
-                let is_own = job.system == System::Rq
-                    && self.selection.parent_of(process) == Some(job.process);
+                let is_own = job.system == System::Rq && is_child;
                 let begins = if is_own { Begins::Alone } else { Begins::Sure };
                 self.engine.works(process, tid, id, begins, at_ns);
             }
-            Fate::Acknowledged if !is_over => {
+            // Others do so for jobs that nobody has begun, to give them out again.
+            Fate::Acknowledged if is_taker && !is_over => {
                 self.engine.works(process, tid, id, Begins::Acknowledged, at_ns);
             }
             Fate::Done | Fate::Failed { .. } if is_over => {
                 self.engine.worked(process, tid, id, at_ns);
             }
-            Fate::Done | Fate::Failed { .. } | Fate::Acknowledged | Fate::Untold => {}
+            Fate::Begun | Fate::Done | Fate::Failed { .. } | Fate::Acknowledged | Fate::Untold => {}
         }
     }
 

@@ -160,9 +160,9 @@ impl Jobs {
         oldest.and_then(|oldest| self.end(oldest, Fate::Untold, at_ns))
     }
 
-    /// The job that a command names which says what became of it.
+    /// The job that a command names which says what became of it; `None` where it could be one of several.
     pub fn of(&self, name: MessageKey) -> Option<Open> {
-        let number = *self.by_name.get(&name)?.first()?;
+        let &[number] = self.by_name.get(&name)?.as_slice() else { return None };
         let &Job { process, connection, system, .. } = self.open.get(&number)?;
         Some(Open { process, connection, number, system })
     }
