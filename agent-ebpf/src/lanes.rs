@@ -48,11 +48,10 @@ pub(crate) fn claim(size: u64) -> Option<Claim> {
     if before != claimed.0 {
         return None;
     }
-    let place = kernel::opaque(u64::from(claimed.bytes())) & (LANE_BYTES as u64 - ALIGNMENT);
     let number = kernel::opaque(u64::from(claimed.records())) & (LANE_RECORDS as u64 - 1);
     // SAFETY: map values; a record that begins in a lane has room behind it.
     unsafe {
-        let record = (&raw mut (*lane).bytes).cast::<u8>().add(place as usize).cast();
+        let record = place(lane, claimed).cast_mut().cast();
         let whole = (&raw mut (*ends).whole).cast::<LaneMark>().add(number as usize);
         Some(Claim { record, size, whole, mark })
     }
@@ -66,9 +65,19 @@ pub(crate) fn approach() {
     // SAFETY: map values; nothing is done with what is read.
     unsafe {
         let claimed = (&raw const (*ends).claimed).read_volatile();
-        let place = kernel::opaque(u64::from(claimed.bytes())) & (LANE_BYTES as u64 - ALIGNMENT);
-        (&raw const (*lane).bytes).cast::<u8>().add(place as usize).read_volatile();
+        place(lane, claimed).read_volatile();
     }
+}
+
+/// Where the record begins before which so much was claimed.
+///
+/// # Safety
+/// `lane` is a map value.
+#[inline(always)]
+unsafe fn place(lane: *const Lane, claimed: LaneMark) -> *const u8 {
+    let place = kernel::opaque(u64::from(claimed.bytes())) & (LANE_BYTES as u64 - ALIGNMENT);
+    // SAFETY: by the contract; the place is below the lane's length.
+    unsafe { (&raw const (*lane).bytes).cast::<u8>().add(place as usize) }
 }
 
 /// Hands a whole record to the reader.
