@@ -107,17 +107,16 @@ impl Engine {
                 job.map_or(Verdict::Withheld(Withheld::Concurrent), Verdict::Parent),
             );
         }
-        let works = self.may_work(known);
-        let heard = at.saturating_sub(self.config.join_wait_ns);
-        let known = Some(known).filter(|_| question.threads_own);
-        match known.map(|known| known.worker_of(question.task.tid)) {
-            Some(Some(worker)) => {
+        let worker = known.worker_of(question.task.tid).filter(|_| question.threads_own);
+        match worker {
+            Some(worker) => {
+                let heard = at.saturating_sub(self.config.join_wait_ns);
                 worker.verdict(question.at, heard).map_or(Working::Open, Working::Known)
             }
+            None if !self.may_work(known) => Working::Elsewhere,
             // Before it says what it did.
-            Some(None) if works => Working::Open,
-            None if works => Working::Known(Verdict::Withheld(Withheld::Concurrent)),
-            Some(None) | None => Working::Elsewhere,
+            None if question.threads_own => Working::Open,
+            None => Working::Known(Verdict::Withheld(Withheld::Concurrent)),
         }
     }
 

@@ -49,6 +49,13 @@ impl Score {
     }
 }
 
+/// Lets time pass, and keeps what is placed.
+fn advance(engine: &mut Engine, tick: u64, placed: &mut BTreeMap<CallId, Placement>) {
+    engine.tick(tick, &mut |placement| {
+        assert!(placed.insert(placement.id, placement).is_none(), "placed twice");
+    });
+}
+
 /// When what happened at `at` is told: mostly soon.
 fn delivered(rng: &mut SmallRng, at: u64) -> u64 {
     let worst = match rng.random_range(0..100) {

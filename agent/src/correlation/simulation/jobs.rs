@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::{Config, Engine, MS, Placement, RandomIds, Score, delivered};
+use super::{Config, Engine, MS, Placement, RandomIds, Score, advance, delivered};
 use crate::call::{CallEnded, CallId, CallStarted, ParentStatus, ProcessId, Role, SocketId, Task};
 use crate::correlation::Begins;
 
@@ -222,9 +222,7 @@ fn judge(system: &System, seed: u64) -> Score {
     let mut tick = 0;
     for (delivered, event) in events {
         while tick < delivered {
-            engine.tick(tick, &mut |placement| {
-                assert!(placed.insert(placement.id, placement).is_none(), "placed twice");
-            });
+            advance(&mut engine, tick, &mut placed);
             tick += 40 * MS;
         }
         match event {
@@ -249,9 +247,7 @@ fn judge(system: &System, seed: u64) -> Score {
             Event::Lost(process, at) => engine.messages_lost(process, at),
         }
     }
-    engine.tick(tick + 100_000 * MS, &mut |placement| {
-        assert!(placed.insert(placement.id, placement).is_none(), "placed twice");
-    });
+    advance(&mut engine, tick + 100_000 * MS, &mut placed);
     let books = engine.books();
     assert!(books.balanced() && books.waiting == 0, "{books:?}");
     let mut score = Score::default();

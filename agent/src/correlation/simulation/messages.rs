@@ -9,7 +9,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::super::*;
-use super::{Score, delivered};
+use super::{Score, advance, delivered};
 use crate::call::{ParentStatus, Task};
 
 const US: u64 = 1_000;
@@ -368,9 +368,7 @@ fn judge(system: &System, seed: u64) -> Score {
     let mut tick = 0;
     for (delivered, event) in events {
         while tick < delivered {
-            engine.tick(tick, &mut |placement| {
-                assert!(placed.insert(placement.id, placement).is_none(), "placed twice");
-            });
+            advance(&mut engine, tick, &mut placed);
             tick += 40 * MS;
         }
         match event {
@@ -390,9 +388,7 @@ fn judge(system: &System, seed: u64) -> Score {
             Event::Lost(at) => engine.messages_lost(CONSUMER, at),
         }
     }
-    engine.tick(tick + 100_000 * MS, &mut |placement| {
-        assert!(placed.insert(placement.id, placement).is_none(), "placed twice");
-    });
+    advance(&mut engine, tick + 100_000 * MS, &mut placed);
     let books = engine.books();
     assert!(books.balanced() && books.waiting == 0, "{books:?}");
     let mut score = Score::default();
