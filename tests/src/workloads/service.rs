@@ -81,6 +81,12 @@ impl Spec {
         self
     }
 
+    /// Sets several.
+    #[must_use]
+    pub fn envs(self, variables: &[(&str, String)]) -> Self {
+        variables.iter().fold(self, |spec, (name, value)| spec.env(name, value))
+    }
+
     /// The port on which it will listen.
     #[must_use]
     pub fn port(&self) -> u16 {

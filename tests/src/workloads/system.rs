@@ -45,10 +45,7 @@ impl System {
         let orders =
             installed.flask("orders", Worker::Gthread(4), 1)?.upstream(&prices).start(logs)?;
         let stock = installed.fastapi("stock", Loop::Uvloop)?.upstream(&prices).start(logs)?;
-        let gateway = installed.gateway(&orders, &stock)?;
-        let variables = environment.iter();
-        let gateway = variables.fold(gateway, |spec, (name, value)| spec.env(name, value));
-        let gateway = gateway.start(logs)?;
+        let gateway = installed.gateway(&orders, &stock)?.envs(environment).start(logs)?;
         Ok(Self { gateway, orders, stock, prices })
     }
 

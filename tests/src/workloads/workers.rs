@@ -75,9 +75,7 @@ impl Brokers {
         let environment = self.environment();
         let mut services = Vec::new();
         let mut start = |spec: Spec| -> Result<()> {
-            let variables = environment.iter();
-            let spec = variables.fold(spec, |spec, (name, value)| spec.env(name, value));
-            services.push(spec.upstream(prices).start(logs)?);
+            services.push(spec.envs(&environment).upstream(prices).start(logs)?);
             Ok(())
         };
         if self.redis.is_some() {
