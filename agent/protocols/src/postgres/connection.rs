@@ -63,7 +63,9 @@ pub struct Connection<M> {
     pub(super) may_copy: bool,
     pub(super) certainty: Certainty,
     pub(super) turns: Turns,
-    /// That it takes them is likely, and rests on nothing that was certain.
+    /// It sends what a driver sends that takes them unless it is told to pipeline.
+    pub(super) turns_likely: bool,
+    /// That it takes them is no more than likely, and rests on nothing that was certain.
     pub(super) turns_unproven: bool,
     /// Something was lost since pairing was certain without it: now it rests on the client taking turns.
     pub(super) tainted: bool,
@@ -118,6 +120,7 @@ impl<M: Clone + 'static> Connection<M> {
             may_copy: false,
             certainty: if from_start { Certainty::Certain } else { Certainty::Lost },
             turns: Turns::Unknown,
+            turns_likely: false,
             turns_unproven: false,
             tainted: false,
             answer_cut: false,

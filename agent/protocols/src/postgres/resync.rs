@@ -17,8 +17,8 @@
 //!
 //! Steady traffic of two requests at a time looks like turns in every way but its time: whether a client
 //! takes turns is told by what only drivers that do so send ([`shows_turns`]), or by the caller. Of a driver that
-//! takes turns unless it is told to pipeline this is likely, no more: where nothing was certain when that was seen, a
-//! trial follows the rounds, and the caller may judge by less than of others
+//! takes turns unless it is told to pipeline this is likely, no more: where nothing was certain when that was seen, and
+//! after every loss, a trial follows the rounds, and the caller may judge by less than of others
 //! ([`Parser::likely_takes_turns`](crate::exchange::Parser::likely_takes_turns)).
 
 use super::{
@@ -62,9 +62,9 @@ impl<M: Clone + 'static> Connection<M> {
             && piece.start
             && let Some(shows) = shows_turns(piece.bytes)
         {
+            self.turns_likely = shows == Shows::LikelyTurns;
             // Were it one that pipelines, a certain beginning would show it.
-            self.turns_unproven =
-                shows == Shows::LikelyTurns && self.certainty != Certainty::Certain;
+            self.turns_unproven = self.turns_likely && self.certainty != Certainty::Certain;
             self.found_taking_turns();
         }
     }
@@ -80,6 +80,8 @@ impl<M: Clone + 'static> Connection<M> {
         self.owed = true;
         self.answer_cut = false;
         self.certainty = if self.turns == Turns::Takes {
+            // It may have begun to pipeline in what was lost.
+            self.turns_unproven |= self.turns_likely;
             self.tainted = true;
             Certainty::Rounds(limits::POSTGRES_ROUNDS)
         } else {
