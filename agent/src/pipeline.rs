@@ -69,10 +69,23 @@ const LATE_NS: u64 = 20_000_000;
 /// How long after its process a connection is kept for records that are still to be read.
 const AFTERLIFE_NS: u64 = 1_000_000_000;
 
+/// Listing sockets takes one part of time in so many, at most.
+const INVENTORY_PAUSES: u64 = 20;
+
 /// The stages and what connects them.
 pub struct Pipeline {
     capture: Capture,
     stages: Stages,
+    inventory: Inventory,
+}
+
+/// When the sockets of processes that were running before are listed.
+#[derive(Debug, Default)]
+struct Inventory {
+    is_due: bool,
+    /// Not before: it takes longer the more files are open on the node, and who executes ever new processes must not
+    /// keep the rings from being read. What is used meanwhile counts as older.
+    earliest_ns: u64,
 }
 
 /// All behind capture: apart from it, because records borrow from the rings while these work on them.
@@ -144,7 +157,7 @@ impl Pipeline {
             spans: 0,
             config,
         };
-        Self { capture, stages }
+        Self { capture, stages, inventory: Inventory::default() }
     }
 
     /// Traces what the rules allow until `stop`, then hands what is known to the exporters. `ready` is
@@ -160,7 +173,8 @@ impl Pipeline {
     ) -> anyhow::Result<()> {
         let mut changes = Vec::new();
         self.stages.selection.scan(&mut self.capture, &mut |change| changes.push(change));
-        self.follow(&changes)?;
+        self.follow(&changes);
+        self.list_sockets()?;
         self.stages.runtimes.python.prepare(&mut self.capture);
         self.stages.ready_ns = clock::monotonic_ns();
         ready();
@@ -169,11 +183,11 @@ impl Pipeline {
             self.capture.wait(wait)?;
             wait = if self.round()? > 0 { BUSY_WAIT } else { IDLE_WAIT };
             while let Ok(request) = requests.try_recv() {
-                self.answer(request)?;
+                self.answer(request);
             }
         }
         self.round()?;
-        let Self { mut capture, stages } = self;
+        let Self { mut capture, stages, .. } = self;
         let runtimes = stages.finish();
         runtimes.node.leave(&mut capture);
         Ok(())
@@ -190,14 +204,15 @@ impl Pipeline {
         let (count, drained) = self.read(now)?;
         if now.saturating_sub(self.stages.housekeeping_ns) >= HOUSEKEEPING_NS {
             self.stages.housekeeping_ns = now;
-            let Self { capture, stages } = self;
+            let Self { capture, stages, .. } = self;
             stages.housekeep(now, capture);
         }
-        self.select(now, drained)?;
-        self.dismiss(now)?;
+        self.select(now, drained);
+        self.list_sockets()?;
+        self.dismiss(now);
         // What was committed before the round began has been read: time may go on.
         if drained {
-            let Self { capture, stages } = self;
+            let Self { capture, stages, .. } = self;
             stages.assist(now, capture);
             self.stages.end_connections(now.saturating_sub(LATE_NS));
             self.stages.decide(now);
@@ -208,18 +223,18 @@ impl Pipeline {
     }
 
     /// Looks at processes that wait for it.
-    fn select(&mut self, now: u64, drained: bool) -> anyhow::Result<()> {
+    fn select(&mut self, now: u64, drained: bool) {
         let mut changes = Vec::new();
-        let Self { capture, stages } = self;
+        let Self { capture, stages, .. } = self;
         stages.selection.round(now, drained, capture, &mut |change| changes.push(change));
-        self.follow(&changes)
+        self.follow(&changes);
     }
 
     /// Reads the records that were made before `now`. Returns how many, and whether those were all.
     fn read(&mut self, now: u64) -> anyhow::Result<(usize, bool)> {
         let mut total = 0;
         loop {
-            let Self { capture, stages } = self;
+            let Self { capture, stages, .. } = self;
             let (count, event) = capture.drain(DRAIN_LIMIT, now, |record| match record {
                 // A process event changes what later records mean: it is followed before they are read.
                 Record::Process(event) => ControlFlow::Break(event),
@@ -244,20 +259,19 @@ impl Pipeline {
             self.stages
                 .selection
                 .event(&event, &mut self.capture, &mut |change| changes.push(change));
-            self.follow(&changes)?;
+            self.follow(&changes);
             if total >= DRAIN_LIMIT {
                 return Ok((total, false));
             }
         }
     }
 
-    fn follow(&mut self, changes: &[Change]) -> anyhow::Result<()> {
-        let mut found_running = false;
+    fn follow(&mut self, changes: &[Change]) {
         for change in changes {
             match *change {
                 // One seen from its beginning has no sockets but its parent's, which are known.
                 Change::Traced { id, found_running: running } => {
-                    found_running |= running;
+                    self.inventory.is_due |= running;
                     self.stages.engine.process_started(id);
                     self.stages.process_began(id, &mut self.capture);
                 }
@@ -274,10 +288,21 @@ impl Pipeline {
                 self.stages.engine.forked(id, parent);
             }
         }
-        if found_running {
-            self.capture.take_inventory()?;
-            self.stages.selection.listed(clock::monotonic_ns());
+    }
+
+    /// Lists the sockets of processes that were running before.
+    fn list_sockets(&mut self) -> anyhow::Result<()> {
+        let began_ns = clock::monotonic_ns();
+        let Inventory { is_due, earliest_ns } = &mut self.inventory;
+        if !*is_due || began_ns < *earliest_ns {
+            return Ok(());
         }
+        self.capture.take_inventory()?;
+        let ended_ns = clock::monotonic_ns();
+        self.stages.selection.listed(ended_ns);
+        *is_due = false;
+        let took = ended_ns.saturating_sub(began_ns);
+        *earliest_ns = ended_ns.saturating_add(took.saturating_mul(INVENTORY_PAUSES));
         Ok(())
     }
 }

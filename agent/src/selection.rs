@@ -1,7 +1,8 @@
 //! Which processes are traced now: rules applied to what runs, followed by kernel events.
 //!
-//! Owns the set of traced processes and their slots. A process found by a scan was running before; one
-//! that came by exec, fork or listen is known from its beginning.
+//! Owns the set of traced processes and their slots. A traced process's fork is known from its beginning; one that
+//! was found by a scan, listens, or executed something was running before: it may have connected to others by the
+//! time that its exec is told.
 
 mod decide;
 mod looks;
@@ -246,12 +247,12 @@ impl Selection {
                     self.let_go(pid, event.at_ns, changed);
                 }
                 let listen = event.kind == ProcessEventKind::Listen;
-                let look = Look { running: listen, executed: !listen, ..Look::default() };
+                let look = Look { running: true, executed: !listen, ..Look::default() };
                 if self.left > 0 && self.looks.len() == 0 {
                     self.left -= 1;
                     self.look(pid, look, event.at_ns, capture, changed);
                 } else {
-                    self.looks.add(pid, Look { running: true, ..look });
+                    self.looks.add(pid, look);
                     if !listen && let Some(&id) = self.by_pid.get(&pid) {
                         changed(Change::Executed { id });
                     }

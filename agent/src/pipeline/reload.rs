@@ -11,17 +11,16 @@ const UNDO_NS: u64 = 30_000_000_000;
 
 impl Pipeline {
     /// Puts new rules in force.
-    pub(super) fn reload(&mut self, rules: Rules) -> anyhow::Result<()> {
+    pub(super) fn reload(&mut self, rules: Rules) {
         let mut changes = Vec::new();
         self.stages.selection.reload(rules, &mut |change| changes.push(change));
-        self.follow(&changes)?;
+        self.follow(&changes);
         self.stages.readmit();
-        Ok(())
     }
 
     /// Lets processes go that were dismissed and are free of the agent.
-    pub(super) fn dismiss(&mut self, now_ns: u64) -> anyhow::Result<()> {
-        let Self { capture, stages } = self;
+    pub(super) fn dismiss(&mut self, now_ns: u64) {
+        let Self { capture, stages, .. } = self;
         let assist = &stages.runtimes.node;
         let due: Vec<ProcessId> = stages
             .dismissed
@@ -36,7 +35,7 @@ impl Pipeline {
             stages.dismissed.remove(&id);
             stages.selection.dismiss(id, now_ns, capture, &mut |change| changes.push(change));
         }
-        self.follow(&changes)
+        self.follow(&changes);
     }
 }
 

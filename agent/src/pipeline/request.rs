@@ -26,10 +26,7 @@ pub enum Request {
 
 impl Pipeline {
     /// Does what is asked.
-    ///
-    /// # Errors
-    /// The kernel refused to let the sockets of processes that are traced anew be listed.
-    pub(super) fn answer(&mut self, request: Request) -> anyhow::Result<()> {
+    pub(super) fn answer(&mut self, request: Request) {
         match request {
             Request::Alive(asker) => {
                 let _gone = asker.send(());
@@ -42,11 +39,10 @@ impl Pipeline {
             Request::Configure(rules, config, asker) => {
                 self.stages.config = config;
                 if let Some(rules) = rules {
-                    self.reload(*rules)?;
+                    self.reload(*rules);
                 }
                 let _gone = asker.send(());
             }
         }
-        Ok(())
     }
 }
