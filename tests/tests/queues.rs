@@ -164,10 +164,11 @@ fn idle_for(idle: Duration) {
     let server = Server::redis(&lab.path().join("redis")).unwrap();
     let (tracing, mut programs) = start(&lab, &server);
     let done = run(&mut programs);
-    let works = done.iter().filter(|done| done.did == "work").count();
+    // What a worker sends while it works is held until it is known for which job.
     wait::until("all is told", PATIENCE, || {
-        let told = tracing.spans().iter().filter(|span| span.kind == Kind::Consumer).count();
-        Ok((told >= works).then_some(()))
+        let is_told = |span: &&Span| matches!(span.kind, Kind::Producer | Kind::Consumer);
+        let told = tracing.spans().iter().filter(is_told).count();
+        Ok((told >= done.len()).then_some(()))
     })
     .unwrap();
     let began = sys::realtime_ns();
