@@ -24,6 +24,7 @@ mod tests;
 use std::sync::Arc;
 
 use wirespan_protocols::exchange::{Direction, EndError};
+use wirespan_protocols::propagation::Propagators;
 
 use crate::call::{ProcessId, Role};
 use crate::capture::{Gone, Operation, Socket};
@@ -50,6 +51,8 @@ pub struct Options {
     pub message_keys: bool,
     /// Queues on Redis that the operator describes.
     pub queues: Arc<[Arc<Rule>]>,
+    /// Formats of trace contexts that are read beside W3C's.
+    pub propagators: Propagators,
 }
 
 /// Times that a connection which was met in its middle is given to show a message's beginning.

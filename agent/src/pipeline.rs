@@ -894,6 +894,7 @@ fn options(settings: &Settings) -> Options {
         message_keys: settings.message_keys,
         queues: Arc::clone(&settings.queues),
         silent_pool_pings: settings.silent_pool_pings,
+        propagators: settings.propagators,
     }
 }
 

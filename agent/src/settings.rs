@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use wirespan_protocols::propagation::Propagators;
 use wirespan_protocols::w3c::TraceId;
 
 use crate::process::Process;
@@ -46,6 +47,8 @@ pub struct Settings {
     pub silent_pool_pings: bool,
     /// Queues on Redis that are none of a library's.
     pub queues: Arc<[Arc<Rule>]>,
+    /// Formats of trace contexts that are read beside W3C's.
+    pub propagators: Propagators,
 }
 
 impl Default for Settings {
@@ -66,6 +69,7 @@ impl Default for Settings {
             trace_sdk_disabled: false,
             silent_pool_pings: false,
             queues: Arc::default(),
+            propagators: Propagators::default(),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::common;
 use std::net::Ipv6Addr;
 
 use common::forest::Forest;
-use common::lab::{Lab, Tracing, distinct, gets, load};
+use common::lab::{Lab, Tracing, distinct, gets, load, rule};
 use common::sockets::{self, Talk};
 use common::spans::{Kind, Span};
 use wirespan_tests::workloads::{Service, Worker};
@@ -192,7 +192,10 @@ fn traceparent(trace: &str, parent: &str) -> String {
 fn a_trace_that_comes_over_the_wire_is_continued() {
     let lab = Lab::new();
     let (front, service) = (shapes(&lab, "front"), shapes(&lab, "shapes"));
-    let tracing = lab.trace(&[&front, &service]);
+    let file = lab.path().join("wirespan.yaml");
+    std::fs::write(&file, "settings: {propagators: [b3, xray]}").unwrap();
+    let config = format!("--config={}", file.display());
+    let tracing = lab.agent("agent", &[rule(&front), rule(&service)], &[&config]);
     let context = format!("traceparent: {}\r\ntracestate: a=1,b=2\r\n", traceparent(TRACE, PARENT));
     let go = |number: u32, fields: &str, more: &str| {
         let target = format!("/ask/{number}?to={}/plain/{number}{more}", service.url());
@@ -207,21 +210,28 @@ fn a_trace_that_comes_over_the_wire_is_continued() {
     go(4, "", &format!("&traceparent={}", traceparent(other, PARENT)));
     go(5, &context, &format!("&traceparent={}", traceparent(TRACE, "b7ad6b7169203331")));
 
-    let forest = tracing.forest_of(15);
+    // Other formats, of which the last is not asked for.
+    let (time, unique) = TRACE.split_at(8);
+    go(6, &format!("b3: {TRACE}-{PARENT}-1\r\n"), "");
+    go(7, &format!("X-Amzn-Trace-Id: Root=1-{time}-{unique};Parent={PARENT};Sampled=1\r\n"), "");
+    go(8, &format!("sentry-trace: {TRACE}-{PARENT}-1\r\n"), "");
+
+    let forest = tracing.forest_of(24);
     let chain = |number: u32| {
         let (client, server) = between(&forest, "shapes", &format!("/plain/{number}"));
         (one(&forest, "front", Kind::Server, &format!("/ask/{number}")), client, server)
     };
-    for number in [1, 5] {
+    for number in [1, 5, 6, 7] {
         let (front, client, server) = chain(number);
+        let state = if number < 6 { "a=1,b=2" } else { "" };
         assert_eq!((&*front.trace, front.parent.as_deref()), (TRACE, Some(PARENT)), "{front:?}");
         assert!(front.parent_is_remote && !client.parent_is_remote && !server.parent_is_remote);
         assert_eq!(client.parent.as_ref(), Some(&front.id), "{client:?}");
         for span in [front, client, server] {
-            assert_eq!((&*span.trace, &*span.trace_state), (TRACE, "a=1,b=2"), "{span:?}");
+            assert_eq!((&*span.trace, &*span.trace_state), (TRACE, state), "{span:?}");
         }
     }
-    for number in [2, 3] {
+    for number in [2, 3, 8] {
         let (front, client, _) = chain(number);
         assert_eq!(front.parent, None, "{front:?}");
         assert_eq!(client.parent.as_ref(), Some(&front.id), "{client:?}");

@@ -11,6 +11,7 @@ pub mod http1;
 pub mod kafka;
 pub mod limits;
 pub mod postgres;
+pub mod propagation;
 pub mod redis;
 #[cfg(any(test, fuzzing))]
 mod script;

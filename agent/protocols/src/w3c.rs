@@ -114,7 +114,7 @@ impl fmt::Display for TraceParent {
 }
 
 /// Lower-case hexadecimal of exactly `N` bytes.
-fn hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
+pub(crate) fn hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
     let nibble = |digit: u8| match digit {
         b'0'..=b'9' => Some(digit - b'0'),
         b'a'..=b'f' => Some(digit - b'a' + 10),

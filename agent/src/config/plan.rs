@@ -5,8 +5,10 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use wirespan_protocols::propagation::Propagators;
 
 use super::scalar::{Leaf, Ratio};
+use super::settings::Format;
 use super::{AllowRule, Config};
 use crate::capture::DEFAULT_BURST_BUDGET;
 use crate::export::{ConsoleOptions, Limits, Target};
@@ -142,6 +144,7 @@ impl Plan {
 struct Override {
     sampling: Option<Sampling>,
     attribute_length: Option<usize>,
+    propagators: Option<Propagators>,
     no_node_assist: bool,
     routes: Option<Vec<String>>,
     query_parameters: bool,
@@ -154,6 +157,7 @@ impl Override {
         Ok(Self {
             sampling: sampling(&lookup)?,
             attribute_length: attribute_length(&lookup)?,
+            propagators: propagators(&lookup)?,
             no_node_assist: flags.no_node_assist,
             routes: flags.routes.clone(),
             query_parameters: flags.query_parameters,
@@ -166,6 +170,7 @@ impl Override {
         Settings {
             sampling: self.sampling.unwrap_or(settings.sampling),
             attribute_length: self.attribute_length.or(settings.attribute_length),
+            propagators: self.propagators.unwrap_or(settings.propagators),
             node_assist: settings.node_assist && !self.no_node_assist,
             routes: self.routes.clone().unwrap_or(settings.routes),
             query_parameters: settings.query_parameters || self.query_parameters,
@@ -207,6 +212,25 @@ fn sampling(lookup: &impl Fn(&str) -> Option<String>) -> anyhow::Result<Option<S
         ),
     };
     Ok(Some(Sampling { ratio, parent_based }))
+}
+
+/// `OTEL_PROPAGATORS`: W3C's trace context is always read, baggage never.
+fn propagators(lookup: &impl Fn(&str) -> Option<String>) -> anyhow::Result<Option<Propagators>> {
+    const NAME: &str = "OTEL_PROPAGATORS";
+    let Some(list) = variable(lookup, NAME) else { return Ok(None) };
+    let others = list
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !matches!(*name, "tracecontext" | "baggage" | "none"));
+    let format = |name: &str| match Format::read(name) {
+        Ok(Format(propagator)) => Ok(propagator),
+        Err(_) => anyhow::bail!(
+            "{NAME}: `{}` is not supported here: expected tracecontext, baggage, {}",
+            name.escape_debug(),
+            Format::EXPECTED
+        ),
+    };
+    others.map(format).collect::<anyhow::Result<Propagators>>().map(Some)
 }
 
 fn attribute_length(lookup: &impl Fn(&str) -> Option<String>) -> anyhow::Result<Option<usize>> {

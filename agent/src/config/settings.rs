@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
+use wirespan_protocols::propagation::Propagator;
 
 use super::scalar::{Count, Leaf, Ratio, Scalar};
 use crate::queue::{Rule, Step, Where};
@@ -45,6 +46,9 @@ pub struct Settings {
     pub silent_pool_pings: Option<Scalar<bool>>,
     /// Queues on Redis that are none of a library's. Default: none.
     pub queues: Option<Vec<Queue>>,
+    /// Formats of trace contexts that are read from HTTP requests without a valid `traceparent`: `b3`, `b3multi`,
+    /// `jaeger`, `sentry`, `xray`. Connections that are open go on as they began. Default: none. `OTEL_PROPAGATORS`.
+    pub propagators: Option<Vec<Scalar<Format>>>,
 }
 
 /// A queue on Redis.
@@ -199,7 +203,28 @@ impl Settings {
                 Some(queues) => queues.iter().map(|queue| Arc::new(queue.rule())).collect(),
                 None => Arc::clone(&defaults.queues),
             },
+            propagators: match &self.propagators {
+                Some(formats) => formats.iter().map(|format| format.0.0).collect(),
+                None => defaults.propagators,
+            },
         }
+    }
+}
+
+/// A format of trace contexts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Format(pub Propagator);
+
+impl Leaf for Format {
+    const EXPECTED: &'static str = "b3, b3multi, jaeger, sentry or xray";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let found = Propagator::ALL.into_iter().find(|propagator| propagator.name() == text);
+        found.map(Self).ok_or_else(String::new)
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "enum": Propagator::ALL.map(Propagator::name) })
     }
 }
 

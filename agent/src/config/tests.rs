@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rstest::rstest;
+use wirespan_protocols::propagation::Propagator;
 
 use super::plan::{Flags, Plan};
 use super::*;
@@ -143,6 +144,7 @@ fn a_service_is_named_and_described() {
 #[case("silent_pool_pings: true", |it: &Settings| it.silent_pool_pings)]
 #[case("yield_to_sdk: false", |it: &Settings| !it.yield_to_sdk)]
 #[case("trace_sdk_disabled: true", |it: &Settings| it.trace_sdk_disabled)]
+#[case("propagators: [b3, xray]", |it: &Settings| it.propagators == [Propagator::B3, Propagator::XRay].into_iter().collect())]
 fn settings_are_taken(#[case] line: &str, #[case] holds: fn(&Settings) -> bool) {
     assert!(!holds(&Settings::default()));
     // A flow collection's braces would end at the template's.
@@ -250,6 +252,7 @@ fn capture_is_taken() {
 #[case::bad_pings("settings: {silent_pool_pings: 2}", (1, 31), "settings.silent_pool_pings", "true or false")]
 #[case::bad_yield("settings: {yield_to_sdk: 2}", (1, 26), "settings.yield_to_sdk", "true or false")]
 #[case::bad_disabled("settings: {trace_sdk_disabled: 2}", (1, 32), "settings.trace_sdk_disabled", "true or false")]
+#[case::bad_propagator("settings: {propagators: [ottrace]}", (1, 26), "settings.propagators[0]", "b3multi")]
 #[case::bad_service("rules:\n- match: {}\n  service: {env: A, arg: B}", (3, 12), "rules[0].service", "one of `env` and `arg`")]
 #[case::bad_attribute("rules:\n- match: {}\n  attributes: {service.name: x}", (3, 15), "rules[0].attributes", "named by `service`")]
 #[case::agents_attribute("rules:\n- match: {}\n  attributes: {telemetry.sdk.name: x}", (3, 15), "rules[0].attributes", "only the agent")]
@@ -323,6 +326,7 @@ rules: [{match: {port: 1}, settings: {sampling: {ratio: 0.2}}}]
         ("OTEL_TRACES_SAMPLER_ARG", "0.5"),
         ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "9"),
         ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "2"),
+        ("OTEL_PROPAGATORS", "tracecontext, baggage,sentry"),
     ];
     let by_env = plan(text, &Flags::default(), &variables).unwrap();
     let Target::Otlp(otlp) = &by_env.targets[0] else { panic!("{:?}", by_env.targets) };
@@ -334,6 +338,7 @@ rules: [{match: {port: 1}, settings: {sampling: {ratio: 0.2}}}]
     let settings = &by_env.rules.allow[0].settings;
     assert_eq!(settings.sampling, Sampling { ratio: 0.5, parent_based: true });
     assert_eq!(settings.attribute_length, Some(2));
+    assert_eq!(settings.propagators, [Propagator::Sentry].into_iter().collect());
     assert_eq!(settings.routes, ["/file"]);
 
     let flags = Flags {
@@ -368,6 +373,7 @@ rules: [{match: {port: 1}, settings: {sampling: {ratio: 0.2}}}]
 #[case("OTEL_TRACES_EXPORTER", "zipkin", "is not supported here")]
 #[case("OTEL_BSP_MAX_QUEUE_SIZE", "many", "whole number")]
 #[case("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "x", "whole number")]
+#[case("OTEL_PROPAGATORS", "b3,ottrace", "is not supported here")]
 fn a_variable_that_is_not_understood_is_named(
     #[case] name: &str,
     #[case] value: &str,

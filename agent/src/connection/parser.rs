@@ -207,7 +207,10 @@ impl Protocol {
 
     fn parser(self, from_start: bool, options: &Options) -> Box<dyn Parser> {
         match self {
-            Self::Http1 => Box::new(Adapted::new(http1::Connection::new(from_start), http::Http)),
+            Self::Http1 => Box::new(Adapted::new(
+                http1::Connection::new(from_start).propagators(options.propagators),
+                http::Http,
+            )),
             Self::Redis => Box::new(Adapted::new(
                 redis_parser::connection(from_start, options),
                 redis_parser::Redis::new(from_start, options),

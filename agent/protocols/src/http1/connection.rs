@@ -14,6 +14,7 @@ use super::{
 use crate::exchange::{Abandon, Direction, EndError, Skip, Tells};
 use crate::follow::Follow;
 use crate::limits;
+use crate::propagation::Propagators;
 use crate::stream::{Flow, Piece};
 
 /// Where events go.
@@ -65,6 +66,7 @@ pub struct Connection<M> {
     pub(super) suspected: bool,
     /// What a head that comes in several pieces is gathered in, kept for the next: no longer than one.
     pub(super) spare: Vec<u8>,
+    pub(super) propagators: Propagators,
 }
 
 impl<M: Clone + 'static> Connection<M> {
@@ -85,7 +87,15 @@ impl<M: Clone + 'static> Connection<M> {
             owed: false,
             suspected: false,
             spare: Vec::new(),
+            propagators: Propagators::default(),
         }
+    }
+
+    /// Reads trace contexts in these formats too, where there is no valid `traceparent`.
+    #[must_use]
+    pub fn propagators(mut self, propagators: Propagators) -> Self {
+        self.propagators = propagators;
+        self
     }
 
     /// Puts a stream in a state that keeps nothing of what it had.

@@ -10,6 +10,7 @@ use memchr::memchr;
 use super::head::host;
 use crate::{
     limits,
+    propagation::{Carrier, Propagators},
     w3c::{TraceParent, combine_tracestate},
 };
 
@@ -46,6 +47,7 @@ pub(super) struct Fields<'a> {
     tracestate: Option<&'a [u8]>,
     /// Behind the first: hardly any message has them.
     tracestates: Vec<&'a [u8]>,
+    others: Carrier<'a>,
 }
 
 impl<'a> Fields<'a> {
@@ -120,7 +122,7 @@ impl<'a> Fields<'a> {
                 self.coding.get_or_insert_default().and(value);
                 return false;
             }
-            _ => {}
+            _ => self.others.take(name, value),
         }
         true
     }
@@ -149,7 +151,12 @@ impl<'a> Fields<'a> {
         self.content_type.and_then(|value| text(value, limits::HTTP1_VALUE_BYTES))
     }
 
-    pub(super) fn traceparent(&self) -> Option<TraceParent> {
+    /// The trace context that the message carries: its `traceparent`, else one in these formats.
+    pub(super) fn context(&self, propagators: Propagators) -> Option<TraceParent> {
+        self.traceparent().or_else(|| self.others.context(propagators))
+    }
+
+    fn traceparent(&self) -> Option<TraceParent> {
         // Of two nobody knows which is right.
         self.traceparent.filter(|_| self.traceparents == 1).and_then(TraceParent::parse)
     }

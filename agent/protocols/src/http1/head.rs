@@ -11,7 +11,7 @@ use super::{
     detect::{STATUS_LINE_BYTES, skip_empty_lines},
     fields::{Fields, Lengths, text},
 };
-use crate::{limits, w3c::TraceParent};
+use crate::{limits, propagation::Propagators, w3c::TraceParent};
 
 /// A request method: case-sensitive, unknown ones kept as they were sent.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -92,7 +92,7 @@ pub struct RequestHead<'a> {
     pub version: Option<Version>,
     /// `User-Agent`.
     pub user_agent: Option<Cow<'a, str>>,
-    /// A valid, single `traceparent`.
+    /// A valid, single `traceparent`, else the trace context in another format that is asked for.
     pub traceparent: Option<TraceParent>,
     /// The combined `tracestate` that goes with `traceparent`; never without it.
     pub tracestate: Option<Cow<'a, str>>,
@@ -197,7 +197,11 @@ pub(super) struct Response<'a> {
 
 /// Reads a request head: all of it (`complete`) or a captured prefix. `None`: broken, or not enough of
 /// it to name the method.
-pub(super) fn request(bytes: &[u8], complete: bool) -> Option<Request<'_>> {
+pub(super) fn request(
+    bytes: &[u8],
+    complete: bool,
+    propagators: Propagators,
+) -> Option<Request<'_>> {
     let (line, rest, line_whole) = first_line(bytes);
     if complete && !line_whole {
         return None;
@@ -239,7 +243,7 @@ pub(super) fn request(bytes: &[u8], complete: bool) -> Option<Request<'_>> {
             host: target.authority.or_else(|| fields.host()),
             version,
             user_agent: fields.user_agent(),
-            traceparent: fields.traceparent(),
+            traceparent: fields.context(propagators),
             tracestate: fields.tracestate(),
             content_length: fields.body_length(),
             content_type: fields.content_type(),

@@ -120,7 +120,10 @@ impl<M: Clone + 'static> Connection<M> {
 
     fn request_begun(&mut self, head: &Head<'_, M>, mark: &M, out: &mut Out<'_, M>) {
         let (offset, first, bytes) = (head.offset, head.first.clone(), head.len());
-        let Some(request) = head.parsed(head::request) else {
+        let propagators = self.propagators;
+        let Some(request) =
+            head.parsed(|bytes, complete| head::request(bytes, complete, propagators))
+        else {
             self.skip(Direction::Requests, bytes, Skip::Broken, out);
             return self.desync(Abandon::Broken, Skip::Resync, out);
         };

@@ -101,7 +101,10 @@ impl<M> Head<'_, M> {
     }
 
     /// What is read from it; `None`: not HTTP, or broken.
-    pub(super) fn parsed<'h, T>(&'h self, parse: fn(&'h [u8], bool) -> Option<T>) -> Option<T> {
+    pub(super) fn parsed<'h, T>(
+        &'h self,
+        parse: impl FnOnce(&'h [u8], bool) -> Option<T>,
+    ) -> Option<T> {
         if self.not_http { None } else { parse(self.bytes(), self.complete) }
     }
 }

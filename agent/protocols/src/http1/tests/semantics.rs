@@ -411,6 +411,27 @@ fn bytes_that_come_again_are_left_out() {
 }
 
 #[test]
+fn another_format_of_trace_contexts_is_read_where_it_is_asked_for_and_no_traceparent_is_there() {
+    let b3 = "b3: 80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-1\r\n";
+    let traceparent = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n";
+    for (asked, fields, trace) in [
+        (true, b3.to_owned(), Some("80f198ee56343ba864fe8b2a57d3eff7")),
+        (false, b3.to_owned(), None),
+        (true, [b3, traceparent].concat(), Some("4bf92f3577b34da6a3ce929d0e0e4736")),
+        (true, [b3, "tracestate: a=1\r\n"].concat(), Some("80f198ee56343ba864fe8b2a57d3eff7")),
+    ] {
+        let mut run = Run::new(true);
+        let formats = asked.then_some(crate::propagation::Propagator::B3).into_iter().collect();
+        run.connection = Connection::new(true).propagators(formats);
+        run.requests(format!("GET /a HTTP/1.1\r\nHost: h\r\n{fields}\r\n"));
+        run.responses(OK);
+        let head = &exchanges(&run.events)[0].request;
+        let read = head.traceparent.map(|it| it.trace_id.to_string());
+        assert_eq!((read.as_deref(), &head.tracestate), (trace, &None), "{fields}");
+    }
+}
+
+#[test]
 fn fields_that_a_span_needs_are_read() {
     let mut run = Run::new(true);
     run.requests(
