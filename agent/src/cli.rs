@@ -6,6 +6,7 @@ mod explain;
 mod manual;
 mod run;
 mod status;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ use clap_complete::Shell;
 use crate::config::scalar::{Leaf, Time};
 use crate::config::{Config, DEFAULT_PATH, reference};
 use crate::control;
+use crate::export::Sort;
 use crate::process::Rule;
 use crate::runtime::node::{self, inject};
 
@@ -38,6 +40,8 @@ enum Command {
     Explain(ExplainArgs),
     /// Show traces as the running agent makes them. Exit code 3: no agent runs.
     Tap(TapArgs),
+    /// Show what takes the time, by service and call, again and again. Exit code 3: no agent runs.
+    Top(TopArgs),
     /// Look whether an agent can work here: the kernel, its rights, each hook, the exporters, the allowed processes.
     /// Exit code 0: it can; 1: it can't.
     Doctor(DoctorArgs),
@@ -186,6 +190,29 @@ pub struct TapArgs {
     pub control_socket: PathBuf,
 }
 
+/// Arguments of `wirespan top`.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// Only this service.
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+    /// What each frame covers, as in 500ms or 10s, at most a minute.
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "2s")]
+    pub interval: Time,
+    /// By what calls are sorted, the largest first.
+    #[arg(long, value_enum, default_value_t)]
+    pub sort: Sort,
+    /// Calls shown, at most. Default: as many as the terminal has room for, else 40.
+    #[arg(long, value_name = "NUMBER")]
+    pub rows: Option<usize>,
+    /// Show one frame, and end.
+    #[arg(long)]
+    pub once: bool,
+    /// The agent's control socket.
+    #[arg(long, value_name = "PATH", default_value = control::DEFAULT_PATH)]
+    pub control_socket: PathBuf,
+}
+
 /// Arguments of `wirespan doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
@@ -214,7 +241,8 @@ impl Cli {
             Command::Run(args) => run::run(args),
             Command::Status(args) => status::status(&args),
             Command::Explain(args) => explain::explain(&args),
-            Command::Tap(args) => explain::tap(&args),
+            Command::Tap(args) => watch::tap(&args),
+            Command::Top(args) => watch::top(&args),
             Command::Doctor(args) => doctor::doctor(&args),
             Command::CheckConfig { file } => config::check(file.as_deref()),
             Command::Init { output, empty } => config::init(output.as_deref(), empty),

@@ -1,7 +1,7 @@
 //! The control socket: a unix socket that only root may open, on which a running agent answers questions.
 //!
-//! A question is one line: `status`, `explain PID`, `tap JSON`. The answer is one line of JSON, then the connection
-//! is closed; to `tap` it is text, for as long as the asker reads.
+//! A question is one line: `status`, `explain PID`, `tap JSON`, `top JSON`. The answer is one line of JSON, then the connection
+//! is closed; to the last two it is text, for as long as the asker reads.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileTypeExt;
@@ -18,7 +18,7 @@ use tokio::net::{UnixListener, unix::SocketAddr};
 
 use crate::books::Status;
 use crate::explain::Explanation;
-use crate::export::TapRequest;
+use crate::export::{TapRequest, TopRequest};
 use crate::pipeline::Request;
 
 /// Where the socket is unless told otherwise.
@@ -32,6 +32,9 @@ const MAX_QUESTION_BYTES: u64 = 4096;
 const MAX_ANSWER_BYTES: u64 = 64 << 20;
 /// The pipeline answers between two rounds, within milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What one more reader is told.
+const TOO_MANY: &[u8] = b"too many look already\n";
 
 /// The listening socket. Its file is removed when this is dropped.
 #[derive(Debug)]
@@ -112,10 +115,18 @@ async fn answer(stream: tokio::net::UnixStream, _: SocketAddr, pipeline: Sender<
         "tap" => {
             let Ok(request) = serde_json::from_str(rest) else { return };
             let Some(tap) = asked(&pipeline, Request::Tap).await.flatten() else {
-                drop(write.write_all(b"too many look already\n").await);
+                drop(write.write_all(TOO_MANY).await);
                 return;
             };
             return tap.run(request, read.into_inner().into_inner(), write).await;
+        }
+        "top" => {
+            let Ok(request) = serde_json::from_str(rest) else { return };
+            let Some(tap) = asked(&pipeline, Request::Tap).await.flatten() else {
+                drop(write.write_all(TOO_MANY).await);
+                return;
+            };
+            return tap.top(request, read.into_inner().into_inner(), write).await;
         }
         _ => return,
     };
@@ -183,10 +194,22 @@ pub fn explain(path: &Path, pid: i32) -> Result<Explanation, AskError> {
 /// # Errors
 /// [`AskError`].
 pub fn tap(path: &Path, request: &TapRequest) -> Result<UnixStream, AskError> {
+    watch(path, "tap", request)
+}
+
+/// Has the agent that listens at `path` write what takes the time, for as long as it is read.
+///
+/// # Errors
+/// [`AskError`].
+pub fn top(path: &Path, request: &TopRequest) -> Result<UnixStream, AskError> {
+    watch(path, "top", request)
+}
+
+fn watch(path: &Path, word: &str, request: &impl serde::Serialize) -> Result<UnixStream, AskError> {
     let mut stream = connect(path)?;
     let no_answer = |error: io::Error| AskError::NoAnswer(error.to_string());
     let json = serde_json::to_string(request).map_err(|error| no_answer(error.into()))?;
-    stream.write_all(format!("tap {json}\n").as_bytes()).map_err(no_answer)?;
+    stream.write_all(format!("{word} {json}\n").as_bytes()).map_err(no_answer)?;
     Ok(stream)
 }
 

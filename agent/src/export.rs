@@ -20,6 +20,7 @@ mod target;
 #[cfg(test)]
 mod testing;
 mod text;
+mod top;
 mod writer;
 
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use self::queue::Queue;
 use self::tap::Taps;
 pub use self::tap::{Tap, TapRequest};
 pub use self::target::{Color, ConsoleOptions, Target, TargetError};
+pub use self::top::{FRAME, Sort, TopRequest};
 use crate::span::Span;
 
 /// What receivers are told of who sends.

@@ -385,6 +385,9 @@ fn older_programs(lab: &Lab, servers: &Servers, clients: &[&Client]) -> (Vec<Pro
     (programs, tracing)
 }
 
+/// Starts programs and an agent that is not there for their beginning.
+type Begin = fn(&Lab, &Servers, &[&Client]) -> (Vec<Program>, Tracing);
+
 /// Programs that began, connected and prepared statements while the agent was held up: it learns of them later.
 fn programs_unseen(lab: &Lab, servers: &Servers, clients: &[&Client]) -> (Vec<Program>, Tracing) {
     let tracing = agent(lab, &[]);
@@ -405,7 +408,7 @@ fn programs_unseen(lab: &Lab, servers: &Servers, clients: &[&Client]) -> (Vec<Pr
 #[case::after_them(older_programs, &["ioredis", "pg", "redis-py", "psycopg", "asyncpg"])]
 #[case::too_late_for_their_beginning(programs_unseen, &["redis-py", "psycopg"])]
 fn an_agent_that_comes_in_the_middle_tells_nothing_wrong_and_in_the_end_all(
-    #[case] begin: fn(&Lab, &Servers, &[&Client]) -> (Vec<Program>, Tracing),
+    #[case] begin: Begin,
     #[case] clients: &[&'static str],
 ) {
     let lab = Lab::new();

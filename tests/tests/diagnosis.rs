@@ -3,6 +3,7 @@
 
 use std::io::Read;
 use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
 
 use serde_json::Value;
 use wirespan_tests::agent::{Agent, binary};
@@ -43,34 +44,41 @@ fn what_is_traced_and_what_is_not_is_explained_and_shown() {
     let tracing = lab.agent("agent", &[rule(&node)], &[]);
     becomes(&tracing, "exact");
 
-    // One reader that reads, and one that never does.
-    let tap = |arguments: &[&str]| {
+    // Two readers that read, and one that never does.
+    let look = |arguments: &[&str]| {
+        let (word, rest) = arguments.split_first().unwrap();
         let mut command = Command::new(binary());
-        command.arg("tap").arg("--control-socket").arg(tracing.agent.socket()).args(arguments);
+        command.arg(word).arg("--control-socket").arg(tracing.agent.socket()).args(rest);
         command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
     };
-    let (mut reader, mut stalled) = (tap(&["--service", "node"]), tap(&[]));
-    let mut shown = reader.stdout.take().unwrap();
-    let reading = std::thread::spawn(move || {
-        let (mut text, mut bytes) = (String::new(), [0; 1024]);
-        while !text.contains("GET /prices/{id}") {
-            let read = shown.read(&mut bytes).unwrap();
-            assert!(read > 0, "the tap ended: {text}");
-            text.push_str(&String::from_utf8_lossy(&bytes[..read]));
-        }
+    let (mut reader, mut stalled) = (look(&["tap", "--service", "node"]), look(&["tap"]));
+    let mut table = look(&["top", "--interval", "200ms"]);
+    let readings = [&mut reader, &mut table].map(|child| {
+        let mut shown = child.stdout.take().unwrap();
+        std::thread::spawn(move || {
+            let (mut text, mut bytes) = (String::new(), [0; 1024]);
+            while !text.contains("GET /prices/{id}") {
+                let read = shown.read(&mut bytes).unwrap();
+                assert!(read > 0, "it ended: {text}");
+                text.push_str(&String::from_utf8_lossy(&bytes[..read]));
+            }
+        })
     });
-    // Until the tap is open nobody is shown anything.
+    // Until they are open nobody is shown anything.
     let mut sent = 0;
     wait::until("a trace is shown", PATIENCE, || {
         load(&node, 2, &gets("/prices", sent, 20));
         sent += 20;
-        Ok(reading.is_finished().then_some(()))
+        Ok(readings.iter().all(JoinHandle::is_finished).then_some(()))
     })
     .unwrap();
-    reading.join().unwrap();
+    readings.into_iter().for_each(|reading| reading.join().unwrap());
+    let once = look(&["top", "--once", "--interval", "100ms"]).wait_with_output().unwrap();
+    let frame = String::from_utf8(once.stdout).unwrap();
+    assert!(once.status.success() && frame.contains(" calls/s, 0.0 errors/s"), "{frame}");
     load(&node, 2, &gets("/prices", sent, 2_000));
     assert_eq!(tracing.forest().spans.len(), sent + 2_000, "a stalled reader costs no span");
-    for child in [&mut reader, &mut stalled] {
+    for child in [&mut reader, &mut table, &mut stalled] {
         child.kill().unwrap();
         child.wait().unwrap();
     }

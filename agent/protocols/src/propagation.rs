@@ -294,7 +294,8 @@ mod tests {
         #[case] value: &str,
         #[case] sampled: Option<u8>,
     ) {
-        let x_ray = format!("{}-{}", &TRACE[..8], &TRACE[8..]);
+        let (time, unique) = TRACE.split_at(8);
+        let x_ray = format!("{time}-{unique}");
         let value = value.replace("{T}", TRACE).replace("{S}", SPAN).replace("{X}", &x_ray);
         assert_eq!(read(propagator, &[(name, &value)]), sampled.and_then(expected), "{value}");
         assert_eq!(read(propagator, &[(name, &value), (name, &value)]), None, "twice");
@@ -312,8 +313,9 @@ mod tests {
         assert_eq!(with("x-b3-sampled", "perhaps"), None);
         assert_eq!(with("X-B3-Flags", "1"), expected(1));
         assert_eq!(with("x-b3-parentspanid", "1"), expected(1));
-        let short = [("x-b3-traceid", &TRACE[16..]), ids[1]];
-        let padded = format!("00-{}{}-{SPAN}-01", "0".repeat(16), &TRACE[16..]);
+        let (_, half) = TRACE.split_at(16);
+        let short = [("x-b3-traceid", half), ids[1]];
+        let padded = format!("00-{}{half}-{SPAN}-01", "0".repeat(16));
         assert_eq!(read(Propagator::B3Multi, &short), Some(padded));
     }
 

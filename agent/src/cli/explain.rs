@@ -1,15 +1,13 @@
-//! `wirespan explain` and `wirespan tap`: what a running agent says of one process, and the traces that it makes.
+//! `wirespan explain`: what a running agent says of one process.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Read, Write as _};
 use std::process::ExitCode;
 
-use crate::cli::{ExplainArgs, NOT_RUNNING, TapArgs, complain, print};
+use crate::cli::{ExplainArgs, NOT_RUNNING, complain, print};
 use crate::config::Config;
 use crate::config::plan::{Flags, Plan};
 use crate::control::{self, AskError};
 use crate::explain::Explanation;
-use crate::export::TapRequest;
 use crate::process::ProcFs;
 
 /// The process is not traced.
@@ -126,44 +124,4 @@ fn render(answer: &Explanation, running: bool, text: &mut String) -> std::fmt::R
         writeln!(text, "{}- {remedy}", if index == 0 { "\n" } else { "" })?;
     }
     Ok(())
-}
-
-pub(super) fn tap(args: &TapArgs) -> anyhow::Result<ExitCode> {
-    let stdout = std::io::stdout();
-    let terminal = stdout.is_terminal();
-    let columns = rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col));
-    let request = TapRequest {
-        service: args.service.clone(),
-        route: args.route.clone(),
-        errors: args.errors,
-        slower_than_ms: args.slower_than.map(|time| time.0.as_secs_f64() * 1e3),
-        columns: columns.filter(|columns| *columns > 0).unwrap_or(80),
-        color: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
-        traceparent: args.traceparent,
-    };
-    let mut stream = match control::tap(&args.control_socket, &request) {
-        Ok(stream) => stream,
-        Err(error @ AskError::NotRunning(_)) => {
-            complain(&format!("wirespan: {error}"));
-            return Ok(ExitCode::from(NOT_RUNNING));
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let mut bytes = [0; 16 << 10];
-    loop {
-        let read = match stream.read(&mut bytes) {
-            Ok(0) => break,
-            Ok(read) => read,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error.into()),
-        };
-        let mut stdout = stdout.lock();
-        let text = bytes.get(..read).unwrap_or_default();
-        // A reader that has left is no reason to fail.
-        if stdout.write_all(text).and_then(|()| stdout.flush()).is_err() {
-            return Ok(ExitCode::SUCCESS);
-        }
-    }
-    complain("wirespan: the agent ended");
-    Ok(ExitCode::SUCCESS)
 }

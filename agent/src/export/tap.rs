@@ -25,7 +25,7 @@ const HELD_TRACES: usize = 256;
 /// How often held traces are looked at.
 const TICK: Duration = Duration::from_millis(50);
 /// Spans taken at once.
-const BATCH_SPANS: usize = 512;
+pub(super) const BATCH_SPANS: usize = 512;
 
 /// Readers at a time.
 const TAPS: usize = 8;
@@ -40,6 +40,11 @@ impl Taps {
         for queue in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             queue.offer(batch);
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Opens one more; `None`: there are as many as there may be.
@@ -103,6 +108,10 @@ impl Drop for Tap {
 }
 
 impl Tap {
+    pub(super) fn queue(&self) -> &Arc<Queue> {
+        &self.queue
+    }
+
     /// Writes traces to `output` until it takes no more or `input` ends.
     pub async fn run(
         self,
@@ -194,7 +203,7 @@ mod tests {
         reads(&mut far, &wanted).await;
         drop(far);
         running.await.unwrap();
-        assert!(taps.0.lock().unwrap().is_empty());
+        assert!(taps.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

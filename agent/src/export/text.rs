@@ -57,6 +57,16 @@ pub(super) fn shortened(text: &str, limit: usize) -> Cow<'_, str> {
     Cow::Owned(short)
 }
 
+/// A duration in three or more digits and a unit, in at most 9 columns below 27 hours.
+#[expect(clippy::cast_precision_loss, reason = "two decimals are shown")]
+pub(super) fn duration(ns: u64) -> String {
+    match ns {
+        0..1_000_000 => format!("{} µs", (ns + 500) / 1_000),
+        1_000_000..1_000_000_000 => format!("{:.2} ms", ns as f64 / 1e6),
+        _ => format!("{:.2} s", ns as f64 / 1e9),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

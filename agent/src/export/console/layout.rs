@@ -10,7 +10,7 @@ use opentelemetry_semantic_conventions::attribute::{
 };
 
 use super::tree::Row;
-use crate::export::text::{columns, printable, shortened};
+use crate::export::text::{columns, duration, printable, shortened};
 use crate::semconv;
 use crate::span::{Span, SpanKind, Status};
 
@@ -188,16 +188,6 @@ fn service_color(service: &str) -> &'static str {
     });
     let choice = usize::try_from(hash % SERVICE_COLORS.len() as u64).unwrap_or(0);
     SERVICE_COLORS.get(choice).copied().unwrap_or("36")
-}
-
-/// A duration in three or more digits and a unit, in at most 9 columns below 27 hours.
-#[expect(clippy::cast_precision_loss, reason = "two decimals are shown")]
-fn duration(ns: u64) -> String {
-    match ns {
-        0..1_000_000 => format!("{} µs", (ns + 500) / 1_000),
-        1_000_000..1_000_000_000 => format!("{:.2} ms", ns as f64 / 1e6),
-        _ => format!("{:.2} s", ns as f64 / 1e9),
-    }
 }
 
 /// UTC, to the millisecond.
