@@ -35,7 +35,7 @@ const MAX_HANDLERS: usize = 4096;
 const MAX_HANDLING_NS: u64 = 600_000_000_000;
 
 /// No connection has this cookie: handlers' calls are numbered on it.
-const NOWHERE: u64 = 0;
+pub(super) const NOWHERE: u64 = 0;
 
 /// Where a message of AMQP was told: process, channel, tag. Connections have the same ones.
 type Place = (ProcessId, u16, u64);

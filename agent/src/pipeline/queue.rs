@@ -1,6 +1,7 @@
 //! Jobs on queues: what connections tell of them becomes calls that begin where work was taken and end where it is
 //! settled, perhaps on another connection.
 
+use super::handling::NOWHERE;
 use super::{Stages, post};
 use crate::call::{MessageKey, ProcessId, Receipt, Role};
 use crate::connection::{Content, Mail, Mark, Outcome};
@@ -26,7 +27,7 @@ impl Stages {
         if connection.role != Some(Role::Client) {
             return;
         }
-        let place = Place::of(connection.socket.as_ref(), database);
+        let place = Place::of(cookie, connection.socket.as_ref(), database);
         match notice {
             Notice::Internal => {
                 if let Some(Content::Redis(call)) = self.content((cookie, exchange)) {
@@ -45,7 +46,7 @@ impl Stages {
                 self.taken(cookie, mark, &place, Box::new(Work { database, ..*work }));
             }
             Notice::Named { job, name } => {
-                let found = place.key(job).and_then(|key| self.jobs.named(key));
+                let found = place.handle(job).and_then(|key| self.jobs.named(key));
                 if let Some((connection, number)) = found
                     && let Some(Content::Job(work)) = self.content((connection, JOB | number))
                 {
@@ -54,7 +55,7 @@ impl Stages {
             }
             Notice::Settled(job, fate) => {
                 let process = connection.process;
-                let Some(key) = place.key(job) else { return };
+                let Some(key) = place.handle(job) else { return };
                 let named = self.jobs.of(key);
                 let over = self.jobs.settled(key, fate.clone(), mark.at_ns);
                 if let Some(named) = named {
@@ -99,7 +100,7 @@ impl Stages {
             Some((_, Outcome::Redis { database, .. })) => *database,
             _ => None,
         };
-        let key = Place::of(exchange.socket.as_ref(), database).key(queue);
+        let key = Place::of(NOWHERE, exchange.socket.as_ref(), database).key(queue);
         if !key.is_some_and(|key| self.jobs.has_queue(key)) {
             call.submits = None;
         }

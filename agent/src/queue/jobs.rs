@@ -28,18 +28,21 @@ const MAX_LIFE_NS: u64 = 3_600_000_000_000;
 pub struct Place {
     server: Option<(IpAddr, u16, u32)>,
     database: Option<u32>,
+    /// The connection, where not all of that is known: its names mean the same on it, whatever they mean elsewhere.
+    connection: Option<u64>,
 }
 
 impl Place {
     /// At the other end of a connection.
-    pub fn of(socket: Option<&Socket>, database: Option<u32>) -> Self {
+    pub fn of(connection: u64, socket: Option<&Socket>, database: Option<u32>) -> Self {
         let server = socket.and_then(|socket| {
             let (_, server) = socket.addresses?;
             let ip = server.ip().to_canonical();
             // Every namespace has its own.
             Some((ip, server.port(), if ip.is_loopback() { socket.net_namespace } else { 0 }))
         });
-        Self { server, database }
+        let is_known = server.is_some() && database.is_some();
+        Self { server, database, connection: (!is_known).then_some(connection) }
     }
 
     /// The key of what is known so there; `None`: it may be something else's, too.
@@ -50,6 +53,12 @@ impl Place {
             Scope::Server => MessageKey::of((key, self.server?)),
             Scope::Database => MessageKey::of((key, self.server?, self.database?)),
         })
+    }
+
+    /// The key of a job that is under way: of one whose place isn't known whole, on its connection alone.
+    pub fn handle(&self, identity: Identity) -> Option<MessageKey> {
+        let on_connection = || Some(MessageKey::of((identity.key, "connection", self.connection?)));
+        self.key(identity).or_else(on_connection)
     }
 }
 
@@ -132,7 +141,7 @@ impl Jobs {
         at_ns: u64,
     ) -> Option<Over> {
         let left: Vec<MessageKey> =
-            work.handles.iter().filter_map(|handle| place.key(*handle)).collect();
+            work.handles.iter().filter_map(|handle| place.handle(*handle)).collect();
         for name in &left {
             self.by_name.entry(*name).or_default().push(number);
         }

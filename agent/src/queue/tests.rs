@@ -322,7 +322,7 @@ fn a_context_is_found_where_libraries_put_it() {
 #[test]
 fn jobs_end_once_and_by_whatever_names_them() {
     use crate::call::ProcessId;
-    let place = Place::of(None, None);
+    let place = Place::of(9, None, None);
     let identity = |name: &str| Identity::new(name, Scope::Anywhere);
     let key = |name: &str| place.key(identity(name)).unwrap();
     let mut jobs = Jobs::default();
@@ -363,6 +363,31 @@ fn jobs_end_once_and_by_whatever_names_them() {
     jobs.tick(9_000_000_000, &mut |over| ended.push(over));
     assert!(ended.is_empty(), "its queue keeps results");
     assert_eq!(jobs.settled(key("f"), Fate::Done, 30), over(kept, Fate::Done, 30));
+}
+
+/// A connection that was met in its middle has no known database.
+#[test]
+fn a_job_of_an_unknown_place_ends_on_its_connection_and_on_no_other() {
+    use crate::call::ProcessId;
+    let (here, there) = (Place::of(1, None, None), Place::of(2, None, None));
+    let identity = Identity::new("a", Scope::Database);
+    assert_eq!(here.key(identity), None, "nothing is joined by it");
+    let mut jobs = Jobs::default();
+    let mut work = Work::new(System::BullMq, "q", "process");
+    (work.handles, work.id, work.until) = (vec![identity], Some("a".into()), Until::Settled);
+    let taken = |jobs: &mut Jobs, connection, place: &Place| {
+        let number = jobs.next_number();
+        jobs.taken(number, ProcessId(1), connection, place, &work, 10);
+        number
+    };
+    let first = taken(&mut jobs, 1, &here);
+    let second = taken(&mut jobs, 2, &there);
+    for (place, connection, job) in [(there, 2, second), (here, 1, first)] {
+        let key = place.handle(identity).unwrap();
+        let over = Over { connection, job, fate: Fate::Done, at_ns: 20 };
+        assert_eq!(jobs.settled(key, Fate::Done, 20), Some(over));
+    }
+    assert_ne!(here, there, "nor is a handler's job one for the other");
 }
 
 #[test]
