@@ -43,6 +43,10 @@ extern "C" fn inventory(ctx: *const Context) -> i32 {
         return 0;
     }
     let tcp_state: u8 = field!(sk, sock_state);
+    if tcp_state == socket::TCP_CLOSE {
+        // It is connected to nobody yet, or no more. What connects it will announce it.
+        return 0;
+    }
     if tcp_state == socket::TCP_LISTEN {
         socket::listens(sk);
     }

@@ -6,6 +6,7 @@
 mod begun;
 mod explain;
 mod handling;
+mod inventory;
 mod queue;
 mod reload;
 mod request;
@@ -47,6 +48,7 @@ use crate::settings::Settings;
 use crate::span::{self, Span};
 use begun::Begun;
 use handling::Deliveries;
+use inventory::Inventory;
 pub use request::Request;
 
 /// How often the reader comes round while there is traffic. Operations wake nobody.
@@ -69,23 +71,11 @@ const LATE_NS: u64 = 20_000_000;
 /// How long after its process a connection is kept for records that are still to be read.
 const AFTERLIFE_NS: u64 = 1_000_000_000;
 
-/// Listing sockets takes one part of time in so many, at most.
-const INVENTORY_PAUSES: u64 = 20;
-
 /// The stages and what connects them.
 pub struct Pipeline {
     capture: Capture,
     stages: Stages,
     inventory: Inventory,
-}
-
-/// When the sockets of processes that were running before are listed.
-#[derive(Debug, Default)]
-struct Inventory {
-    is_due: bool,
-    /// Not before: it takes longer the more files are open on the node, and who executes ever new processes must not
-    /// keep the rings from being read. What is used meanwhile counts as older.
-    earliest_ns: u64,
 }
 
 /// All behind capture: apart from it, because records borrow from the rings while these work on them.
@@ -174,7 +164,7 @@ impl Pipeline {
         let mut changes = Vec::new();
         self.stages.selection.scan(&mut self.capture, &mut |change| changes.push(change));
         self.follow(&changes);
-        self.list_sockets()?;
+        self.list_sockets();
         self.stages.runtimes.python.prepare(&mut self.capture);
         self.stages.ready_ns = clock::monotonic_ns();
         ready();
@@ -208,7 +198,7 @@ impl Pipeline {
             stages.housekeep(now, capture);
         }
         self.select(now, drained);
-        self.list_sockets()?;
+        self.list_sockets();
         self.dismiss(now);
         // What was committed before the round began has been read: time may go on.
         if drained {
@@ -271,7 +261,9 @@ impl Pipeline {
             match *change {
                 // One seen from its beginning has no sockets but its parent's, which are known.
                 Change::Traced { id, found_running: running } => {
-                    self.inventory.is_due |= running;
+                    if running {
+                        self.inventory.ask();
+                    }
                     self.stages.engine.process_started(id);
                     self.stages.process_began(id, &mut self.capture);
                 }
@@ -291,19 +283,19 @@ impl Pipeline {
     }
 
     /// Lists the sockets of processes that were running before.
-    fn list_sockets(&mut self) -> anyhow::Result<()> {
+    fn list_sockets(&mut self) {
         let began_ns = clock::monotonic_ns();
-        let Inventory { is_due, earliest_ns } = &mut self.inventory;
-        if !*is_due || began_ns < *earliest_ns {
-            return Ok(());
+        if !self.inventory.is_due_at(began_ns) {
+            return;
         }
-        self.capture.take_inventory()?;
+        let taken = self.capture.take_inventory();
         let ended_ns = clock::monotonic_ns();
-        self.stages.selection.listed(ended_ns);
-        *is_due = false;
-        let took = ended_ns.saturating_sub(began_ns);
-        *earliest_ns = ended_ns.saturating_add(took.saturating_mul(INVENTORY_PAUSES));
-        Ok(())
+        match taken {
+            Ok(()) => self.stages.selection.listed(ended_ns),
+            // Until then they count as older than the agent.
+            Err(error) => tracing::warn!(%error, "can't list the sockets that processes have"),
+        }
+        self.inventory.took(began_ns, ended_ns);
     }
 }
 

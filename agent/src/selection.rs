@@ -1,8 +1,8 @@
 //! Which processes are traced now: rules applied to what runs, followed by kernel events.
 //!
-//! Owns the set of traced processes and their slots. A traced process's fork is known from its beginning; one that
-//! was found by a scan, listens, or executed something was running before: it may have connected to others by the
-//! time that its exec is told.
+//! Owns the set of traced processes and their slots. A traced process's fork is known from its beginning, and so is an
+//! interpreter that is marked at once when it was executed. Any other was running before: it may have connected to
+//! others by then.
 
 mod decide;
 mod looks;
@@ -25,6 +25,9 @@ use looks::{Look, Looks};
 
 /// The kernel tells that a socket listens before `/proc` shows it: who is not traced by then is looked at again.
 const LISTENING_NS: u64 = 50_000_000;
+
+/// Node.js and CPython have connected to nobody so soon after they were executed: they take longer to begin.
+const PROMPT_NS: u64 = 10_000_000;
 
 /// How long a slot stays its process's after the exit: records in other rings, calls under way.
 const SLOT_LINGER_NS: u64 = 3_000_000_000;
@@ -247,7 +250,8 @@ impl Selection {
                     self.let_go(pid, event.at_ns, changed);
                 }
                 let listen = event.kind == ProcessEventKind::Listen;
-                let look = Look { running: true, executed: !listen, ..Look::default() };
+                let executed_ns = (!listen).then_some(event.at_ns);
+                let look = Look { running: true, executed_ns, ..Look::default() };
                 if self.left > 0 && self.looks.len() == 0 {
                     self.left -= 1;
                     self.look(pid, look, event.at_ns, capture, changed);

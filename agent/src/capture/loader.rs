@@ -353,8 +353,15 @@ impl Capture {
         let failed = |cause| LoadError::System("can't run an iterator", cause);
         let mut file = link.into_file().map_err(|cause| failed(io::Error::other(cause)))?;
         let mut written = Vec::new();
-        file.read_to_end(&mut written).map_err(failed)?;
-        Ok(written)
+        // One read goes over so many files at most (BPF's `MAX_ITER_OBJECTS`): if none of them was written of, it
+        // says EAGAIN, and the next goes on behind them.
+        loop {
+            match file.read_to_end(&mut written) {
+                Ok(_) => return Ok(written),
+                Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {}
+                Err(cause) => return Err(failed(cause)),
+            }
+        }
     }
 
     /// Reads up to `limit` records that were made before `until_ns`, in the order of their making, until `each`

@@ -4,10 +4,11 @@
 
 use std::sync::Arc;
 
-use super::{Change, Grant, Look, Selection, Traced};
+use super::{Change, Grant, Look, PROMPT_NS, Selection, Traced};
 use crate::call::ProcessId;
 use crate::capture::{Capture, TraceError};
-use crate::process::{Decision, InspectError, Process, Reason, resource};
+use crate::clock;
+use crate::process::{Decision, InspectError, Process, Reason, Runtime, resource};
 
 impl Selection {
     /// Looks at a process that was named.
@@ -66,8 +67,12 @@ impl Selection {
         match capture.trace(pid) {
             Ok(slot) => {
                 // What it does meanwhile is recorded already.
+                let marked_ns = clock::monotonic_ns();
                 self.procfs.complete(&mut process);
-                self.enter(process, grant, slot, look.running, changed);
+                let prompt = |executed_ns| marked_ns.saturating_sub(executed_ns) < PROMPT_NS;
+                let is_whole =
+                    look.executed_ns.is_some_and(prompt) && process.runtime != Runtime::Other;
+                self.enter(process, grant, slot, look.running && !is_whole, changed);
             }
             Err(error) => {
                 self.failed += 1;
@@ -127,7 +132,7 @@ impl Selection {
         let same_program = process.as_ref().is_some_and(|process| {
             known.exe == process.exe
                 && known.command == process.command
-                && (!look.executed || known.environment == process.environment)
+                && (look.executed_ns.is_none() || known.environment == process.environment)
         });
         let before = self.grant_of(traced);
         let granted = process.and_then(|process| {
@@ -155,7 +160,7 @@ impl Selection {
             traced.origin = grant.origin.unwrap_or_else(|| Arc::new(process.clone()));
             traced.process = process;
         }
-        if look.executed {
+        if look.executed_ns.is_some() {
             changed(Change::Executed { id });
         }
     }

@@ -14,8 +14,8 @@ pub(super) struct Look {
     pub(super) running: bool,
     /// The traced process that forked it.
     pub(super) parent: Option<ProcessId>,
-    /// It may be another program than before.
-    pub(super) executed: bool,
+    /// When it became another program, if it did: CLOCK_MONOTONIC.
+    pub(super) executed_ns: Option<u64>,
     /// Records may have been lost: what is known of it has to be found true again.
     pub(super) anew: bool,
 }
@@ -36,7 +36,7 @@ impl Looks {
             Look::default()
         });
         known.running |= look.running;
-        known.executed |= look.executed;
+        known.executed_ns = known.executed_ns.max(look.executed_ns);
         known.anew |= look.anew;
         known.parent = look.parent.or(known.parent);
         if is_new {
@@ -68,13 +68,13 @@ mod tests {
             looks.add(pid, Look { running: pid % 2 == 0, ..Look::default() });
         }
         looks.add(3, Look { running: true, parent, ..Look::default() });
-        looks.add(3, Look { executed: true, ..Look::default() });
+        looks.add(3, Look { executed_ns: Some(9), ..Look::default() });
         looks.add(3, Look { anew: true, ..Look::default() });
         assert_eq!(looks.len(), 1_000);
         let seen: Vec<(i32, Look)> = std::iter::from_fn(|| looks.next()).collect();
         assert!(seen.iter().map(|(pid, _)| *pid).eq(1..=1_000));
         assert_eq!(seen[0].1, Look::default());
-        assert_eq!(seen[2].1, Look { running: true, parent, executed: true, anew: true });
+        assert_eq!(seen[2].1, Look { running: true, parent, executed_ns: Some(9), anew: true });
         assert_eq!(looks.len(), 0);
         // Looked at is not known for ever.
         looks.add(3, Look::default());
