@@ -113,8 +113,11 @@ impl<'a> Carrier<'a> {
     /// The context in the first of these formats in which there is one.
     pub(crate) fn context(&self, propagators: Propagators) -> Option<TraceParent> {
         let read = |propagator| match propagator {
-            Propagator::B3 => b3(self.b3.once()?),
-            Propagator::B3Multi => self.b3_multi(),
+            // The names tell what is sent: who reads one reads both, the single field first
+            // (https://opentelemetry.io/docs/specs/otel/context/api-propagators/#b3-requirements).
+            Propagator::B3 | Propagator::B3Multi => {
+                self.b3.once().and_then(b3).or_else(|| self.b3_multi())
+            }
             Propagator::Jaeger => jaeger(self.jaeger.once()?),
             Propagator::Sentry => sentry(self.sentry.once()?),
             Propagator::XRay => x_ray(self.x_ray.once()?),
@@ -124,11 +127,13 @@ impl<'a> Carrier<'a> {
 
     fn b3_multi(&self) -> Option<TraceParent> {
         // Debug implies that it is sampled.
-        let sampled = match (self.b3_flags.once(), self.b3_sampled.once()) {
-            (Some(b"1"), _) => true,
-            (_, Some(b"0" | b"false")) => false,
-            (_, Some(b"1" | b"true") | None) => true,
-            (_, Some(_)) => return None,
+        let sampled = match (self.b3_flags, self.b3_sampled) {
+            (Field::Several, _) | (_, Field::Several) => return None,
+            (Field::Once(b"1"), _) | (_, Field::Absent | Field::Once(b"" | b"1")) => true,
+            (_, Field::Once(b"0")) => false,
+            (_, Field::Once(word)) if word.eq_ignore_ascii_case(b"true") => true,
+            (_, Field::Once(word)) if word.eq_ignore_ascii_case(b"false") => false,
+            (_, Field::Once(_)) => return None,
         };
         parent(b3_trace_id(self.b3_trace_id.once()?)?, hex(self.b3_span_id.once()?)?, sampled)
     }
@@ -212,6 +217,7 @@ fn sentry(value: &[u8]) -> Option<TraceParent> {
 /// `Root=1-{8 digits}-{24 digits};Parent={span};Sampled={0, 1 or ?}` and other pairs, in any order.
 fn x_ray(value: &[u8]) -> Option<TraceParent> {
     let (mut root, mut span_id, mut sampled) = (None, None, true);
+    let mut several = false;
     for pair in value.split(|&byte| byte == b';').map(<[u8]>::trim_ascii) {
         if let Some(id) = pair.strip_prefix(b"Root=1-") {
             let (time, unique) = id.split_at_checked(8)?;
@@ -219,14 +225,14 @@ fn x_ray(value: &[u8]) -> Option<TraceParent> {
             let mut trace_id = [0; 16];
             trace_id.get_mut(..4)?.copy_from_slice(&hex::<4>(time)?);
             trace_id.get_mut(4..)?.copy_from_slice(&unique);
-            root = Some(trace_id);
+            several |= root.replace(trace_id).is_some();
         } else if let Some(id) = pair.strip_prefix(b"Parent=") {
-            span_id = Some(hex(id)?);
+            several |= span_id.replace(hex(id)?).is_some();
         } else if let Some(state) = pair.strip_prefix(b"Sampled=") {
             sampled = state != b"0";
         }
     }
-    parent(root?, span_id?, sampled)
+    if several { None } else { parent(root?, span_id?, sampled) }
 }
 
 #[cfg(test)]
@@ -286,6 +292,8 @@ mod tests {
     )]
     #[case(Propagator::XRay, "x-amzn-trace-id", "Root=1-{X};Parent={S};Sampled=?", Some(1))]
     #[case(Propagator::XRay, "x-amzn-trace-id", "Root=1-{X};Sampled=1", None)]
+    #[case(Propagator::XRay, "x-amzn-trace-id", "Root=1-{X};Parent={S};Parent={S}", None)]
+    #[case(Propagator::B3Multi, "b3", "{T}-{S}-1", Some(1))]
     #[case(Propagator::XRay, "x-amzn-trace-id", "Root=2-{X};Parent={S}", None)]
     #[case(Propagator::XRay, "x-amzn-trace-id", "Root=1-{T};Parent={S}", None)]
     fn a_value_is_read_as_its_format_says(
@@ -307,10 +315,13 @@ mod tests {
         let with = |name, value| read(Propagator::B3Multi, &[ids[0], ids[1], (name, value)]);
         assert_eq!(read(Propagator::B3Multi, &ids), expected(1));
         assert_eq!(read(Propagator::B3Multi, &ids[..1]), None);
-        for (value, sampled) in [("1", 1), ("true", 1), ("0", 0), ("false", 0)] {
+        for (value, sampled) in [("1", 1), ("True", 1), ("", 1), ("0", 0), ("false", 0)] {
             assert_eq!(with("X-B3-Sampled", value), expected(sampled));
         }
         assert_eq!(with("x-b3-sampled", "perhaps"), None);
+        let twice = [ids[0], ids[1], ("x-b3-sampled", "0"), ("x-b3-sampled", "0")];
+        assert_eq!(read(Propagator::B3Multi, &twice), None);
+        assert_eq!(read(Propagator::B3, &ids), expected(1), "who reads one format reads both");
         assert_eq!(with("X-B3-Flags", "1"), expected(1));
         assert_eq!(with("x-b3-parentspanid", "1"), expected(1));
         let (_, half) = TRACE.split_at(16);

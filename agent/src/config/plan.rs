@@ -221,7 +221,7 @@ fn propagators(lookup: &impl Fn(&str) -> Option<String>) -> anyhow::Result<Optio
     let others = list
         .split(',')
         .map(str::trim)
-        .filter(|name| !matches!(*name, "tracecontext" | "baggage" | "none"));
+        .filter(|name| !matches!(*name, "" | "tracecontext" | "baggage" | "none"));
     let format = |name: &str| match Format::read(name) {
         Ok(Format(propagator)) => Ok(propagator),
         Err(_) => anyhow::bail!(

@@ -46,8 +46,9 @@ pub struct Settings {
     pub silent_pool_pings: Option<Scalar<bool>>,
     /// Queues on Redis that are none of a library's. Default: none.
     pub queues: Option<Vec<Queue>>,
-    /// Formats of trace contexts that are read from HTTP requests without a valid `traceparent`: `b3`, `b3multi`,
-    /// `jaeger`, `sentry`, `xray`. Connections that are open go on as they began. Default: none. `OTEL_PROPAGATORS`.
+    /// Formats of trace contexts that are read from HTTP requests which a process serves, where they have no valid
+    /// `traceparent`: `b3`, `b3multi` (either reads both), `jaeger`, `sentry`, `xray`. Connections that are open go on as
+    /// they began. Default: none. `OTEL_PROPAGATORS`.
     pub propagators: Option<Vec<Scalar<Format>>>,
 }
 

@@ -326,7 +326,7 @@ rules: [{match: {port: 1}, settings: {sampling: {ratio: 0.2}}}]
         ("OTEL_TRACES_SAMPLER_ARG", "0.5"),
         ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "9"),
         ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "2"),
-        ("OTEL_PROPAGATORS", "tracecontext, baggage,sentry"),
+        ("OTEL_PROPAGATORS", "tracecontext, baggage,,sentry"),
     ];
     let by_env = plan(text, &Flags::default(), &variables).unwrap();
     let Target::Otlp(otlp) = &by_env.targets[0] else { panic!("{:?}", by_env.targets) };

@@ -205,12 +205,18 @@ impl Protocol {
         }
     }
 
-    fn parser(self, from_start: bool, options: &Options) -> Box<dyn Parser> {
+    fn parser(self, role: Role, from_start: bool, options: &Options) -> Box<dyn Parser> {
         match self {
-            Self::Http1 => Box::new(Adapted::new(
-                http1::Connection::new(from_start).propagators(options.propagators),
-                http::Http,
-            )),
+            Self::Http1 => {
+                let connection = http1::Connection::new(from_start);
+                // What a process sends on by itself is told apart from what it was sent by `traceparent` alone:
+                // its request is asked for by the one that it serves, and stays in that one's trace.
+                let connection = match role {
+                    Role::Server => connection.propagators(options.propagators),
+                    Role::Client => connection,
+                };
+                Box::new(Adapted::new(connection, http::Http))
+            }
             Self::Redis => Box::new(Adapted::new(
                 redis_parser::connection(from_start, options),
                 redis_parser::Redis::new(from_start, options),
@@ -264,7 +270,8 @@ pub(super) fn choose(
         let content = if requests == sent { Role::Client } else { Role::Server };
         // An array that a Redis server answers may look like a command: who connected tells for certain.
         let told = if protocol == Protocol::Redis { side } else { None };
-        return Choice::Parser(protocol.parser(from_start, options), told.unwrap_or(content));
+        let role = told.unwrap_or(content);
+        return Choice::Parser(protocol.parser(role, from_start, options), role);
     }
     if possible { Choice::NeedMore } else { Choice::Unknown }
 }
