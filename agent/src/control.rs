@@ -1,7 +1,7 @@
 //! The control socket: a unix socket that only root may open, on which a running agent answers questions.
 //!
-//! A question is one line: `status`, `explain PID`, `tap JSON`, `top JSON`. The answer is one line of JSON, then the connection
-//! is closed; to the last two it is text, for as long as the asker reads.
+//! A question is one line: `status`, `explain PID`, `tap JSON`, `top JSON`. The answer is one line of JSON, then the
+//! connection is closed; to the last two it is text, for as long as the asker reads.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileTypeExt;

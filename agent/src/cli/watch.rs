@@ -8,8 +8,9 @@ use crate::cli::{NOT_RUNNING, TapArgs, TopArgs, complain};
 use crate::control::{self, AskError};
 use crate::export::{FRAME, TapRequest, TopRequest};
 
-/// Columns where nothing tells them.
+/// Columns where nothing tells them: of traces, and of a table, which a file has room for.
 const COLUMNS: usize = 80;
+const TABLE_COLUMNS: usize = 120;
 
 /// Rows of a frame where nothing tells them.
 const ROWS: usize = 40;
@@ -18,7 +19,7 @@ const ROWS: usize = 40;
 const OTHER_LINES: usize = 3;
 
 /// Clears a terminal, and goes to its beginning.
-const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";
+const CLEAR: &str = "\x1b[H\x1b[2J";
 
 pub(super) fn tap(args: &TapArgs) -> anyhow::Result<ExitCode> {
     let stdout = std::io::stdout();
@@ -34,7 +35,7 @@ pub(super) fn tap(args: &TapArgs) -> anyhow::Result<ExitCode> {
         traceparent: args.traceparent,
     };
     let shown = show(control::tap(&args.control_socket, &request), |text| text.to_owned())?;
-    Ok(over(&shown, false))
+    Ok(over(&shown, Asked::UntilItEnds))
 }
 
 pub(super) fn top(args: &TopArgs) -> anyhow::Result<ExitCode> {
@@ -45,23 +46,30 @@ pub(super) fn top(args: &TopArgs) -> anyhow::Result<ExitCode> {
         service: args.service.clone(),
         interval_ms: u64::try_from(args.interval.0.as_millis()).unwrap_or(u64::MAX),
         rows: args.rows.or(rows).unwrap_or(ROWS),
-        columns: columns.unwrap_or(COLUMNS),
+        columns: columns.unwrap_or(TABLE_COLUMNS),
         sort: args.sort,
         once: args.once,
     };
     // Off a terminal an empty line is between two frames.
     let mut between = "";
+    let mut frames = 0;
     let clears = stdout.is_terminal() && !args.once;
     let shown = show(control::top(&args.control_socket, &request), |text| {
         let mut parts = text.split(FRAME);
         let mut shown = parts.next().unwrap_or_default().to_owned();
         for part in parts {
+            frames += 1;
             shown.extend([if clears { CLEAR } else { between }, part]);
             between = "\n";
         }
         shown
     })?;
-    Ok(over(&shown, args.once))
+    let asked = match (args.once, frames) {
+        (false, _) => Asked::UntilItEnds,
+        (true, 0) => Asked::More,
+        (true, _) => Asked::ThisMuch,
+    };
+    Ok(over(&shown, asked))
 }
 
 /// The terminal's columns and lines.
@@ -117,15 +125,26 @@ fn show(
     }
 }
 
-/// Says why nothing more is shown. `expected`: no more was asked for.
-fn over(shown: &Shown, expected: bool) -> ExitCode {
-    match shown {
-        Shown::Nothing(error) => {
+/// What was asked for, as against what was shown.
+enum Asked {
+    UntilItEnds,
+    ThisMuch,
+    More,
+}
+
+/// Says why nothing more is shown.
+fn over(shown: &Shown, asked: Asked) -> ExitCode {
+    match (shown, asked) {
+        (Shown::Nothing(error), _) => {
             complain(&format!("wirespan: {error}"));
             return ExitCode::from(NOT_RUNNING);
         }
-        Shown::All if !expected => complain("wirespan: the agent ended"),
-        Shown::All | Shown::Unread => {}
+        (Shown::All, Asked::More) => {
+            complain("wirespan: the agent showed nothing");
+            return ExitCode::FAILURE;
+        }
+        (Shown::All, Asked::UntilItEnds) => complain("wirespan: the agent ended"),
+        (Shown::All, Asked::ThisMuch) | (Shown::Unread, _) => {}
     }
     ExitCode::SUCCESS
 }

@@ -28,9 +28,9 @@ const MAX_DURATIONS: usize = 262_144;
 /// The shortest and the longest that a frame covers.
 const INTERVALS_MS: (u64, u64) = (100, 60_000);
 /// Columns right of the names.
-const FIGURES_COLUMNS: usize = 63;
+const FIGURES_COLUMNS: usize = 57;
 /// The narrowest and the widest that lines are laid out for.
-const WIDTHS: (usize, usize) = (96, 160);
+const WIDTHS: (usize, usize) = (80, 160);
 
 /// By what rows are sorted, the largest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -94,10 +94,10 @@ impl Calls {
         }
     }
 
-    /// The duration that so many of a hundred calls don't exceed. `durations` are in order.
-    fn percentile(&self, percent: usize) -> u64 {
+    /// The duration that so many of a hundred calls don't exceed, if any was kept. `durations` are in order.
+    fn percentile(&self, percent: usize) -> Option<u64> {
         let rank = (self.durations.len() * percent).div_ceil(100).max(1);
-        self.durations.get(rank - 1).copied().unwrap_or(self.longest_ns)
+        self.durations.get(rank - 1).copied()
     }
 
     fn rank(&self, sort: Sort) -> u64 {
@@ -105,7 +105,7 @@ impl Calls {
             Sort::Time => self.total_ns,
             Sort::Calls => self.count,
             Sort::Errors => self.errors,
-            Sort::P95 => self.percentile(95),
+            Sort::P95 => self.percentile(95).unwrap_or(0),
         }
     }
 }
@@ -171,7 +171,7 @@ impl Frame {
         }
         _ = writeln!(
             text,
-            "\n{:<width$}{:>10}{:>9}{:>11}{:>11}{:>11}{:>11}",
+            "\n{:<width$}{:>9}{:>8}{:>10}{:>10}{:>10}{:>10}",
             "SERVICE AND CALL", "CALLS/S", "ERRORS", "P50", "P95", "MAX", "QUEUE"
         );
         for ((service, outbound, name), calls) in rows.iter().take(request.rows) {
@@ -180,19 +180,16 @@ impl Frame {
             let label = shortened(&label, width);
             text.push_str(&label);
             text.extend(std::iter::repeat_n(' ', width.saturating_sub(columns(&label))));
-            let queue = match calls.queued {
-                0 => "-".to_owned(),
-                queued => duration(calls.queue_ns / queued),
-            };
+            let known = |time: Option<u64>| time.map_or_else(|| "-".to_owned(), duration);
             _ = writeln!(
                 text,
-                "{:>10.1}{:>7.1} %{:>11}{:>11}{:>11}{:>11}",
+                "{:>9.1}{:>6.1} %{:>10}{:>10}{:>10}{:>10}",
                 rate(calls.count, seconds),
                 100.0 * rate(calls.errors, 1.0) / rate(calls.count, 1.0),
-                duration(calls.percentile(50)),
-                duration(calls.percentile(95)),
+                known(calls.percentile(50)),
+                known(calls.percentile(95)),
                 duration(calls.longest_ns),
-                queue,
+                known(calls.queue_ns.checked_div(calls.queued)),
             );
         }
         text
@@ -303,6 +300,9 @@ mod tests {
         let expected = "service GET /a 50.0 1.0 % 50.00 ms 95.00 ms 100.00 ms 20 µs";
         assert_eq!(words(&lines[3]), expected);
         assert!(lines[1..].iter().all(|line| columns(line) <= 100), "{lines:#?}");
+        let narrow = TopRequest { columns: 80, ..REQUEST };
+        let lines = frame(&narrow, [call("GET /a/long/path/that/nobody/has/room/for", 1, true)]);
+        assert!(lines.iter().all(|line| columns(line) <= 80), "{lines:#?}");
     }
 
     #[test]
