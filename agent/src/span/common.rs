@@ -12,6 +12,9 @@ use crate::exchange::Exchange;
 use crate::semconv;
 use crate::span::{Attribute, Link, Span, SpanKind, Status};
 
+/// What a value of a closed list is where it is none of them (OpenTelemetry's conventions).
+pub(super) const OTHER: &str = "_OTHER";
+
 /// Why a call counts as failed.
 pub(super) struct Failure {
     /// `error.type`.

@@ -99,7 +99,7 @@ fn asked(
     if head.method.is_known() {
         add(Attribute::new(key::HTTP_REQUEST_METHOD, head.method.as_str().to_owned()));
     } else {
-        add(Attribute::new(key::HTTP_REQUEST_METHOD, "_OTHER"));
+        add(Attribute::new(key::HTTP_REQUEST_METHOD, common::OTHER));
         add(Attribute::new(key::HTTP_REQUEST_METHOD_ORIGINAL, head.method.as_str().to_owned()));
     }
     let scheme = head.scheme.as_deref().unwrap_or("http");

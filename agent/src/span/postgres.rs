@@ -94,7 +94,9 @@ fn answer(completion: &Completion, attributes: &mut Vec<Attribute>) {
             .push(Attribute::new(key::DB_OPERATION_BATCH_SIZE, i64::from(completion.statements)));
     }
     // Of several statements' rows a sum says nothing.
-    if let Some(rows) = completion.rows.filter(|_| completion.statements <= 1) {
+    // What failed has changed nothing.
+    let told = completion.statements <= 1 && completion.error.is_none();
+    if let Some(rows) = completion.rows.filter(|_| told) {
         let returned = completion
             .tags
             .first()
@@ -102,13 +104,17 @@ fn answer(completion: &Completion, attributes: &mut Vec<Attribute>) {
         let key = if returned { key::DB_RESPONSE_RETURNED_ROWS } else { semconv::AFFECTED_ROWS };
         attributes.push(Attribute::new(key, i64::try_from(rows).unwrap_or(i64::MAX)));
     }
-    if let Some(error) = &completion.error {
+    if let Some(error) = completion.error.as_ref().filter(|error| !error.sqlstate.is_empty()) {
         attributes.push(Attribute::new(key::DB_RESPONSE_STATUS_CODE, error.sqlstate.clone()));
     }
 }
 
 fn failure(error: &PgError) -> Failure {
-    Failure { kind: Cow::Owned(error.sqlstate.clone()), text: Cow::Owned(error.message.clone()) }
+    let kind = match &*error.sqlstate {
+        "" => Cow::Borrowed(common::OTHER),
+        code => Cow::Owned(code.to_owned()),
+    };
+    Failure { kind, text: Cow::Owned(error.message.clone()) }
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ pub(super) fn job(exchange: &Exchange, work: &Work, placement: Placement) -> Spa
             attributes.push(Attribute::new(semconv::JOB_RETRIED, *retried));
             // The conventions' word for an error that has no name.
             let kind =
-                kind.as_ref().map_or(Cow::Borrowed("_OTHER"), |it| Cow::Owned(it.to_string()));
+                kind.as_ref().map_or(Cow::Borrowed(common::OTHER), |it| Cow::Owned(it.to_string()));
             Some(Failure { kind, text: Cow::Borrowed("job failed") })
         }
         Some(Fate::Begun | Fate::Done | Fate::Acknowledged | Fate::Untold) | None => None,

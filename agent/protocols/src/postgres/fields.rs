@@ -52,7 +52,12 @@ fn set_short(text: &mut String, bytes: &[u8]) {
 /// What a `StartupMessage` of version 3 says, given what follows its version.
 pub(super) fn startup(mut parameters: &[u8]) -> Fact {
     let (mut user, mut database, mut application_name) = (None, None, None);
+    let mut whole = false;
     while let Some((name, rest)) = cstring(parameters) {
+        if name.is_empty() {
+            whole = true;
+            break;
+        }
         let Some((value, rest)) = cstring(rest) else { break };
         match name {
             b"user" => user = Some(short(value).into()),
@@ -62,6 +67,8 @@ pub(super) fn startup(mut parameters: &[u8]) -> Fact {
         }
         parameters = rest;
     }
+    // Who names no database means the one that is called as the user is: only all of the message shows that.
+    let user: Option<Box<str>> = if whole || database.is_some() { user } else { None };
     Fact::Startup { user, database, application_name }
 }
 
@@ -305,8 +312,12 @@ const COMMANDS: [&str; 192] = [
 /// Reads an `ErrorResponse` into `error`, which is as new.
 pub(super) fn error(mut body: &[u8], error: &mut PgError) {
     let (mut localized, mut schema, mut table) = (None, None, None);
-    let mut raised = false;
+    let (mut raised, mut whole) = (false, false);
     while let Some((&field, rest)) = body.split_first() {
+        if field == 0 {
+            whole = true;
+            break;
+        }
         let Some((value, rest)) = cstring(rest) else { break };
         match field {
             b'V' => set_short(&mut error.severity, value),
@@ -316,8 +327,7 @@ pub(super) fn error(mut body: &[u8], error: &mut PgError) {
             b's' => schema = Some(value),
             b't' => table = Some(value),
             b'n' => set_short(&mut error.constraint, value),
-            // PL/pgSQL's RAISE.
-            b'R' => raised = value == b"exec_stmt_raise",
+            b'R' => raised = is_of_applications(value),
             _ => {}
         }
         body = rest;
@@ -326,8 +336,17 @@ pub(super) fn error(mut body: &[u8], error: &mut PgError) {
         // Before 9.6.
         error.severity.push_str(&localized.map(short).unwrap_or_default());
     }
-    if raised || error.sqlstate.starts_with("P0") {
+    // Classes of PL/pgSQL, of routines in other languages, and of what nobody expected: those languages' errors are
+    // such. Where the last field, the routine, is not there, anybody may have written it.
+    let classes = ["P0", "38", "39", "XX"];
+    if !whole || raised || classes.iter().any(|class| error.sqlstate.starts_with(class)) {
         error.message.clear();
+    }
+    if error.sqlstate == "57014"
+        && let Some(end) = error.message.find(':')
+    {
+        // Of a COPY that the client broke off: its own words follow.
+        error.message.truncate(end);
     }
     if let Some(table) = table {
         if let Some(schema) = schema {
@@ -336,6 +355,15 @@ pub(super) fn error(mut body: &[u8], error: &mut PgError) {
         }
         error.table.push_str(&short(table));
     }
+}
+
+/// Whether a routine of the server's tells what an application wrote: PL/pgSQL's RAISE, the errors of PL/Python, PL/Perl
+/// and PL/Tcl, and those that another server sent.
+fn is_of_applications(routine: &[u8]) -> bool {
+    const ROUTINES: [&[u8]; 4] =
+        [b"exec_stmt_raise", b"throw_tcl_error", b"pgfdw_report_error", b"dblink_res_error"];
+    const BEGINNINGS: [&[u8]; 3] = [b"PLy_", b"plperl", b"pltcl"];
+    ROUTINES.contains(&routine) || BEGINNINGS.iter().any(|beginning| routine.starts_with(beginning))
 }
 
 /// An error's message without values: values are quoted, in whatever way the server's language does,
@@ -492,8 +520,17 @@ mod tests {
         for len in 0..body.len() {
             assert!(!format!("{:?}", error(&body[..len])).contains("secret"), "{len}");
         }
-        let raised = error(b"SERROR\0VERROR\0C23505\0Mfree text of a user\0Rexec_stmt_raise\0\0");
-        assert_eq!(raised.message, "");
+        let raised: &[u8] = b"SERROR\0VERROR\0C23505\0Mfree text of a user\0Rexec_stmt_raise\0\0";
+        for len in 0..=raised.len() {
+            assert_eq!(error(&raised[..len]).message, "", "{len}");
+        }
+        for (code, routine) in [("38000", "x"), ("XX000", "x"), ("22000", "PLy_elog_impl")] {
+            let body = format!("SERROR\0C{code}\0Mfree text\0R{routine}\0\0");
+            assert_eq!(error(body.as_bytes()).message, "", "{code} {routine}");
+        }
+        let broken_off =
+            b"SERROR\0C57014\0MCOPY from stdin failed: ValueError: Jane\0RCopyGetData\0\0";
+        assert_eq!(error(broken_off).message, "COPY from stdin failed");
     }
 
     #[test]

@@ -23,10 +23,7 @@ pub(super) struct Statement {
 
 impl Statement {
     fn new(text: Text, cut: bool, name: Option<Text>) -> Self {
-        let meddles = |word: &str| {
-            ["prepare", "deallocate", "discard"].iter().any(|it| word.eq_ignore_ascii_case(it))
-        };
-        let meddles = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(meddles);
+        let meddles = text.split(';').any(meddles);
         let poll = !cut && sql::is_poll(&text);
         Self { text: Some(text), cut, name, poll, meddles }
     }
@@ -36,6 +33,22 @@ impl Statement {
             (Some(text), Some(other)) => text.is_same(other),
             _ => false,
         }
+    }
+}
+
+/// Whether one statement of a text may change what names stand for. Elsewhere than at its beginning such a word is a
+/// column's name, a literal's or a comment's; where a comment comes first, or other statements are within it, any counts.
+fn meddles(statement: &str) -> bool {
+    let among = |words: &[&str], word: &str| words.iter().any(|it| word.eq_ignore_ascii_case(it));
+    let is_it = |word: &str| among(&["prepare", "deallocate", "discard"], word);
+    let mut words = statement.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let bare = statement.trim_start();
+    if bare.starts_with("--") || bare.starts_with("/*") {
+        return words.any(is_it);
+    }
+    match words.find(|word| !word.is_empty()) {
+        Some(first) if first.eq_ignore_ascii_case("do") => words.any(is_it),
+        first => first.is_some_and(is_it),
     }
 }
 
@@ -206,7 +219,23 @@ impl Statements {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
+
+    #[rstest]
+    #[case("DEALLOCATE ALL", true)]
+    #[case("  discard plans", true)]
+    #[case("SELECT 1; PREPARE a AS SELECT 2", true)]
+    #[case("/* all */ DISCARD ALL", true)]
+    #[case("DO $$BEGIN EXECUTE 'DEALLOCATE a'; END$$", true)]
+    #[case("SELECT discard FROM cards WHERE id = $1", false)]
+    #[case("INSERT INTO notes VALUES ('please prepare')", false)]
+    #[case("UPDATE t SET deallocate = 1 /*action='prepare'*/", false)]
+    #[case("", false)]
+    fn names_change_by_statements_of_their_own(#[case] text: &str, #[case] changes: bool) {
+        assert_eq!(text.split(';').any(meddles), changes);
+    }
 
     #[test]
     fn what_is_kept_is_bounded_and_the_oldest_go_first() {
