@@ -32,14 +32,21 @@ pub(super) fn span(exchange: &Exchange, command: &Command<'static>, placement: P
         add(Attribute::new(key::DB_OPERATION_NAME, command.name.clone()));
         add(Attribute::new(key::DB_QUERY_TEXT, command.text.to_string()));
     }
-    if command.queued {
+    // A transaction that began unseen, or was refused.
+    let queued = reply.map_or(command.queued, |reply| *reply == Reply::Queued);
+    if queued {
         add(Attribute::new(semconv::REDIS_QUEUED, true));
     }
     let mut failure = common::broken(exchange);
     match reply {
         Some(Reply::Error { code, message }) => {
-            add(Attribute::new(key::DB_RESPONSE_STATUS_CODE, code.to_string()));
-            let kind = Cow::Owned(code.to_string());
+            let kind = match &**code {
+                "" => Cow::Borrowed(common::OTHER),
+                code => Cow::Owned(code.to_owned()),
+            };
+            if !code.is_empty() {
+                add(Attribute::new(key::DB_RESPONSE_STATUS_CODE, code.to_string()));
+            }
             failure = Some(Failure { kind, text: Cow::Owned(message.to_string()) });
         }
         Some(Reply::Nil) => add(Attribute::new(semconv::REDIS_NIL, true)),

@@ -67,7 +67,6 @@ pub(super) struct Entry {
     pub(super) kind: Kind,
     pub(super) shape: Shape,
     pub(super) answers: Answers,
-    pub(super) queued: bool,
     pub(super) blocking: bool,
     pub(super) doubtful: bool,
     /// Its reply's values are asked for.

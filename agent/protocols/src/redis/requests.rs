@@ -92,7 +92,6 @@ impl<M: Clone + 'static> Connection<M> {
                     kind: read.kind,
                     shape: read.shape,
                     answers: Answers::One,
-                    queued: false,
                     blocking: true,
                     doubtful: false,
                     asked: false,
@@ -145,6 +144,7 @@ impl<M: Clone + 'static> Connection<M> {
             return self.desync(Abandon::TooMany, out);
         }
         let sent = self.session.sent(kind);
+        self.tell_facts(out);
         let of_others = self.session.asked_at_exec(kind, asked && sent.queued);
         let asked = asked || of_others;
         command.queued = sent.queued;
@@ -182,7 +182,6 @@ impl<M: Clone + 'static> Connection<M> {
                     kind,
                     shape,
                     answers: sent.answers,
-                    queued: sent.queued,
                     blocking: blocking && !sent.queued,
                     doubtful: sent.doubtful,
                     asked: asked && !sent.queued,

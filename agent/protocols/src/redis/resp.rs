@@ -79,6 +79,7 @@ pub(super) struct Parser<M> {
     top: Option<Top>,
     /// An error's message, without values, once the reply is over.
     message: String,
+    over: bool,
 }
 
 /// Whether values are asked for.
@@ -147,6 +148,7 @@ impl<M: Clone> Parser<M> {
             stack: Vec::new(),
             top: None,
             message: String::new(),
+            over: false,
         }
     }
 
@@ -175,6 +177,7 @@ impl<M: Clone> Parser<M> {
             };
             self.bytes = self.bytes.saturating_add(piece.advance(used));
             if progress != Progress::More {
+                self.over = progress == Progress::Done;
                 self.mask();
                 return progress;
             }
@@ -211,7 +214,11 @@ impl<M: Clone> Parser<M> {
     }
 
     fn error(&self) -> Reply<'_> {
-        let code = Cow::Borrowed(error::code(&self.line));
+        let whole = match self.top {
+            Some(Top::String { bytes, .. }) => self.line.len() as u64 == bytes,
+            _ => self.over,
+        };
+        let code = Cow::Borrowed(error::code(&self.line, whole));
         Reply::Error { code, message: Cow::Borrowed(&self.message) }
     }
 

@@ -8,7 +8,7 @@ use super::{
     event::{End, Event, PushKind},
     reply::Reply,
     resp::{Asking, Elements, Parser, Progress},
-    session::{Answers, Channels, Kind},
+    session::{Answered, Answers, Channels, Kind},
     table::Shape,
     values::{Asked, Values},
 };
@@ -249,9 +249,7 @@ impl<M: Clone + 'static> Connection<M> {
         } else {
             self.skip(Direction::Responses, parser.bytes, Skip::UnpairedResponse, out);
         }
-        if !failed && reply != Reply::Nil {
-            self.session.answered(entry.kind, entry.queued);
-        }
+        self.session.answered(entry.kind, Answered::by(&reply));
         let monitors = entry.kind == Kind::Monitor && reply == Reply::Ok;
         let values = if entry.asked { parser.values() } else { Values::default() };
         self.finish(&entry, parser.first.clone(), last, (reply, values), parser.bytes, out);
@@ -341,6 +339,8 @@ impl<M: Clone + 'static> Connection<M> {
                 self.end_inferred(out);
             }
         }
+        self.session.unanswered();
+        self.tell_facts(out);
         if let Some(parser) = self.reply.take() {
             let told = self.open.front().and_then(|entry| entry.ordinal);
             if let Some(exchange) = told.filter(|_| !parser.push && !parser.is_watched_array()) {

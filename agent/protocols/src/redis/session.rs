@@ -4,6 +4,8 @@
 //! Follows the commands in the order in which they were sent, and the replies in theirs; pairing itself
 //! is `connection`'s.
 
+use super::reply::Reply;
+
 /// What a command does to the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -148,15 +150,37 @@ pub(super) struct Sent {
     pub(super) doubtful: bool,
 }
 
+/// How a command was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answered {
+    Well,
+    Nil,
+    Queued,
+    Failed,
+}
+
+impl Answered {
+    pub(super) fn by(reply: &Reply<'_>) -> Self {
+        match reply {
+            Reply::Error { .. } => Self::Failed,
+            Reply::Nil => Self::Nil,
+            Reply::Queued => Self::Queued,
+            _ => Self::Well,
+        }
+    }
+}
+
 /// The session, as far as it is known.
 #[derive(Debug)]
 pub(super) struct Session {
     in_transaction: bool,
-    /// A `SELECT` waits for its `EXEC`.
-    selects_at_exec: bool,
+    /// `SELECT`s that are not answered.
+    selecting: u32,
+    /// The database before a `SELECT` was queued, which is what counts if the transaction is discarded.
+    before_queued: Option<Option<u32>>,
     /// A command whose reply's values are asked for does.
     asked_at_exec: bool,
-    reply: Reply,
+    reply: Replies,
     /// Commands passed that have no reply, and none with one since.
     pub(super) doubt: bool,
     /// Confirmations may come that no exchange waits for.
@@ -169,7 +193,7 @@ pub(super) struct Session {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reply {
+enum Replies {
     On,
     Off,
     SkipNext,
@@ -179,9 +203,10 @@ impl Session {
     pub(super) fn new(from_start: bool) -> Self {
         Self {
             in_transaction: false,
-            selects_at_exec: false,
+            selecting: 0,
+            before_queued: None,
             asked_at_exec: false,
-            reply: Reply::On,
+            reply: Replies::On,
             doubt: false,
             strays: false,
             subscriptions: 0,
@@ -203,10 +228,9 @@ impl Session {
         match kind {
             Kind::Multi => self.in_transaction = true,
             Kind::Exec | Kind::Discard | Kind::Reset => self.in_transaction = false,
-            Kind::Select(_) if queued => self.selects_at_exec = true,
             _ => {}
         }
-        if self.reply != Reply::On && kind != Kind::ReplyOn && kind != Kind::Reset {
+        if self.reply != Replies::On && kind != Kind::ReplyOn && kind != Kind::Reset {
             if !matches!(answers, Answers::One | Answers::None) {
                 answers = Answers::Unknown;
             } else {
@@ -214,10 +238,17 @@ impl Session {
             }
         }
         match (kind, self.reply) {
-            (Kind::ReplyOn | Kind::Reset, _) => self.reply = Reply::On,
-            (Kind::ReplyOff, _) => self.reply = Reply::Off,
-            (Kind::ReplySkip, Reply::On | Reply::SkipNext) => self.reply = Reply::SkipNext,
-            (_, Reply::SkipNext) => self.reply = Reply::On,
+            (Kind::ReplyOn | Kind::Reset, _) => self.reply = Replies::On,
+            (Kind::ReplyOff, _) => self.reply = Replies::Off,
+            (Kind::ReplySkip, Replies::On | Replies::SkipNext) => self.reply = Replies::SkipNext,
+            (_, Replies::SkipNext) => self.reply = Replies::On,
+            _ => {}
+        }
+        match (kind, answers) {
+            (Kind::Select(_), Answers::One) => self.selecting = self.selecting.saturating_add(1),
+            // Nobody hears whether it went well; or which it is that another is sent to, unheard as well.
+            (Kind::Select(_), _) => self.database = None,
+            (_, Answers::None) if self.selecting > 0 => self.database = None,
             _ => {}
         }
         let doubtful = match answers {
@@ -276,20 +307,40 @@ impl Session {
         self.strays &= count > 0;
     }
 
-    /// A command was answered, and not by an error.
-    pub(super) fn answered(&mut self, kind: Kind, queued: bool) {
-        match kind {
-            Kind::Select(database) if !queued => self.database = database,
-            Kind::Hello { asked: true, protocol } if !queued => self.protocol = protocol,
-            Kind::Exec if std::mem::take(&mut self.selects_at_exec) => self.database = None,
-            Kind::Discard => self.selects_at_exec = false,
-            Kind::Reset => {
-                self.selects_at_exec = false;
+    /// A command was answered.
+    pub(super) fn answered(&mut self, kind: Kind, how: Answered) {
+        if let Kind::Select(_) = kind {
+            self.selecting = self.selecting.saturating_sub(1);
+        }
+        match (kind, how) {
+            (Kind::Select(database), Answered::Well) => self.database = database,
+            (Kind::Select(_), Answered::Queued) => {
+                self.before_queued.get_or_insert(self.database);
+                self.database = None;
+            }
+            (Kind::Hello { asked: true, protocol }, Answered::Well) => self.protocol = protocol,
+            // Which of what was queued went well is in its reply, element by element.
+            (Kind::Exec, Answered::Well) => self.before_queued = None,
+            (Kind::Exec, Answered::Nil | Answered::Failed) | (Kind::Discard, Answered::Well) => {
+                if let Some(before) = self.before_queued.take() {
+                    self.database = before;
+                }
+            }
+            (Kind::Multi, Answered::Failed) => self.in_transaction = false,
+            (Kind::Reset, Answered::Well) => {
+                self.before_queued = None;
                 self.strays = false;
                 (self.subscriptions, self.shard_subscriptions) = (0, 0);
                 (self.database, self.protocol) = (Some(0), Some(2));
             }
             _ => {}
+        }
+    }
+
+    /// No more is answered: what was asked may have been done all the same.
+    pub(super) fn unanswered(&mut self) {
+        if self.selecting > 0 {
+            self.database = None;
         }
     }
 }

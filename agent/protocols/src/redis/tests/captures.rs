@@ -248,7 +248,7 @@ whole! {
         "CONFIG GET ? > *2",
         "AUTH ? ? > -WRONGPASS invalid ? or user is disabled.",
         "MONITOR > Ok",
-    ], &[Fact::Protocol(Some(3)), Fact::Database(Some(5)), Fact::Database(Some(0)), Fact::Protocol(Some(2)), Fact::Database(None), Fact::Protocol(None)], &[(PushKind::Confirmation, None), (PushKind::Confirmation, None)];
+    ], &[Fact::Protocol(Some(3)), Fact::Database(None), Fact::Database(Some(0)), Fact::Database(Some(5)), Fact::Database(Some(0)), Fact::Protocol(Some(2)), Fact::Database(None), Fact::Protocol(None)], &[(PushKind::Confirmation, None), (PushKind::Confirmation, None)];
 }
 
 #[test]

@@ -350,6 +350,73 @@ fn facts_come_in_the_order_of_replies() {
     assert_eq!(run.facts()[1..], [Fact::Database(None)]);
 }
 
+/// Which database each command is told to have run in, when it ends.
+fn databases(run: &Run) -> Vec<String> {
+    let (mut database, mut named, mut ended) = (Some(0), Vec::new(), Vec::new());
+    for event in &run.events {
+        match event {
+            Event::Session(Fact::Database(selected)) => database = *selected,
+            Event::Request { exchange, request, .. } => {
+                named.push((*exchange, request.name.to_string()));
+            }
+            Event::End { exchange, .. } => {
+                let (_, name) = named.iter().find(|(known, _)| known == exchange).unwrap();
+                let database = database.map_or_else(|| "?".to_owned(), |it: u32| it.to_string());
+                ended.push(format!("{name}@{database}"));
+            }
+            _ => {}
+        }
+    }
+    ended
+}
+
+#[rstest]
+// What is queued behind the choice of another runs there, if all goes well.
+#[case(&["MULTI", "SELECT 3", "SET k v", "EXEC", "GET k"], "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+OK\r\n+OK\r\n$1\r\nv\r\n",
+    &["MULTI@0", "SELECT@0", "SET@?", "EXEC@?", "GET@?"])]
+#[case(&["MULTI", "SELECT 3", "DISCARD", "GET k"], "+OK\r\n+QUEUED\r\n+OK\r\n$1\r\nv\r\n",
+    &["MULTI@0", "SELECT@0", "DISCARD@?", "GET@0"])]
+#[case(&["WATCH k", "MULTI", "SELECT 3", "EXEC", "GET k"], "+OK\r\n+OK\r\n+QUEUED\r\n*-1\r\n$1\r\nv\r\n",
+    &["WATCH@0", "MULTI@0", "SELECT@0", "EXEC@?", "GET@0"])]
+// In the order of replies, whatever was sent meanwhile.
+#[case(&["MULTI", "SELECT 1", "DISCARD", "MULTI", "SELECT 2", "EXEC", "GET k"],
+    "+OK\r\n+QUEUED\r\n+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n$1\r\nv\r\n",
+    &["MULTI@0", "SELECT@0", "DISCARD@?", "MULTI@0", "SELECT@0", "EXEC@?", "GET@?"])]
+#[case(&["RESET", "MULTI", "SELECT 2", "EXEC", "GET k"], "+RESET\r\n+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n$1\r\nv\r\n",
+    &["RESET@0", "MULTI@0", "SELECT@0", "EXEC@?", "GET@?"])]
+// A transaction that was refused is none.
+#[case(&["MULTI"], "-NOPERM no\r\n", &["MULTI@0"])]
+// Nobody hears whether it went well.
+#[case(&["CLIENT REPLY SKIP", "SELECT 3", "GET k"], "$1\r\nv\r\n", &["CLIENT REPLY@0", "SELECT@?", "GET@?"])]
+#[case(&["SELECT 3", "CLIENT REPLY SKIP", "SET k v", "GET k"], "+OK\r\n$1\r\nv\r\n",
+    &["CLIENT REPLY@?", "SET@?", "SELECT@?", "GET@3"])]
+fn the_database_is_told_where_it_is_certain(
+    #[case] sent: &[&str],
+    #[case] replies: &str,
+    #[case] expected: &[&str],
+) {
+    let mut run = Run::new(true);
+    run.requests(commands(sent)).responses(replies);
+    assert_eq!(databases(&run), expected);
+}
+
+#[test]
+fn a_database_that_was_asked_for_is_not_told_where_no_answer_came() {
+    let mut run = Run::new(true);
+    run.requests(commands(&["SELECT 3", "GET k"])).end(Responses, Some(EndError::Reset));
+    assert_eq!(databases(&run), ["SELECT@?", "GET@?"]);
+}
+
+#[test]
+fn a_transaction_is_known_by_its_replies() {
+    // Refused: what follows is answered at once.
+    let mut run = Run::new(true);
+    run.requests(command(&["MULTI"])).responses("-NOPERM no\r\n");
+    run.requests(commands(&["SELECT 3", "GET k"])).responses("+OK\r\n$1\r\nv\r\n");
+    assert_eq!(databases(&run), ["MULTI@0", "SELECT@0", "GET@3"]);
+    assert!(!exchanges(&run.events)[2].request.queued);
+}
+
 #[test]
 fn what_ends_with_the_connection_says_how() {
     let mut run = Run::new(true);
