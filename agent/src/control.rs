@@ -14,11 +14,12 @@ use anyhow::Context;
 use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, unix::SocketAddr};
+use tokio::net::UnixListener;
+use tokio::net::unix::{OwnedWriteHalf, SocketAddr};
 
 use crate::books::Status;
 use crate::explain::Explanation;
-use crate::export::{TapRequest, TopRequest};
+use crate::export::{Tap, TapRequest, TopRequest};
 use crate::pipeline::Request;
 
 /// Where the socket is unless told otherwise.
@@ -32,9 +33,6 @@ const MAX_QUESTION_BYTES: u64 = 4096;
 const MAX_ANSWER_BYTES: u64 = 64 << 20;
 /// The pipeline answers between two rounds, within milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// What one more reader is told.
-const TOO_MANY: &[u8] = b"too many look already\n";
 
 /// The listening socket. Its file is removed when this is dropped.
 #[derive(Debug)]
@@ -114,18 +112,12 @@ async fn answer(stream: tokio::net::UnixStream, _: SocketAddr, pipeline: Sender<
         }
         "tap" => {
             let Ok(request) = serde_json::from_str(rest) else { return };
-            let Some(tap) = asked(&pipeline, Request::Tap).await.flatten() else {
-                drop(write.write_all(TOO_MANY).await);
-                return;
-            };
+            let Some(tap) = opened(&pipeline, &mut write).await else { return };
             return tap.run(request, read.into_inner().into_inner(), write).await;
         }
         "top" => {
             let Ok(request) = serde_json::from_str(rest) else { return };
-            let Some(tap) = asked(&pipeline, Request::Tap).await.flatten() else {
-                drop(write.write_all(TOO_MANY).await);
-                return;
-            };
+            let Some(tap) = opened(&pipeline, &mut write).await else { return };
             return tap.top(request, read.into_inner().into_inner(), write).await;
         }
         _ => return,
@@ -134,6 +126,16 @@ async fn answer(stream: tokio::net::UnixStream, _: SocketAddr, pipeline: Sender<
         // An asker that has left needs no answer.
         drop(write.write_all(&json).await);
     }
+}
+
+/// A tap; `None`: the asker was told that there are too many.
+async fn opened(pipeline: &Sender<Request>, write: &mut OwnedWriteHalf) -> Option<Tap> {
+    let tap = asked(pipeline, Request::Tap).await.flatten();
+    if tap.is_none() {
+        // An asker that has left need not be told.
+        drop(write.write_all(b"too many look already\n").await);
+    }
+    tap
 }
 
 /// What the pipeline answers.

@@ -7,16 +7,16 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use opentelemetry_semantic_conventions::attribute as key;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::console::layout;
 use super::queue;
 use super::tap::{BATCH_SPANS, Tap};
 use super::text::{columns, duration, printable, shortened};
 use crate::semconv;
-use crate::span::{Span, SpanKind, Status};
+use crate::span::{Span, Status};
 
 /// Begins a frame: whoever shows it clears what it showed before.
 pub const FRAME: char = '\u{c}';
@@ -124,12 +124,11 @@ struct Frame {
 
 impl Frame {
     fn add(&mut self, request: &TopRequest, span: &Span) {
-        let service = span.resource.text(key::SERVICE_NAME).unwrap_or("unknown_service");
+        let service = layout::service(span);
         if request.service.as_ref().is_some_and(|wanted| wanted != service) {
             return;
         }
-        let outbound = matches!(span.kind, SpanKind::Client | SpanKind::Producer);
-        let name = (service.to_owned(), outbound, span.name.to_string());
+        let name = (service.to_owned(), layout::is_outbound(span), span.name.to_string());
         if self.names.len() >= MAX_NAMES && !self.names.contains_key(&name) {
             self.others += 1;
             return;
@@ -175,7 +174,7 @@ impl Frame {
             "SERVICE AND CALL", "CALLS/S", "ERRORS", "P50", "P95", "MAX", "QUEUE"
         );
         for ((service, outbound, name), calls) in rows.iter().take(request.rows) {
-            let arrow = if *outbound { " → " } else { "  " };
+            let arrow = layout::arrow(*outbound);
             let label = format!("{}{arrow}{}", printable(service), printable(name));
             let label = shortened(&label, width);
             text.push_str(&label);
@@ -256,7 +255,7 @@ mod tests {
     use super::*;
     use crate::export::tap::Taps;
     use crate::export::testing::{resource, span};
-    use crate::span::Attribute;
+    use crate::span::{Attribute, SpanKind};
 
     const REQUEST: TopRequest = TopRequest {
         service: None,

@@ -116,9 +116,9 @@ fn span(out: &mut String, row: &Row<'_>, look: &Look) {
 /// Branches, service, arrow, name and peer, padded to the names' columns.
 fn names(out: &mut String, row: &Row<'_>, failed: bool, look: &Look) {
     let span = row.span;
-    let service = printable(span.resource.text(SERVICE_NAME).unwrap_or("unknown_service"));
-    let outbound = matches!(span.kind, SpanKind::Client | SpanKind::Producer);
-    let arrow = if outbound { " → " } else { "  " };
+    let service = printable(service(span));
+    let outbound = is_outbound(span);
+    let arrow = arrow(outbound);
     let peer = if outbound && !row.answered { peer(span) } else { None };
     let peer = peer.map(|peer| format!(" {peer}")).unwrap_or_default();
     let name = printable(&span.name);
@@ -167,6 +167,21 @@ fn notes(out: &mut String, row: &Row<'_>, look: &Look) {
         let (trace_id, span_id, flags) = (span.trace_id, span.span_id, span.trace_flags);
         note(Style::Dim, &format!("00-{trace_id}-{span_id}-{flags:02x}"));
     }
+}
+
+/// Whose span it is.
+pub(in crate::export) fn service(span: &Span) -> &str {
+    span.resource.text(SERVICE_NAME).unwrap_or("unknown_service")
+}
+
+/// Whether the process asks somebody.
+pub(in crate::export) fn is_outbound(span: &Span) -> bool {
+    matches!(span.kind, SpanKind::Client | SpanKind::Producer)
+}
+
+/// What is between service and name.
+pub(in crate::export) fn arrow(outbound: bool) -> &'static str {
+    if outbound { " → " } else { "  " }
 }
 
 fn peer(span: &Span) -> Option<String> {
