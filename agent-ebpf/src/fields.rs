@@ -99,6 +99,10 @@ kernel_fields! {
     tcp_copied_seq = "tcp_sock" "copied_seq";
     /// Next sequence number expected from the peer.
     tcp_rcv_nxt = "tcp_sock" "rcv_nxt";
+    /// Sequence number of the next byte to be put on the wire.
+    tcp_snd_nxt = "tcp_sock" "snd_nxt";
+    /// CLOCK_MONOTONIC when TCP last looked: before it sends, and when something has come.
+    tcp_clock_cache = "tcp_sock" "tcp_clock_cache" optional;
     /// Smoothed round-trip time, eighths of a microsecond.
     tcp_srtt_us = "tcp_sock" "srtt_us";
     /// Segments retransmitted.

@@ -15,6 +15,7 @@ use wirespan_ebpf::{
 use crate::kernel::{self, Object, add, field, offset, setting};
 use crate::payload::{self, Source};
 use crate::room::Room;
+use crate::socket::NO_BURST;
 use crate::{lanes, python, socket};
 
 /// A burst goes on for so many units of 2^30 ns at least before it is given a new budget: a stream that nobody
@@ -54,8 +55,8 @@ fn sock_recv_length(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn operation(sk: Object, ret: i32, flags: i32, direction: Direction) {
     let task = kernel::current();
-    let leader: Object = field!(task, task_group_leader);
-    let storage: u64 = field!(leader, task_storage);
+    let tgid: u32 = field!(task, task_tgid);
+    let storage = leaders_storage(task, tgid);
     let would_block = ret == WOULD_BLOCK && direction == Direction::SEND;
     if storage == 0
         || (ret < 0 && !would_block && !is_broken(ret))
@@ -64,7 +65,7 @@ fn operation(sk: Object, ret: i32, flags: i32, direction: Direction) {
     {
         return;
     }
-    let Some((state, process)) = traced(task, sk) else { return };
+    let Some((state, process)) = traced(task, tgid, sk) else { return };
     if would_block {
         blocked(task, sk, state, process);
         return;
@@ -87,6 +88,17 @@ fn operation(sk: Object, ret: i32, flags: i32, direction: Direction) {
     record(task, sk, state, process, ret, flags, direction, bits);
 }
 
+/// The task storage of the process's leader; 0 where it isn't traced. A leader is itself, and lies nearer.
+#[inline(always)]
+fn leaders_storage(task: Object, tgid: u32) -> u64 {
+    let pid: u32 = field!(task, task_pid);
+    if pid == tgid {
+        return field!(task, task_storage);
+    }
+    let leader: Object = field!(task, task_group_leader);
+    field!(leader, task_storage)
+}
+
 /// A send found no room. Whoever makes it good may be somebody else: where logical tasks are followed it is
 /// noted whose the bytes are.
 #[inline(never)]
@@ -106,8 +118,7 @@ fn blocked(task: Object, sk: Object, state: *mut SocketState, process: *mut Proc
 /// The state names the slot that used the socket last, and the slot its owner: where the owner is the
 /// running process nothing more need be looked up.
 #[inline(always)]
-fn traced(task: Object, sk: Object) -> Option<(*mut SocketState, *mut ProcessSlot)> {
-    let tgid: u32 = field!(task, task_tgid);
+fn traced(task: Object, tgid: u32, sk: Object) -> Option<(*mut SocketState, *mut ProcessSlot)> {
     if let Some(state) = kernel::socket_state(sk) {
         if socket::is_own(state, sk) {
             // SAFETY: `state` is a map value.
@@ -179,12 +190,15 @@ fn record(
     source = source.forget(cookie);
     let tcp = kernel::tcp_sock(sk);
     let mut srtt_us = 0;
+    let mut now = 0;
     // SAFETY: `state` is a map value.
     let next = unsafe { (*state).next_offset[way] };
     let mut end = next + u64::from(length);
     if !tcp.is_null() {
         let sequence: u32 = if direction == Direction::SEND {
-            field!(tcp, tcp_write_seq)
+            let written: u32 = field!(tcp, tcp_write_seq);
+            now = sent_at(tcp, written, length);
+            written
         } else {
             received_up_to(sk, tcp, next, length)
         };
@@ -199,12 +213,16 @@ fn record(
     }
     end = kernel::forget(end, cookie);
     lanes::approach();
-    let now = kernel::now_ns();
+    // SAFETY: `state` is a map value.
+    let burst = unsafe { (*state).burst_direction };
+    // The first operation behind an announcement must not seem to have come before it.
+    if now == 0 || burst == NO_BURST {
+        now = kernel::now_ns();
+    }
 
     let (budget, wide_budget) = (setting!(burst_budget), setting!(wide_budget));
     let units = (now >> 30) as u8;
-    // SAFETY: `state` is a map value.
-    let turns = unsafe { (*state).burst_direction } != direction.0;
+    let turns = burst != direction.0;
     // SAFETY: as above.
     unsafe {
         if turns || units.wrapping_sub((*state).burst_since) >= BURST_UNITS {
@@ -398,6 +416,20 @@ fn python_context(
         }
         _ => python::sent(task, slot, state, source, u64::from(length)),
     }
+}
+
+/// When TCP put the operation's last byte on the wire, of which it keeps the time: a look at the clock that was
+/// had already. 0: it has not done so yet.
+///
+/// It looks at the clock each time before it sends anything (`tcp_write_xmit` in net/ipv4/tcp_output.c), so where
+/// nothing waits any more it did since the bytes were given to it.
+#[inline(always)]
+fn sent_at(tcp: Object, written: u32, length: u32) -> u64 {
+    let next: u32 = field!(tcp, tcp_snd_nxt);
+    if offset!(tcp_clock_cache) == KernelFields::ABSENT || next != written || length == 0 {
+        return 0;
+    }
+    field!(tcp, tcp_clock_cache)
 }
 
 /// The sequence number after the last byte that the application has read.

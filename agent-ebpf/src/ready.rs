@@ -7,7 +7,9 @@
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
-use crate::kernel::{self, Object, field};
+use wirespan_ebpf::KernelFields;
+
+use crate::kernel::{self, Object, field, offset};
 use crate::socket::AF_UNIX;
 
 const TCP_LISTEN: u8 = 10;
@@ -27,7 +29,7 @@ fn sk_data_ready(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: `state` is a map value of this socket.
     unsafe {
         if (*state).ready_ns == 0 {
-            (*state).ready_ns = kernel::now_ns();
+            (*state).ready_ns = came_at(sk);
         }
     }
     // A unix socket is told without its lock (`unix_stream_sendmsg` in net/unix/af_unix.c): a reader on
@@ -42,4 +44,15 @@ fn sk_data_ready(ctx: BtfTracePointContext) -> i32 {
         }
     }
     0
+}
+
+/// Now. TCP has just looked at the clock: it does for each segment (`tcp_rcv_established` and
+/// `tcp_rcv_state_process` in net/ipv4/tcp_input.c).
+#[inline(always)]
+fn came_at(sk: Object) -> u64 {
+    let tcp = kernel::tcp_sock(sk);
+    if tcp.is_null() || offset!(tcp_clock_cache) == KernelFields::ABSENT {
+        return kernel::now_ns();
+    }
+    field!(tcp, tcp_clock_cache)
 }

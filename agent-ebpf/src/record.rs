@@ -85,7 +85,7 @@ pub struct OperationRecord {
     pub flags: u8,
     /// Payload bytes that follow this header; the operation's first bytes.
     pub captured: u32,
-    /// CLOCK_MONOTONIC after the operation.
+    /// CLOCK_MONOTONIC after the operation; of what TCP sent at once, when it did, within the operation.
     pub timestamp_ns: u64,
     /// The socket's cookie.
     pub cookie: u64,

@@ -22,7 +22,7 @@ pub(crate) const TCP_CLOSE: u8 = 7;
 pub(crate) const TCP_LISTEN: u8 = 10;
 
 /// No direction: the next operation begins a burst.
-const NO_BURST: u8 = u8::MAX;
+pub(crate) const NO_BURST: u8 = u8::MAX;
 
 /// Whether this is a stream socket of a family that is captured.
 #[inline(always)]
@@ -115,12 +115,15 @@ fn place(sk: Object) -> ListenerKey {
     ListenerKey { net_namespace: field!(net, net_inum), port: u32::from(port) }
 }
 
-/// Gives the socket to the process in `slot`, and announces it. `flags`: what the caller knows of it
+/// Gives the socket to the process in `slot`, and announces it; its next operation begins a burst. `flags`: what the caller knows of it
 /// ([`socket_flag`]), beside what its state says.
 #[inline(never)]
 pub(crate) fn announce(sk: Object, state: *mut SocketState, slot: u32, flags: u8) {
     // SAFETY: `state` is a map value.
-    unsafe { (*state).slot = slot };
+    unsafe {
+        (*state).slot = slot;
+        (*state).burst_direction = NO_BURST;
+    }
     let mut record = SocketRecord {
         kind: RecordKind::SOCKET.0,
         family: field!(sk, sock_family),

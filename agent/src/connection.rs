@@ -88,7 +88,7 @@ pub enum Fate {
 /// What was known at the moment when a piece of a message passed. Handed to a parser as its opaque mark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
-    /// CLOCK_MONOTONIC after the operation.
+    /// CLOCK_MONOTONIC after the operation; of what TCP sent at once, within it.
     pub at_ns: u64,
     /// The thread.
     pub tid: u32,

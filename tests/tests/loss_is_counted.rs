@@ -189,10 +189,12 @@ fn an_agent_that_was_stopped_for_a_while_goes_on_where_it_can() {
     };
     assert_eq!(of("shapes", Kind::Server, 40_000, 40_200), 200, "on new connections");
     assert_eq!(of("front", Kind::Server, 40_000, 40_050), 50);
-    // Its eight threads keep their connections to the prices: on each, as below, the first may be missing.
-    let asked = of("front", Kind::Client, 40_000, 40_050);
-    assert!(asked >= 42, "{asked} of 50 on pooled connections");
-    assert_eq!(of("prices", Kind::Server, 40_000, 40_050), asked);
+    // Its eight threads keep their connections to the prices: at each end of each, as below, the first may be
+    // missing.
+    for (service, kind) in [("front", Kind::Client), ("prices", Kind::Server)] {
+        let found = of(service, kind, 40_000, 40_050);
+        assert!(found >= 42, "{found} of 50 of {service} on pooled connections");
+    }
     // The first may be the one that shows where messages begin again.
     let on_the_old = of("shapes", Kind::Server, 41, 61);
     assert!(on_the_old >= 19, "{on_the_old} of 20 on the old connection");

@@ -38,7 +38,7 @@ pub struct Operation<'a> {
     pub tid: u32,
     /// Whether the process sent (else it received).
     pub sent: bool,
-    /// CLOCK_MONOTONIC after the operation.
+    /// CLOCK_MONOTONIC after the operation; of what TCP sent at once, within it.
     pub at_ns: u64,
     /// Stream offset of the first byte.
     pub offset: u64,
