@@ -1,11 +1,12 @@
 //! SQL text without its literals and comments: `db.query.text`.
 
 use super::lexer::{Kind, Lexer, Token, is_word};
+use super::settings::{Settings, Show};
 
 /// The text with every literal replaced by `?`, comments left out, and `IN` lists of literals collapsed
 /// to `IN (?)`.
 ///
-/// Literals are strings of all kinds, numbers and booleans; `NULL` and placeholders (`$1`) stay, and so
+/// Literals are strings of all kinds, numbers and booleans, and values of settings (`SET a = b`); `NULL` and placeholders (`$1`) stay, and so
 /// do identifiers, quoted ones too, and white space but at the ends. Where a comment kept two words apart a space takes
 /// its place. A literal that the text's end cuts is `?` as well.
 #[must_use]
@@ -13,7 +14,16 @@ pub fn sanitize(text: &str) -> String {
     let mut out = Output { text: String::with_capacity(text.len()), list: List::No };
     let mut lexer = Lexer::new(text);
     let mut before = [""; 2];
+    let mut settings = Settings::default();
     while let Some(token) = lexer.next() {
+        match settings.show(&token) {
+            Show::AsItIs => {}
+            Show::Hidden => {
+                out.push(Token { kind: Kind::Literal, text: token.text }, "?");
+                continue;
+            }
+            Show::Left => continue,
+        }
         match token.kind {
             Kind::Comment => out.gap(&lexer),
             Kind::Space => out.push(token, token.text),

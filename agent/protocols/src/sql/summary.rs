@@ -2,11 +2,14 @@
 //!
 //! One pass over the tokens with a bounded stack of parentheses. It recognises operations and what
 //! stands where a table's name must stand; it is right for usual statements, and says less, not
-//! something else, for unusual ones.
+//! something else, for unusual ones. What is known of each command is in `commands`.
+
+mod commands;
 
 use std::mem::take;
 
 use super::lexer::{Kind, Lexer, Token};
+use super::statements::Body;
 use crate::limits;
 
 /// Operations and their targets: `SELECT orders items`, `INSERT audit`, `SELECT schema.fn`.
@@ -45,7 +48,7 @@ pub fn summary(text: &str, cut: bool) -> Summary {
     Summary { text: reader.text }
 }
 
-/// What a frame's statement does.
+/// What a frame's statement does, as far as it decides what is read of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Verb {
     #[default]
@@ -57,10 +60,19 @@ enum Verb {
     Update,
     Delete,
     Merge,
-    /// `CREATE`, `DROP`, `ALTER`, `REFRESH`: the object's kind is part of the operation.
+    /// `CREATE TABLE` and its like, of which a query may follow.
     Define,
-    /// Another operation, with targets or not.
+    /// `EXPLAIN`, `PREPARE`, `DECLARE`: has a statement in it.
+    Wraps,
+    Copy,
+    /// `GRANT`, `COMMENT` and the like: what it is about follows `ON`.
+    Names,
+    /// `VACUUM` and its like: its options may be in parentheses before its targets.
+    Maintains,
+    /// An expression may follow, in which there are queries.
     Other,
+    /// Nothing more is read than the target that follows, if one does.
+    Quiet,
 }
 
 /// Where in its statement a frame is.
@@ -78,8 +90,10 @@ enum Place {
     CteName,
     /// Behind it, its body ahead.
     CteBody,
-    /// A defined object's kind follows.
-    Object,
+    /// An object's kind follows; `shown`: it is part of the operation.
+    Object { shown: bool },
+    /// The operation may have a second word.
+    Second,
 }
 
 /// A pair of parentheses, or the statement.
@@ -89,6 +103,8 @@ struct Frame {
     place: Place,
     /// Within a common table expression.
     in_cte: bool,
+    /// What changes tables may be in it, and not only what reads them.
+    may_write: bool,
     has_from: bool,
     /// Index among the parts behind the last `SELECT`, and the function that it begins with.
     function: Option<(usize, String)>,
@@ -115,6 +131,9 @@ struct Reader {
     path: String,
     path_open: bool,
     last_words: [Option<String>; 2],
+    /// How many parts there were when common table expressions began.
+    ctes_at: usize,
+    body: Body,
 }
 
 impl Reader {
@@ -123,6 +142,7 @@ impl Reader {
     }
 
     fn token(&mut self, token: Token<'_>) {
+        self.body.token(&token);
         if self.deeper > 0 {
             if token.is_symbol("(") {
                 self.deeper += 1;
@@ -130,6 +150,9 @@ impl Reader {
                 self.deeper -= 1;
             }
             return;
+        }
+        if matches!(self.frame.place, Place::Object { .. }) && self.is_objects_name(&token) {
+            self.frame.place = Place::Target { list: self.has_list() };
         }
         if self.wants_path() {
             if self.path_token(token) {
@@ -168,7 +191,9 @@ impl Reader {
     /// Takes a token of a name; `false`: it is none.
     fn path_token(&mut self, token: Token<'_>) -> bool {
         let identifier = match token.kind {
-            Kind::Word if self.path.is_empty() => !is_no_name(token.text, self.frame.place),
+            Kind::Word if self.path.is_empty() => {
+                !commands::is_no_name(token.text, self.frame.place == Place::SelectList)
+            }
             Kind::Word | Kind::Quoted => true,
             Kind::Symbol if token.text == "." && !self.path.is_empty() && !self.path_open => {
                 self.path.push('.');
@@ -179,10 +204,8 @@ impl Reader {
         };
         let skipped = token.kind == Kind::Word
             && self.path.is_empty()
-            && ["only", "lateral", "table", "if", "not", "exists", "concurrently"]
-                .iter()
-                .any(|word| token.is_word(word))
-            && matches!(self.frame.place, Place::Target { .. });
+            && matches!(self.frame.place, Place::Target { .. })
+            && self.is_before_name(token.text);
         if skipped {
             return true;
         }
@@ -209,6 +232,10 @@ impl Reader {
                     self.part(path, false);
                 }
             }
+            // Its options, behind which the first one comes.
+            Place::Target { .. }
+                if self.frame.verb == Verb::Maintains
+                    && next.is_some_and(|next| next.is_symbol("(")) => {}
             Place::Target { list } if next.is_some_and(|next| next.is_symbol("(")) => {
                 self.frame.place = if list { Place::List } else { Place::Elsewhere };
             }
@@ -260,49 +287,63 @@ impl Reader {
 
     fn word(&mut self, token: Token<'_>) {
         let upper = token.text.get(..16).unwrap_or(token.text).to_ascii_uppercase();
-        let verb = self.frame.verb;
         match (self.frame.place, &*upper) {
             (Place::CteName, "RECURSIVE") => {}
             (Place::CteName, _) => self.cte(token.text),
-            (Place::Object, object) => self.object(object),
-            _ => match (verb, &*upper) {
-                (_, "SELECT") => {
-                    self.end_select();
-                    self.frame.has_from = false;
-                    self.operation(Verb::Select, "SELECT", Place::SelectList);
-                }
-                (Verb::None | Verb::With, _) => self.begin(&upper),
-                (Verb::Select, "FROM") if self.is_from() => self.tables(),
-                (Verb::Delete | Verb::Update, "FROM") if !self.distinct_from() => self.tables(),
-                (Verb::Delete, "USING") => self.tables(),
-                (Verb::Merge, "USING") if !self.frame.has_from => self.tables(),
-                (_, "JOIN") if self.frame.has_from => {
-                    self.frame.place = Place::Target { list: true }
-                }
-                (Verb::Insert | Verb::Merge, "INTO") => {
-                    self.frame.place = Place::Target { list: false };
-                }
-                (
-                    _,
-                    "WHERE" | "GROUP" | "ORDER" | "LIMIT" | "OFFSET" | "FETCH" | "HAVING"
-                    | "WINDOW" | "SET" | "RETURNING" | "FOR" | "UNION" | "EXCEPT" | "INTERSECT"
-                    | "WHEN" | "VALUES",
-                ) => {
-                    self.frame.place = Place::Elsewhere;
-                }
-                (Verb::Other, "UPDATE" | "DELETE" | "INSERT" | "MERGE" | "WITH")
-                    if self.outer.is_empty() && !self.came_after("FOR") =>
-                {
-                    // EXPLAIN, PREPARE, DECLARE and the like have a statement in them.
-                    self.begin(&upper);
-                }
-                _ => {}
-            },
+            (Place::Object { shown }, object) => self.object(object, shown),
+            (Place::Second, word) => self.second(word),
+            (_, word) => self.clause(word),
         }
         if self.frame.place == Place::SelectList && upper != "SELECT" {
             self.frame.place = Place::Elsewhere;
         }
         self.remember(&upper);
+    }
+
+    /// A word that begins a clause, or none.
+    fn clause(&mut self, word: &str) {
+        match (self.frame.verb, word) {
+            (Verb::Names, "ON") => {
+                self.frame.verb = Verb::Quiet;
+                self.frame.place = Place::Object { shown: false };
+            }
+            (Verb::Quiet, "TO" | "FROM") => self.frame.place = Place::Elsewhere,
+            (Verb::Names | Verb::Quiet | Verb::Maintains, _) => {}
+            (_, "SELECT") => {
+                self.end_select();
+                self.frame.has_from = false;
+                self.operation(Verb::Select, "SELECT", Place::SelectList);
+            }
+            (Verb::None | Verb::With, _) => self.begin(word),
+            (Verb::Insert, "WITH") => self.begin(word),
+            (Verb::Define, "WITH" | "EXECUTE" | "VALUES" | "TABLE") if self.came_after("AS") => {
+                self.begin(word);
+            }
+            (Verb::Wraps, "WITH" | "INSERT" | "UPDATE" | "DELETE" | "MERGE")
+            | (Verb::Wraps, "CREATE" | "EXECUTE" | "VALUES") => self.begin(word),
+            (Verb::Select, "FROM") if self.is_from() => self.tables(),
+            (Verb::Delete | Verb::Update, "FROM") if !self.distinct_from() => self.tables(),
+            (Verb::Delete, "USING") => self.tables(),
+            (Verb::Merge, "USING") if !self.frame.has_from => self.tables(),
+            (_, "JOIN") if self.frame.has_from => {
+                self.frame.place = Place::Target { list: true }
+            }
+            (Verb::Insert | Verb::Merge, "INTO") => {
+                self.frame.place = Place::Target { list: false };
+            }
+            (Verb::Select, "INTO") if !self.frame.has_from => {
+                self.frame.place = Place::Target { list: false };
+            }
+            (
+                _,
+                "WHERE" | "GROUP" | "ORDER" | "LIMIT" | "OFFSET" | "FETCH" | "HAVING" | "WINDOW"
+                | "SET" | "RETURNING" | "FOR" | "UNION" | "EXCEPT" | "INTERSECT" | "WHEN"
+                | "VALUES",
+            ) => {
+                self.frame.place = Place::Elsewhere;
+            }
+            _ => {}
+        }
     }
 
     /// `IS [NOT] DISTINCT FROM` is an operator.
@@ -320,75 +361,22 @@ impl Reader {
         self.frame.place = Place::Target { list: true };
     }
 
-    /// The first word of a statement, or of what is in parentheses.
-    fn begin(&mut self, word: &str) {
-        use Place::{CteName, Elsewhere, Object, Target};
-        let (one, list) = (Target { list: false }, Target { list: true });
-        let in_parentheses = !self.outer.is_empty();
-        let (verb, place) = match word {
-            "WITH" if self.frame.verb != Verb::With => {
-                self.frame.verb = Verb::With;
-                self.frame.place = CteName;
-                return;
-            }
-            "INSERT" => (Verb::Insert, Elsewhere),
-            "UPDATE" => (Verb::Update, one),
-            "DELETE" => (Verb::Delete, Elsewhere),
-            "MERGE" => (Verb::Merge, Elsewhere),
-            // The words below begin expressions and columns as well.
-            _ if in_parentheses || self.frame.verb == Verb::With => return,
-            "CREATE" | "DROP" | "ALTER" | "REFRESH" => {
-                self.operation(Verb::Define, word, Object);
-                return;
-            }
-            "TRUNCATE" | "LOCK" => (Verb::Other, list),
-            "TABLE" | "CALL" | "EXECUTE" | "COPY" => (Verb::Other, one),
-            "BEGIN" | "COMMIT" | "ROLLBACK" | "END" | "ABORT" | "START" | "SAVEPOINT"
-            | "RELEASE" | "SET" | "SHOW" | "RESET" | "DISCARD" | "DO" | "VALUES" | "EXPLAIN"
-            | "ANALYZE" | "VACUUM" | "REINDEX" | "CLUSTER" | "CHECKPOINT" | "LISTEN"
-            | "UNLISTEN" | "NOTIFY" | "PREPARE" | "DEALLOCATE" | "DECLARE" | "FETCH" | "MOVE"
-            | "CLOSE" | "GRANT" | "REVOKE" | "COMMENT" | "IMPORT" | "LOAD" | "SECURITY"
-            | "REASSIGN" => (Verb::Other, Elsewhere),
-            _ => {
-                // Not SQL that is known: nothing is said of this statement.
-                self.frame.verb = Verb::Other;
-                return;
-            }
-        };
-        self.operation(verb, word, place);
-    }
-
-    /// A word of `CREATE UNIQUE INDEX` and its like.
-    fn object(&mut self, word: &str) {
-        match word {
-            "OR" | "REPLACE" | "TEMP" | "TEMPORARY" | "UNLOGGED" | "UNIQUE" | "GLOBAL"
-            | "LOCAL" | "CONSTRAINT" | "RECURSIVE" | "TRUSTED" => return,
-            "MATERIALIZED" | "FOREIGN" | "EVENT" => {}
-            "TABLE" | "INDEX" | "VIEW" | "SEQUENCE" | "FUNCTION" | "PROCEDURE" | "TYPE"
-            | "DOMAIN" | "SCHEMA" | "DATABASE" | "EXTENSION" | "ROLE" | "USER" | "TRIGGER"
-            | "POLICY" => {
-                self.frame.place = Place::Target { list: false };
-            }
-            _ => {
-                self.frame.place = Place::Elsewhere;
-                return;
-            }
-        }
-        if let Some(operation) = self.parts[0].last_mut() {
-            operation.push(' ');
-            operation.push_str(word);
-        }
-    }
-
     fn symbol(&mut self, symbol: &str) {
         match symbol {
             "(" => {
-                let in_cte = self.frame.in_cte || self.frame.place == Place::CteBody;
+                let in_body = self.frame.place == Place::CteBody;
+                let in_cte = self.frame.in_cte || in_body;
+                let may_write = (in_body && (self.came_after("AS") || self.came_after("MATERIALIZED")))
+                    || (self.frame.verb == Verb::Copy && self.came_after("COPY"));
+                let verb = match self.frame.verb {
+                    Verb::Quiet | Verb::Names | Verb::Maintains => Verb::Quiet,
+                    _ => Verb::None,
+                };
                 if self.outer.len() >= FRAMES {
                     self.deeper = 1;
                     return;
                 }
-                let inner = Frame { in_cte, ..Frame::default() };
+                let inner = Frame { in_cte, may_write, verb, ..Frame::default() };
                 self.outer.push(std::mem::replace(&mut self.frame, inner));
             }
             ")" => {
@@ -400,8 +388,12 @@ impl Reader {
             "," if self.frame.place == Place::List => {
                 self.frame.place = Place::Target { list: true }
             }
+            // An operator's.
+            _ if matches!(self.frame.place, Place::Object { .. }) => {
+                self.frame.place = Place::Elsewhere;
+            }
             "," if self.frame.place == Place::CteBody => self.frame.place = Place::CteName,
-            ";" if self.outer.is_empty() => self.end_statement(),
+            ";" if self.outer.is_empty() && !self.body.is_open() => self.end_statement(),
             _ => {}
         }
         self.remember(symbol);
@@ -426,13 +418,15 @@ impl Reader {
         self.end_select();
         self.frame = Frame::default();
         self.ctes.clear();
+        self.body = Body::default();
+        let ctes_at = take(&mut self.ctes_at);
         self.last_words = [None, None];
         self.part_bytes = 0;
         let [mut parts, ctes] = take(&mut self.parts);
         if !ctes.is_empty() {
             // Behind the main operation, and its target if it has one of its own.
-            let selects = parts.first().is_none_or(|operation| operation == "SELECT");
-            let at = parts.len().min(if selects { 1 } else { 2 });
+            let selects = parts.get(ctes_at).is_none_or(|operation| operation == "SELECT");
+            let at = parts.len().min(ctes_at + if selects { 1 } else { 2 });
             parts.splice(at..at, ctes);
         }
         let mut statement = String::new();
@@ -455,36 +449,6 @@ impl Reader {
         self.text.push_str(&statement);
         self.last_statement = statement;
     }
-}
-
-/// Words that can't be what a name begins with.
-fn is_no_name(word: &str, place: Place) -> bool {
-    const NOT_CALLED: &[&str] = &[
-        "all",
-        "array",
-        "case",
-        "cast",
-        "coalesce",
-        "distinct",
-        "exists",
-        "extract",
-        "from",
-        "greatest",
-        "in",
-        "least",
-        "not",
-        "null",
-        "nullif",
-        "on",
-        "overlay",
-        "position",
-        "row",
-        "substring",
-        "trim",
-    ];
-    const NO_TABLES: &[&str] = &["as", "from", "select", "set", "values", "where", "with", "rows"];
-    let words = if place == Place::SelectList { NOT_CALLED } else { NO_TABLES };
-    words.iter().any(|no| word.eq_ignore_ascii_case(no))
 }
 
 /// A quoted identifier without its quotes, where it needs none.
