@@ -577,7 +577,8 @@ impl Stages {
             Content::Redis(_) => None,
             Content::Job(work) => work.context.map(|parent| RemoteParent { parent, state: None }),
             Content::Postgres { query, .. } => {
-                let text = query.text.as_deref().unwrap_or_default();
+                // Of a prepared statement it tells who prepared it.
+                let text = query.text.as_deref().filter(|_| query.fresh).unwrap_or_default();
                 let parent = sql::traceparent_in_comment(text);
                 parent.map(|parent| RemoteParent { parent, state: None })
             }

@@ -68,6 +68,15 @@ pub const REDIS_NIL: &str = "wirespan.redis.nil";
 /// `true`: a Redis command was sent within `MULTI`, and is run by `EXEC`. Its own span is its being queued.
 pub const REDIS_QUEUED: &str = "wirespan.redis.queued";
 
+/// The role that a PostgreSQL session was opened for: text. (OpenTelemetry's `db.user` was removed without successor.)
+pub const DB_USER: &str = "wirespan.db.user";
+
+/// Of several statements in one query, one of which failed: which one, from 1. An integer.
+pub const FAILED_STATEMENT: &str = "wirespan.db.failed_statement";
+
+/// What that statement is, as `db.query.summary` says it: text.
+pub const FAILED_SUMMARY: &str = "wirespan.db.failed_summary";
+
 /// Rows that a statement inserted, changed, deleted or copied: an integer.
 pub const AFFECTED_ROWS: &str = "wirespan.db.affected_rows";
 

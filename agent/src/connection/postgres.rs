@@ -101,6 +101,7 @@ mod tests {
             statement: None,
             portal: None,
             parameters: None,
+            fresh: true,
             poll: sql::is_poll(text),
         }
     }

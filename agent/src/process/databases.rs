@@ -24,6 +24,8 @@ const MAX_ADDRESSES: usize = 16;
 /// Where a variable says that a server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Host {
+    /// Not said, or in a way that isn't read.
+    Anywhere,
     Address(IpAddr),
     /// `localhost`.
     Loopback,
@@ -42,7 +44,10 @@ enum Host {
 struct Database {
     host: Host,
     port: u16,
-    name: Box<str>,
+    /// `None`: there is one, whose name can't be read.
+    name: Option<Box<str>>,
+    /// It is meant wherever the program itself says that the server is.
+    elsewhere: bool,
 }
 
 /// What a process's variables say of databases.
@@ -57,14 +62,24 @@ impl Databases {
             of_name.next().map(|(_, value)| value).filter(|value| !value.is_empty())
         };
         let mut found = Vec::new();
-        let named = get("PGDATABASE").or_else(|| get("PGUSER"));
-        let port = get("PGPORT").map_or(Some(PORT), |port| port.parse().ok());
-        if let (Some(name), Some(port)) = (named, port) {
-            let host = get("PGHOSTADDR").or_else(|| get("PGHOST"));
-            let host = host.map_or(Host::Default, host_of);
-            found.extend(database(host, port, name));
+        let default = get("PGDATABASE");
+        if let Some(name) = default {
+            let host = get("PGHOSTADDR").or_else(|| get("PGHOST")).map_or(Host::Default, host_of);
+            let port = get("PGPORT").map_or(Some(PORT), |port| port.parse().ok());
+            let (host, port) = port.map_or((Host::Anywhere, PORT), |port| (host, port));
+            found.push(Database { elsewhere: true, ..database(host, port, name) });
         }
-        found.extend(variables.filter_map(|(_, value)| url(value)).take(MAX_DATABASES));
+        // Says anything, in a file.
+        if get("PGSERVICE").is_some() {
+            found.push(database(Host::Anywhere, PORT, ""));
+        }
+        let others = variables.filter_map(|(name, value)| {
+            url(value, default).or_else(|| said_otherwise(name, value))
+        });
+        found.extend(others.take(MAX_DATABASES + 1));
+        if found.len() > MAX_DATABASES {
+            found.push(database(Host::Anywhere, PORT, ""));
+        }
         Self(found)
     }
 
@@ -84,13 +99,16 @@ impl Databases {
         }
     }
 
-    /// The database that the process's variables name for a connection: only if they name one. One whose host
-    /// isn't known may be any connection's.
+    /// The database that the process's variables name for a connection: only if they name one that it can be. One
+    /// whose host isn't known may be any connection's, and so may one that goes with what the program says itself.
     #[must_use]
     pub fn at(&self, socket: &Socket) -> Option<&str> {
         let at = |wanted: At| self.0.iter().filter(move |database| database.at(socket) == wanted);
-        let name = &*at(At::Yes).next()?.name;
-        at(At::Yes).chain(at(At::Maybe)).all(|other| *other.name == *name).then_some(name)
+        let name = at(At::Yes).next()?.name.as_deref()?;
+        at(At::Yes)
+            .chain(at(At::Maybe))
+            .all(|other| other.name.as_deref() == Some(name))
+            .then_some(name)
     }
 }
 
@@ -121,7 +139,11 @@ fn addresses(hosts: &[u8], name: &str) -> Vec<IpAddr> {
 
 impl Database {
     fn at(&self, socket: &Socket) -> At {
-        let sure = |is: bool| if is { At::Yes } else { At::No };
+        let no = if self.elsewhere { At::Maybe } else { At::No };
+        let sure = |is: bool| if is { At::Yes } else { no };
+        if self.host == Host::Anywhere {
+            return At::Maybe;
+        }
         let Some((_, remote)) = socket.addresses else {
             let unix = matches!(self.host, Host::Unix | Host::Default);
             return sure(socket.unix_ends.is_some() && unix);
@@ -129,24 +151,38 @@ impl Database {
         let address = remote.ip();
         let is = |host: &IpAddr| host.to_canonical() == address;
         match &self.host {
-            _ if remote.port() != self.port => At::No,
+            _ if remote.port() != self.port => no,
             Host::Address(host) => sure(is(host)),
             Host::Named(hosts) => sure(hosts.iter().any(is)),
             Host::Loopback | Host::Default => sure(address.is_loopback()),
-            Host::Unix => At::No,
-            Host::Name(_) => At::Maybe,
+            Host::Unix => no,
+            Host::Name(_) | Host::Anywhere => At::Maybe,
         }
     }
 }
 
-fn database(host: Host, port: u16, name: &str) -> Option<Database> {
+fn database(host: Host, port: u16, name: &str) -> Database {
     let fits = !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.contains(char::is_control);
-    fits.then(|| Database { host, port, name: name.into() })
+    Database { host, port, name: fits.then(|| name.into()), elsewhere: false }
+}
+
+/// A database without its server: libpq's key words and values, or a variable that programs commonly take its name from.
+fn said_otherwise(name: &str, value: &str) -> Option<Database> {
+    const NAMES: &[&str] =
+        &["DATABASE_NAME", "DB_DATABASE", "DB_NAME", "POSTGRES_DATABASE", "POSTGRES_DB"];
+    let keyed = || {
+        let mut words = value.split_ascii_whitespace();
+        words.find_map(|word| word.strip_prefix("dbname=")).map(|name| name.trim_matches('\''))
+    };
+    let name = if NAMES.contains(&name) { Some(value).filter(|it| !it.is_empty()) } else { keyed() };
+    name.map(|name| database(Host::Anywhere, PORT, name))
 }
 
 fn host_of(host: &str) -> Host {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    if host.starts_with('/') || host.starts_with('@') {
+    if host.contains(',') {
+        Host::Anywhere
+    } else if host.starts_with('/') || host.starts_with('@') {
         Host::Unix
     } else if let Ok(address) = bare.parse() {
         Host::Address(address)
@@ -157,32 +193,33 @@ fn host_of(host: &str) -> Host {
     }
 }
 
-/// A URL of a database, as clients take them: `scheme[+driver]://[user[:password]@]host[:port][/name][?...]`.
-fn url(text: &str) -> Option<Database> {
+/// A URL of a database, as clients take them: `scheme[+driver]://[user[:password]@]host[:port][/name][?...]`. Without
+/// a name it means the `default` one, if there is one, else that which is called as the user is.
+fn url(text: &str, default: Option<&str>) -> Option<Database> {
     let (scheme, rest) = text.split_once("://")?;
     if !matches!(scheme.split('+').next(), Some("postgres" | "postgresql" | "postgis")) {
         return None;
     }
     let (rest, query) = rest.split_once(['?', '#']).unwrap_or((rest, ""));
-    // Such a setting may move it elsewhere.
-    if ["host=", "hostaddr=", "port=", "dbname="].iter().any(|key| query.contains(key)) {
-        return None;
-    }
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let (credentials, place) = authority.rsplit_once('@').unwrap_or(("", authority));
     let user = credentials.split(':').next().unwrap_or_default();
     let (host, port) = match place.rsplit_once(':') {
-        Some((host, number)) if !number.ends_with(']') => (host, number.parse().ok()?),
-        _ => (place, PORT),
+        Some((host, number)) if !number.ends_with(']') => (host, number.parse().ok()),
+        _ => (place, Some(PORT)),
     };
-    let host = match host {
-        "" => Host::Default,
-        host if host.contains(',') => return None,
-        host => host_of(host),
+    // Such a setting may move it elsewhere.
+    let moved = ["host=", "hostaddr=", "port=", "service="].iter().any(|key| query.contains(key));
+    let (host, port) = match (host, port) {
+        (_, Some(_)) if moved => (Host::Anywhere, PORT),
+        ("", Some(port)) => (Host::Default, port),
+        (host, Some(port)) => (host_of(host), port),
+        (_, None) => (Host::Anywhere, PORT),
     };
-    let name = if path.is_empty() { user } else { path };
+    let name = if path.is_empty() { default.unwrap_or(user) } else { path };
     // What is encoded would have to be decoded as the client does.
-    if name.contains(['%', '/']) { None } else { database(host, port, name) }
+    let unread = name.contains(['%', '/']) || query.contains("dbname=");
+    Some(database(host, port, if unread { "" } else { name }))
 }
 
 #[cfg(test)]
@@ -245,10 +282,13 @@ mod tests {
         assert_eq!(found.at(&unix()), Some("shop"));
         assert_eq!(found.at(&to("127.0.0.1:5432")), Some("shop"));
         assert_eq!(found.at(&to("10.0.0.7:5432")), None);
-        let found = read(&[("PGUSER", "me"), ("PGHOST", "10.0.0.7"), ("PGPORT", "5433")]);
-        assert_eq!(found.at(&to("10.0.0.7:5433")), Some("me"));
+        assert_eq!(found.at(&to("127.0.0.1:5433")), None);
+        let found = read(&[("PGDATABASE", "a"), ("PGHOST", "10.0.0.7"), ("PGPORT", "5433")]);
+        assert_eq!(found.at(&to("10.0.0.7:5433")), Some("a"));
         assert_eq!(found.at(&unix()), None);
         assert_eq!(read(&[("PGHOST", "10.0.0.7")]), Databases::default());
+        // The program may well say which database.
+        assert_eq!(read(&[("PGUSER", "me"), ("PGHOST", "10.0.0.7")]), Databases::default());
     }
 
     #[test]
@@ -261,6 +301,42 @@ mod tests {
         assert_eq!(two("postgres://c@10.0.0.7/audit"), None);
         assert_eq!(two("postgres://c@10.0.0.7/shop").as_deref(), Some("shop"));
         assert_eq!(two("postgres://c@10.0.0.8/audit").as_deref(), Some("shop"));
+    }
+
+    #[test]
+    fn what_any_connection_may_mean_leaves_no_other_certain() {
+        const URL: (&str, &str) = ("A", "postgres://me:s3cr3t@10.0.0.7/shop");
+        for (name, value, certain) in [
+            ("PGDATABASE", "audit", false),
+            ("PGDATABASE", "shop", true),
+            ("PGSERVICE", "audit", false),
+            ("POSTGRES_DB", "audit", false),
+            ("POSTGRES_DB", "shop", true),
+            ("DB_NAME", "audit", false),
+            ("DSN", "host=10.0.0.8 dbname=audit password=s3cr3t", false),
+            ("DSN", "host=10.0.0.8 dbname='shop'", true),
+            ("B", "postgres://me@10.0.0.7,10.0.0.8/audit", false),
+            ("B", "postgres://me@/audit?host=10.0.0.7", false),
+            ("B", "postgres://me@10.0.0.7/a%2Fb", false),
+            ("B", "postgres://me@10.0.0.7/shop?dbname=audit", false),
+            ("B", "postgres://me@10.0.0.7:5432a/audit", false),
+            ("B", "postgres://me@10.0.0.8/audit", true),
+            ("B", "redis://10.0.0.7/3", true),
+        ] {
+            let found = read(&[URL, (name, value)]);
+            let at = found.at(&to("10.0.0.7:5432"));
+            assert_eq!(at, certain.then_some("shop"), "{name}={value}");
+            assert!(!format!("{found:?}").contains("s3cr3t"));
+        }
+        let many = vec![URL; MAX_DATABASES + 1];
+        assert_eq!(read(&many).at(&to("10.0.0.7:5432")), None, "there may be more");
+    }
+
+    #[test]
+    fn a_url_without_a_name_means_the_default() {
+        let variables = [("A", "postgres://me@10.0.0.7"), ("PGDATABASE", "shop")];
+        assert_eq!(read(&variables).at(&to("10.0.0.7:5432")), Some("shop"));
+        assert_eq!(read(&variables[..1]).at(&to("10.0.0.7:5432")), Some("me"));
     }
 
     const HOSTS: &[u8] = b"127.0.0.1 localhost\n10.0.0.7\tdb.example DB # primary\n\

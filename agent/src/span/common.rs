@@ -23,6 +23,14 @@ pub(super) struct Failure {
     pub(super) text: Cow<'static, str>,
 }
 
+/// `db.query.text`, with the mark of what goes on and is not there.
+pub(super) fn query_text(mut text: String, cut: bool) -> Attribute {
+    if cut {
+        text.push('\u{2026}');
+    }
+    Attribute::new(key::DB_QUERY_TEXT, text)
+}
+
 /// What the connection's end did to the call.
 pub(super) fn broken(exchange: &Exchange) -> Option<Failure> {
     let (kind, text) = match exchange.end.as_ref()?.1.broken()? {

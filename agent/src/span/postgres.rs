@@ -24,11 +24,10 @@ pub(super) fn span(
     session: &PostgresSession,
     placement: Placement,
 ) -> Span {
-    let completion = match exchange.end.as_ref().map(|(_, outcome)| outcome) {
-        Some(Outcome::Postgres(End::Complete(completion) | End::Inferred(completion))) => {
-            Some(&**completion)
-        }
-        _ => None,
+    let (completion, whole) = match exchange.end.as_ref().map(|(_, outcome)| outcome) {
+        Some(Outcome::Postgres(End::Complete(completion))) => (Some(&**completion), true),
+        Some(Outcome::Postgres(End::Inferred(completion))) => (Some(&**completion), false),
+        _ => (None, false),
     };
     let mut attributes = Vec::with_capacity(16);
     let mut add = |attribute| attributes.push(attribute);
@@ -36,24 +35,30 @@ pub(super) fn span(
     if let Some(database) = session.database.as_deref().or(exchange.database.as_deref()) {
         add(Attribute::new(key::DB_NAMESPACE, database.to_owned()));
     }
-    let summary = query.text.as_deref().map(|text| sql::summary(text, query.cut).text);
+    if let Some(user) = session.user.as_deref() {
+        add(Attribute::new(semconv::DB_USER, user.to_owned()));
+    }
+    let text = query.text.as_deref();
+    let summary = text.map(|text| sql::summary(text, query.cut).text);
     let summary = summary.filter(|summary| !summary.is_empty());
     if let Some(summary) = &summary {
         add(Attribute::new(key::DB_QUERY_SUMMARY, summary.clone()));
     }
-    if let Some(text) = query.text.as_deref().map(sql::sanitize).filter(|text| !text.is_empty()) {
-        add(Attribute::new(key::DB_QUERY_TEXT, text));
+    if let Some(text) = text.map(sql::sanitize).filter(|text| !text.is_empty()) {
+        add(common::query_text(text, query.cut));
     }
     for (index, parameter) in query.parameters.iter().flat_map(|it| it.iter()).enumerate() {
         let name = format!("{}.{index}", key::DB_QUERY_PARAMETER);
         add(Attribute::new(name, shown(parameter)));
     }
-    let operation = operation(query, completion);
+    let batch = Batch::of(query, completion, whole);
+    let operation = operation(query, completion, summary.as_deref(), &batch);
     if let Some(operation) = &operation {
         add(Attribute::new(key::DB_OPERATION_NAME, operation.clone()));
     }
+    batch.tell(&mut attributes);
     if let Some(completion) = completion {
-        answer(completion, &mut attributes);
+        answer(completion, &batch, &mut attributes);
     }
     common::server(exchange, &mut attributes);
     common::peer(exchange, &mut attributes);
@@ -79,30 +84,114 @@ fn shown(parameter: &Parameter) -> String {
     }
 }
 
+/// The statements of a query, as far as there are several.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Batch {
+    /// There are several, or may be.
+    several: bool,
+    /// How many, where that is known.
+    size: Option<usize>,
+    /// Which one failed, from 0, and its summary.
+    failed: Option<(usize, String)>,
+}
+
+impl Batch {
+    /// `whole`: all of the answer was seen.
+    fn of(query: &Query<'_>, completion: Option<&Completion>, whole: bool) -> Self {
+        let text = query.text.as_deref().unwrap_or_default();
+        if query.kind != QueryKind::Simple {
+            return Self::default();
+        }
+        let completed = completion.map_or(0, |done| done.statements as usize);
+        let error = completion.and_then(|done| done.error.as_deref());
+        // One that failed had begun.
+        let begun = completed + usize::from(error.is_some());
+        let in_text = sql::statements(text).count();
+        let several = begun > 1 || in_text > 1;
+        if !several {
+            return Self::default();
+        }
+        let size = match error {
+            None if whole => Some(completed),
+            // What was not captured may have more.
+            _ if query.cut => None,
+            _ => Some(in_text),
+        };
+        let failed = error.and_then(|error| failed_statement(text, completed, error));
+        let failed = failed.map(|number| {
+            let range = sql::statements(text).nth(number);
+            let is_last = number + 1 == in_text;
+            let text = range.and_then(|range| text.get(range)).unwrap_or_default();
+            (number, sql::summary(text, query.cut && is_last).text)
+        });
+        Self { several, size, failed }
+    }
+
+    fn tell(&self, attributes: &mut Vec<Attribute>) {
+        let integer = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        if let Some(size) = self.size {
+            attributes.push(Attribute::new(key::DB_OPERATION_BATCH_SIZE, integer(size)));
+        }
+        if let Some((number, summary)) = &self.failed {
+            attributes.push(Attribute::new(semconv::FAILED_STATEMENT, integer(number + 1)));
+            if !summary.is_empty() {
+                attributes.push(Attribute::new(semconv::FAILED_SUMMARY, summary.clone()));
+            }
+        }
+    }
+}
+
+/// Which statement of several failed: the one behind those that completed. But the server reads all of them before it
+/// runs the first, and what it can't read is where it says, if it does.
+fn failed_statement(text: &str, completed: usize, error: &PgError) -> Option<usize> {
+    if completed > 0 {
+        return Some(completed);
+    }
+    let Some(position) = error.position else {
+        // Of a syntax, or of characters, that are anywhere.
+        let unread = ["42601", "22021", "22025", "42622", "54001"].contains(&&*error.sqlstate);
+        return if unread { None } else { Some(0) };
+    };
+    let at = usize::try_from(position).ok()?.checked_sub(1)?;
+    let (at, _) = text.char_indices().nth(at)?;
+    sql::statements(text).position(|statement| at < statement.end)
+}
+
 /// What was done, where it is one thing.
-fn operation(query: &Query<'_>, completion: Option<&Completion>) -> Option<Cow<'static, str>> {
+fn operation(
+    query: &Query<'_>,
+    completion: Option<&Completion>,
+    summary: Option<&str>,
+    batch: &Batch,
+) -> Option<Cow<'static, str>> {
     if query.kind == QueryKind::FunctionCall {
         return Some(Cow::Borrowed("CALL"));
     }
-    let completion = completion.filter(|completion| completion.statements <= 1)?;
-    completion.tags.first().map(|tag| tag.command.clone())
+    let completion = completion.filter(|_| !batch.several)?;
+    let tag = completion.tags.first().filter(|_| completion.statements <= 1)?;
+    // What makes a table of rows has the tag of what returns them.
+    let makes = ["CREATE MATERIALIZED VIEW", "CREATE TABLE"]
+        .into_iter()
+        .find(|makes| summary.is_some_and(|summary| summary.starts_with(makes)));
+    match makes {
+        Some(makes) if tag.command == "SELECT" => Some(Cow::Borrowed(makes)),
+        _ => Some(tag.command.clone()),
+    }
 }
 
-fn answer(completion: &Completion, attributes: &mut Vec<Attribute>) {
-    if completion.statements > 1 {
-        attributes
-            .push(Attribute::new(key::DB_OPERATION_BATCH_SIZE, i64::from(completion.statements)));
-    }
+fn answer(completion: &Completion, batch: &Batch, attributes: &mut Vec<Attribute>) {
     // Of several statements' rows a sum says nothing.
     // What failed has changed nothing.
-    let told = completion.statements <= 1 && completion.error.is_none();
-    if let Some(rows) = completion.rows.filter(|_| told) {
-        let returned = completion
-            .tags
-            .first()
-            .is_none_or(|tag| matches!(&*tag.command, "SELECT" | "FETCH" | "SHOW"));
-        let key = if returned { key::DB_RESPONSE_RETURNED_ROWS } else { semconv::AFFECTED_ROWS };
-        attributes.push(Attribute::new(key, i64::try_from(rows).unwrap_or(i64::MAX)));
+    if completion.statements <= 1 && !batch.several && completion.error.is_none() {
+        let rows = [
+            (key::DB_RESPONSE_RETURNED_ROWS, completion.returned),
+            (semconv::AFFECTED_ROWS, completion.affected),
+        ];
+        for (key, rows) in rows {
+            if let Some(rows) = rows {
+                attributes.push(Attribute::new(key, i64::try_from(rows).unwrap_or(i64::MAX)));
+            }
+        }
     }
     if let Some(error) = completion.error.as_ref().filter(|error| !error.sqlstate.is_empty()) {
         attributes.push(Attribute::new(key::DB_RESPONSE_STATUS_CODE, error.sqlstate.clone()));
@@ -119,7 +208,87 @@ fn failure(error: &PgError) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
+    use wirespan_protocols::postgres::CommandTag;
+
+    fn simple(text: &str, cut: bool) -> Query<'_> {
+        Query {
+            text: Some(Cow::Borrowed(text)),
+            cut,
+            kind: QueryKind::Simple,
+            statement: None,
+            portal: None,
+            parameters: None,
+            fresh: true,
+            poll: false,
+        }
+    }
+
+    fn failed(statements: u32, sqlstate: &str, position: Option<u32>) -> Completion {
+        let error = PgError { sqlstate: sqlstate.to_owned(), position, ..PgError::default() };
+        Completion { statements, error: Some(Box::new(error)), ..Completion::default() }
+    }
+
+    const SEVERAL: &str = "BEGIN; ; UPDATE a SET b = 'é;'; INSERT INTO c VALUES (1);";
+
+    #[rstest]
+    #[case(SEVERAL, 0, "25P02", None, Some((1, "BEGIN")))]
+    #[case(SEVERAL, 1, "22012", None, Some((2, "UPDATE a")))]
+    #[case(SEVERAL, 2, "23505", None, Some((3, "INSERT c")))]
+    #[case(SEVERAL, 2, "42P01", Some(46), Some((3, "INSERT c")))]
+    // None of them ran: it could not be read.
+    #[case(SEVERAL, 0, "42601", Some(25), Some((2, "UPDATE a")))]
+    #[case(SEVERAL, 0, "42601", Some(32), Some((3, "INSERT c")))]
+    #[case(SEVERAL, 0, "42601", Some(999), None)]
+    #[case(SEVERAL, 0, "42601", None, None)]
+    #[case("SELECT 1/0", 0, "22012", None, None)]
+    #[case("SELECT 1; SELECT secr", 2, "22012", None, Some((3, "")))]
+    fn the_statement_that_failed_is_told(
+        #[case] text: &str,
+        #[case] completed: u32,
+        #[case] sqlstate: &str,
+        #[case] position: Option<u32>,
+        #[case] expected: Option<(i64, &str)>,
+        #[values(false, true)] cut: bool,
+    ) {
+        let batch = Batch::of(&simple(text, cut), Some(&failed(completed, sqlstate, position)), true);
+        let told = batch.failed.as_ref().map(|(number, summary)| (*number as i64 + 1, &**summary));
+        assert_eq!(told, expected);
+        assert_eq!(batch.several, expected.is_some() || text == SEVERAL);
+        assert_eq!(batch.size.is_some(), batch.several && !cut);
+    }
+
+    #[test]
+    fn one_that_failed_is_not_called_by_one_that_completed() {
+        let mut done = failed(1, "22012", None);
+        let begin = CommandTag { command: Cow::Borrowed("BEGIN"), rows: None };
+        done.tags.push(begin);
+        for text in ["BEGIN; SELECT 1/0", "BEG"] {
+            let query = simple(text, text.len() == 3);
+            let batch = Batch::of(&query, Some(&done), true);
+            assert_eq!(operation(&query, Some(&done), None, &batch), None, "{text}");
+        }
+        done.error = None;
+        let query = simple("BEGIN", false);
+        let batch = Batch::of(&query, Some(&done), true);
+        assert_eq!(operation(&query, Some(&done), None, &batch).as_deref(), Some("BEGIN"));
+    }
+
+    #[test]
+    fn what_makes_a_table_is_called_so_and_has_changed_rows() {
+        let tags = vec![CommandTag { command: Cow::Borrowed("SELECT"), rows: Some(7) }];
+        let done = Completion { tags, statements: 1, affected: Some(7), ..Completion::default() };
+        let query = simple("CREATE TABLE a AS SELECT b FROM c", false);
+        let batch = Batch::of(&query, Some(&done), true);
+        let summary = Some("CREATE TABLE a SELECT c");
+        let named = operation(&query, Some(&done), summary, &batch);
+        assert_eq!(named.as_deref(), Some("CREATE TABLE"));
+        let mut attributes = Vec::new();
+        answer(&done, &batch, &mut attributes);
+        assert_eq!(attributes, [Attribute::new(semconv::AFFECTED_ROWS, 7i64)]);
+    }
 
     #[test]
     fn parameters_are_shown_as_they_were_sent() {

@@ -30,7 +30,7 @@ pub(super) fn span(exchange: &Exchange, command: &Command<'static>, placement: P
     let named = command.name != "?";
     if named {
         add(Attribute::new(key::DB_OPERATION_NAME, command.name.clone()));
-        add(Attribute::new(key::DB_QUERY_TEXT, command.text.to_string()));
+        add(common::query_text(command.text.to_string(), command.cut));
     }
     // A transaction that began unseen, or was refused.
     let queued = reply.map_or(command.queued, |reply| *reply == Reply::Queued);

@@ -53,6 +53,8 @@ pub struct Connection<M> {
     pub(super) keeps_parameters: bool,
     /// The last group of which an answer came, and the mark of its first byte.
     pub(super) answered_group: Option<(u64, M)>,
+    /// The last group that was described, and whether what it executes returns rows.
+    pub(super) described: Option<(u64, bool)>,
     pub(super) next_exchange: u64,
     pub(super) open: usize,
     /// The server passes over what comes before the next `Sync`.
@@ -113,6 +115,7 @@ impl<M: Clone + 'static> Connection<M> {
             parameters: None,
             keeps_parameters: false,
             answered_group: None,
+            described: None,
             next_exchange: 0,
             open: 0,
             skipping: false,

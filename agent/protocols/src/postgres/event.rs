@@ -105,6 +105,7 @@ impl Query<'_> {
             statement: self.statement.map(owned),
             portal: self.portal.map(owned),
             parameters: self.parameters,
+            fresh: self.fresh,
             poll: self.poll,
         }
     }
@@ -126,7 +127,8 @@ impl End<'_> {
 impl PgError {
     /// As new, with the memory that it has.
     pub(super) fn clear(&mut self) {
-        let Self { severity, sqlstate, message, table, constraint } = self;
+        let Self { severity, sqlstate, message, table, constraint, position } = self;
+        *position = None;
         [severity, sqlstate, message, table, constraint].into_iter().for_each(String::clear);
     }
 }
@@ -148,6 +150,9 @@ pub struct Query<'e> {
     /// The parameters, in their order, as far as they were captured: users' data, and only where the caller
     /// asked for them ([`super::Connection::keep_parameters`]).
     pub parameters: Option<Arc<[Parameter]>>,
+    /// The text was sent for this execution: with it, or in a `Parse` that came before it and behind the last `Sync`,
+    /// and of which this is the first execution. What its comments say of a caller is of nobody else.
+    pub fresh: bool,
     /// It asks nothing ([`crate::sql::is_poll`]): a pool or driver looks whether the connection lives.
     pub poll: bool,
 }
@@ -205,8 +210,13 @@ pub struct Completion {
     /// How many statements completed, empty ones included: more than one only of a `Query` (OpenTelemetry's
     /// `db.operation.batch.size`).
     pub statements: u32,
-    /// Rows returned or affected, by the tags; of a portal that is not exhausted the rows counted.
-    pub rows: Option<u64>,
+    /// Rows that came (`DataRow`), whatever the tags say: those of `SELECT` are the same, `INSERT ... RETURNING` has
+    /// some, `CREATE TABLE AS`, of which the tag is `SELECT` too, has none. `None`: nothing that returns rows ended,
+    /// or how many came is not known.
+    pub returned: Option<u64>,
+    /// Rows inserted, changed, deleted or copied, by the tags. `None`: nothing that does so ended, or a tag is not
+    /// known.
+    pub affected: Option<u64>,
     /// Bytes of messages in the answer.
     pub response_bytes: u64,
     /// The row limit of the `Execute` ended it, the portal has more.
@@ -223,8 +233,15 @@ pub struct Completion {
 pub struct CommandTag {
     /// Key words: `SELECT`, `CREATE TABLE`.
     pub command: Cow<'static, str>,
-    /// Rows returned or affected.
+    /// The rows that it counts.
     pub rows: Option<u64>,
+}
+
+impl CommandTag {
+    /// Whether the rows of such a tag are ones that it changed, and not ones that it returned or passed over.
+    pub(super) fn counts_affected(command: &str) -> bool {
+        matches!(command, "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "COPY")
+    }
 }
 
 /// An error of the server, without what may be a user's data. What was not captured, or not sent, is empty.
@@ -241,6 +258,8 @@ pub struct PgError {
     pub table: String,
     /// The constraint.
     pub constraint: String,
+    /// Where in the text of the query it was noticed: characters, from 1.
+    pub position: Option<u32>,
 }
 
 /// `ReadyForQuery`'s transaction status.

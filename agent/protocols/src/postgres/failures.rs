@@ -3,7 +3,7 @@
 
 use super::{
     connection::{Connection, Finishing, Out},
-    event::{End, Fact, PgError, QueryKind},
+    event::{End, Fact, PgError, Query, QueryKind},
     pending::{Exchange, Op, Task, Work},
     requests::query,
 };
@@ -99,7 +99,10 @@ impl<M: Clone + 'static> Connection<M> {
         last: &M,
         out: &mut Out<'_, M>,
     ) {
-        let query = query(QueryKind::Prepare, &task.statement, task.portal.as_ref());
+        let query = Query {
+            fresh: task.work == Work::Parse,
+            ..query(QueryKind::Prepare, &task.statement, task.portal.as_ref())
+        };
         let exchange = self.open(query, task.offset, &task.first, &task.last, out);
         self.exchange_failed(exchange, error, first.clone(), bytes, last, out);
     }

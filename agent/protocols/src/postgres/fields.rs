@@ -324,6 +324,7 @@ pub(super) fn error(mut body: &[u8], error: &mut PgError) {
             b'S' => localized = Some(value),
             b'C' => set_short(&mut error.sqlstate, value),
             b'M' => masked(value, &mut error.message),
+            b'P' => error.position = str::from_utf8(value).ok().and_then(|it| it.parse().ok()),
             b's' => schema = Some(value),
             b't' => table = Some(value),
             b'n' => set_short(&mut error.constraint, value),

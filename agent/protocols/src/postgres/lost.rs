@@ -252,8 +252,17 @@ impl<M: Clone + 'static> Connection<M> {
             let complete = is_execute && tag.is_some();
             if let Some(tag) = tag {
                 done.statements += 1;
-                done.rows =
-                    tag.rows.map(|rows| done.rows.unwrap_or(0).saturating_add(rows)).or(done.rows);
+                let rows = |sum: Option<u64>| {
+                    tag.rows.map(|rows| sum.unwrap_or(0).saturating_add(rows)).or(sum)
+                };
+                if CommandTag::counts_affected(&tag.command) {
+                    done.affected = rows(done.affected);
+                } else if matches!(&*tag.command, "SELECT" | "FETCH")
+                    && (exchange.data_rows > 0 || exchange.returns == Some(true))
+                {
+                    // What makes a table has this tag too.
+                    done.returned = rows(done.returned);
+                }
                 if done.tags.len() < limits::POSTGRES_TAGS {
                     done.tags.push(tag);
                 }

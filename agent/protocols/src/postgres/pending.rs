@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{
-    event::{Completion, Encryption},
+    event::{CommandTag, Completion, Encryption},
     statements::Statement,
     texts::Text,
 };
@@ -17,6 +17,8 @@ pub(super) struct Exchange {
     pub(super) done: Completion,
     /// Rows seen of the present statement.
     pub(super) data_rows: u64,
+    /// Whether it returns rows, be it none: where that was told.
+    pub(super) returns: Option<bool>,
     /// A tag was not captured: the number of rows is not known.
     pub(super) tag_lost: bool,
 }
@@ -28,7 +30,39 @@ impl Exchange {
             answered: false,
             done: Completion::default(),
             data_rows: 0,
+            returns: None,
             tag_lost: false,
+        }
+    }
+
+    /// The present statement is over, all of its answer was seen.
+    pub(super) fn count_rows(&mut self, tag: Option<&CommandTag>, suspended: bool) {
+        let counted = std::mem::take(&mut self.data_rows);
+        let returns = self.returns.take();
+        let command = tag.map(|tag| (&*tag.command, tag.rows));
+        let returned = match (returns, command) {
+            _ if counted > 0 || suspended => true,
+            (Some(returns), _) => returns,
+            // Nobody asked what it returns. What makes a table has this tag too, and says how many are in it.
+            (None, Some(("SELECT" | "FETCH", rows))) => rows == Some(0),
+            (None, _) => false,
+        };
+        let affected = match command {
+            Some(("SELECT", rows)) if !returned => rows,
+            Some((command, rows)) if CommandTag::counts_affected(command) => rows,
+            _ => None,
+        };
+        let add = |sum: &mut Option<u64>, rows: u64| {
+            *sum = Some(sum.unwrap_or(0).saturating_add(rows));
+        };
+        if returned {
+            add(&mut self.done.returned, counted);
+        }
+        self.tag_lost |= tag.is_none() && !suspended;
+        match affected {
+            _ if self.tag_lost => self.done.affected = None,
+            Some(rows) => add(&mut self.done.affected, rows),
+            None => {}
         }
     }
 }

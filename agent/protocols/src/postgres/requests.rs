@@ -90,7 +90,10 @@ impl<M: Clone + 'static> Connection<M> {
             frontend::SYNC | frontend::FLUSH if self.copy_in => return,
             frontend::FLUSH => return self.end_group(),
             frontend::TERMINATE => return self.fact(Fact::Terminate, last, out),
-            frontend::SYNC | frontend::QUERY | frontend::FUNCTION_CALL => self.end_group(),
+            frontend::SYNC | frontend::QUERY | frontend::FUNCTION_CALL => {
+                self.end_group();
+                self.statements.end_turn();
+            }
             frontend::PARSE | frontend::BIND | frontend::DESCRIBE | frontend::CLOSE => {}
             frontend::EXECUTE => {}
             // Passwords and COPY data are nobody's business.
@@ -115,7 +118,7 @@ impl<M: Clone + 'static> Connection<M> {
                 self.may_copy = verb.is_some_and(|verb| verb.eq_ignore_ascii_case(b"copy"));
                 let statement = self.statements.unnamed(&text, cut);
                 self.statements.simple_query(&statement);
-                let query = query(QueryKind::Simple, &statement, None);
+                let query = Query { fresh: true, ..query(QueryKind::Simple, &statement, None) };
                 self.request(query, offset, first, last, out, Op::Query);
             }
             frontend::FUNCTION_CALL => {
@@ -303,10 +306,12 @@ impl<M: Clone + 'static> Connection<M> {
             Ok(portal) if !self.skipping => self.statements.portal(portal.as_deref()),
             _ => Statement::default(),
         };
+        let fresh = self.statements.first_execution(&statement);
         self.statements.run(&statement);
         let portal = portal.unwrap_or_default();
         let mut query = query(QueryKind::Execute, &statement, portal.as_ref());
         query.parameters = self.parameters.take();
+        query.fresh = fresh;
         let group = self.group;
         self.end_group();
         let op = |exchange| Op::Execute { group, assumed, exchange };
@@ -371,6 +376,7 @@ pub(super) fn query<'a>(
         statement: statement.name.as_ref().map(borrowed),
         portal: portal.map(borrowed),
         parameters: None,
+        fresh: false,
         poll: statement.poll,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     connection::{Connection, Finishing, Out},
-    event::{CommandTag, Encryption, Event, Fact, QueryKind},
+    event::{CommandTag, Encryption, Event, Fact, Query, QueryKind},
     fields,
     message::{backend, is_asynchronous},
     pending::{Exchange, Op, Work},
@@ -178,11 +178,27 @@ impl<M: Clone + 'static> Connection<M> {
             | backend::CLOSE_COMPLETE
             | backend::NO_DATA
             | backend::ROW_DESCRIPTION => {
-                if let Some(Op::Work(task)) = self.pending.front() {
-                    if task.work != Work::Bind {
-                        self.tally.session_work += 1;
+                let returns = match kind {
+                    backend::ROW_DESCRIPTION => Some(true),
+                    backend::NO_DATA => Some(false),
+                    _ => None,
+                };
+                match self.pending.front_mut() {
+                    Some(Op::Work(task)) => {
+                        if let Some(returns) = returns {
+                            self.described = Some((task.group, returns));
+                        }
+                        if task.work != Work::Bind {
+                            self.tally.session_work += 1;
+                        }
+                        self.pending.pop();
                     }
-                    self.pending.pop();
+                    Some(op) => {
+                        if let Some(exchange) = op.exchange_mut() {
+                            exchange.returns = returns.or(exchange.returns);
+                        }
+                    }
+                    None => {}
                 }
                 true
             }
@@ -199,7 +215,7 @@ impl<M: Clone + 'static> Connection<M> {
             backend::COMMAND_COMPLETE => {
                 let tag = fields::command_tag(&message.body);
                 if let Some(exchange) = self.pending.front_mut().and_then(Op::exchange_mut) {
-                    exchange.tag_lost |= tag.is_none();
+                    exchange.count_rows(tag.as_ref(), false);
                 }
                 self.statement_over(tag, false, last);
                 true
@@ -209,6 +225,9 @@ impl<M: Clone + 'static> Connection<M> {
                 true
             }
             backend::PORTAL_SUSPENDED => {
+                if let Some(exchange) = self.pending.front_mut().and_then(Op::exchange_mut) {
+                    exchange.count_rows(None, true);
+                }
                 self.statement_over(None, true, last);
                 true
             }
@@ -232,8 +251,14 @@ impl<M: Clone + 'static> Connection<M> {
                 message.first.clone()
             }
         };
+        let returns = self.described.filter(|(described, _)| group == Some(*described));
         // What its `Parse` failed with is an `Execute`'s too, but that is seen to in `failed`.
-        if let Some(exchange) = self.pending.front_mut().and_then(Op::exchange_mut) {
+        if let Some(op) = self.pending.front_mut() {
+            let simple = matches!(op, Op::Query(_));
+            let Some(exchange) = op.exchange_mut() else { return };
+            // A simple query's rows never come without their description.
+            let returns = returns.map(|(_, returns)| returns).or(simple.then_some(false));
+            exchange.returns = exchange.returns.or(returns);
             exchange.begin(first, message.bytes, out);
         }
     }
@@ -246,17 +271,6 @@ impl<M: Clone + 'static> Connection<M> {
             let done = &mut exchange.done;
             done.statements += 1;
             done.suspended = suspended;
-            let rows = if suspended {
-                Some(exchange.data_rows)
-            } else {
-                tag.as_ref().and_then(|tag| tag.rows)
-            };
-            if exchange.tag_lost {
-                done.rows = None;
-            } else if let Some(rows) = rows {
-                done.rows = Some(done.rows.unwrap_or(0).saturating_add(rows));
-            }
-            exchange.data_rows = 0;
             if let Some(tag) = tag
                 && done.tags.len() < limits::POSTGRES_TAGS
             {
@@ -304,7 +318,9 @@ impl<M: Clone + 'static> Connection<M> {
     /// `BindComplete` of a request of which only `Parse` was seen: it is executed.
     fn bound_unseen(&mut self, first: &M, out: &mut Out<'_, M>) {
         let Some(task) = self.pending.take_parsed() else { return };
-        let query = query(QueryKind::Execute, &task.statement, None);
+        // It was parsed just before, and nothing executed it since.
+        let fresh = task.work == Work::Parse;
+        let query = Query { fresh, ..query(QueryKind::Execute, &task.statement, None) };
         let exchange = self.open(query, task.offset, &task.first, &task.last, out);
         self.answered_group.get_or_insert_with(|| (task.group, first.clone()));
         self.pending.push_front(Op::Execute { group: task.group, assumed: true, exchange });

@@ -17,6 +17,8 @@ pub(super) struct Statement {
     pub(super) cut: bool,
     pub(super) name: Option<Text>,
     pub(super) poll: bool,
+    /// The ordinal of the `Parse` that it came in, from 1; 0: in none.
+    parsed: u64,
     /// It may change what names stand for, behind the protocol's back.
     meddles: bool,
 }
@@ -25,7 +27,7 @@ impl Statement {
     fn new(text: Text, cut: bool, name: Option<Text>) -> Self {
         let meddles = text.split(';').any(meddles);
         let poll = !cut && sql::is_poll(&text);
-        Self { text: Some(text), cut, name, poll, meddles }
+        Self { text: Some(text), cut, name, poll, parsed: 0, meddles }
     }
 
     fn is_same(&self, other: &Self) -> bool {
@@ -63,6 +65,10 @@ pub(super) struct Statements {
     unnamed_portal: Statement,
     portals: HashMap<Text, Statement>,
     texts: Texts,
+    /// How many `Parse` came, how many before the last `Sync`, and the last that was executed since.
+    parses: u64,
+    parses_before: u64,
+    executed: u64,
 }
 
 /// A name on the wire as a name, `None` being the unnamed one; `Err`: cut or too long to be known.
@@ -93,7 +99,9 @@ impl Statements {
     /// was not seen: from here on it stands for nothing that is known.
     pub(super) fn define(&mut self, text: &str, cut: bool, name: Option<&str>) -> Statement {
         let name = self.keep(name);
-        let statement = Statement::new(self.texts.keep(text), cut, name);
+        let mut statement = Statement::new(self.texts.keep(text), cut, name);
+        self.parses += 1;
+        statement.parsed = self.parses;
         let Some(name) = statement.name.clone() else {
             self.unnamed = statement.clone();
             return statement;
@@ -189,6 +197,7 @@ impl Statements {
     /// What may have been defined anew in bytes of one burst that were not captured: the unnamed ones.
     /// Drivers name every statement anew, so that a known name still means what it did.
     pub(super) fn forget_unnamed(&mut self) {
+        self.end_turn();
         self.unnamed = Statement::default();
         self.forget_portals();
     }
@@ -205,6 +214,19 @@ impl Statements {
         self.run(statement);
     }
 
+    /// `Sync`, or what has it in itself; or it may have come.
+    pub(super) fn end_turn(&mut self) {
+        self.parses_before = self.parses;
+    }
+
+    /// `Execute`: whether it is the first one of what was parsed since the last `Sync`. Where another statement that
+    /// was parsed later was executed already, nobody counts.
+    pub(super) fn first_execution(&mut self, statement: &Statement) -> bool {
+        let first = statement.parsed > self.parses_before.max(self.executed);
+        self.executed = self.executed.max(statement.parsed);
+        first
+    }
+
     /// `PREPARE`, `DEALLOCATE` and `DISCARD` change names behind the protocol's back.
     pub(super) fn run(&mut self, statement: &Statement) {
         if statement.meddles {
@@ -213,7 +235,8 @@ impl Statements {
     }
 
     pub(super) fn forget_all(&mut self) {
-        *self = Self::default();
+        let Self { parses, parses_before, executed, .. } = *self;
+        *self = Self { parses, parses_before, executed, ..Self::default() };
     }
 }
 

@@ -99,7 +99,9 @@ impl Exchange {
         else {
             return;
         };
-        if let Some(rows) = done.rows {
+        // Of what changes rows those that it returns are others.
+        let selects = self.query.text.as_deref().is_some_and(|text| text.starts_with("SELECT"));
+        if let Some(rows) = if selects { rows(done) } else { done.affected } {
             let inferred = matches!(self.end, Some(Ok(End::Inferred(_))));
             assert!(
                 rows == due || (inferred && rows < due),
@@ -109,6 +111,11 @@ impl Exchange {
             );
         }
     }
+}
+
+/// The rows that a completion tells, changed ones first.
+fn rows(done: &Completion) -> Option<u64> {
+    done.affected.or(done.returned)
 }
 
 fn told_completion(done: &Completion) -> String {
@@ -124,8 +131,11 @@ fn told_completion(done: &Completion) -> String {
     if done.suspended {
         told.push("suspended".to_owned());
     }
-    if let Some(rows) = done.rows {
+    if let Some(rows) = rows(done) {
         told.push(format!("={rows}"));
+    }
+    if let (Some(_), Some(returned)) = (done.affected, done.returned) {
+        told.push(format!("returned {returned}"));
     }
     if let Some(transaction) = done.transaction {
         told.push(format!("{transaction:?}"));

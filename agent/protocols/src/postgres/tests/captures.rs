@@ -30,14 +30,16 @@ impl Run {
                 (Some(Ok(End::Complete(done))), Some(Ok(End::Complete(whole)))) => {
                     done.tags.iter().all(|tag| whole.tags.contains(tag))
                         && done.statements == whole.statements
-                        && (done.rows == whole.rows
-                            || (done.rows.is_none() && done.tags.len() < whole.tags.len()))
+                        && part_of(done.returned, whole.returned)
+                        && (done.affected == whole.affected
+                            || (done.affected.is_none() && done.tags.len() < whole.tags.len()))
                         && alike(done.error.as_deref(), whole.error.as_deref(), done.transaction)
                         && (done.transaction.is_none() || done.transaction == whole.transaction)
                 }
                 (Some(Ok(End::Inferred(done))), Some(Ok(End::Complete(whole)))) => {
                     done.tags.iter().all(|tag| whole.tags.contains(tag))
-                        && done.rows.unwrap_or(0) <= whole.rows.unwrap_or(0)
+                        && done.returned.unwrap_or(0) <= whole.returned.unwrap_or(0)
+                        && done.affected.unwrap_or(0) <= whole.affected.unwrap_or(0)
                         && (done.error.is_none()
                             || alike(done.error.as_deref(), whole.error.as_deref(), None))
                 }
@@ -48,6 +50,11 @@ impl Run {
             assert!(ended_alike, "{} never ended so, {}", exchange.tell(), context());
         }
     }
+}
+
+/// Rows as they were, or not known.
+fn part_of(rows: Option<u64>, whole: Option<u64>) -> bool {
+    rows.is_none() || rows == whole
 }
 
 /// An error of which all may be there, or less; none where what came last was lost.

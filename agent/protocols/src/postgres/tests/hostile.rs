@@ -123,7 +123,7 @@ fn a_simple_query_of_very_many_statements_is_told_in_bounds() {
     run.responses(tell::tag("SELECT 1").repeat(10_000)).responses(tell::ready('I'));
     let Some(Ok(End::Complete(done))) = exchanges(&run.events).remove(0).end else { panic!() };
     assert_eq!((done.tags.len(), done.statements), (limits::POSTGRES_TAGS, 10_000));
-    assert_eq!(done.rows, Some(10_000));
+    assert_eq!(done.affected, Some(10_000));
 }
 
 #[test]

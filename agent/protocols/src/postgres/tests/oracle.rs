@@ -99,7 +99,7 @@ proptest! {
         let named = |name: &str| (!name.is_empty()).then(|| name.to_owned().into());
         for exchange in &told {
             prop_assert_eq!(exchange.query.text.as_deref(), Some(&*text));
-            prop_assert!(matches!(&exchange.end, Some(Ok(End::Complete(done))) if done.rows == Some(0)));
+            prop_assert!(matches!(&exchange.end, Some(Ok(End::Complete(done))) if rows(done) == Some(0)));
         }
         prop_assert_eq!(&told[1].query.statement, &named(&name));
         prop_assert_eq!(&told[1].query.portal, &named(&portal));

@@ -15,7 +15,7 @@ fn a_simple_query_has_the_tags_of_its_statements() {
     assert_eq!(
         run.told(),
         [
-            "Simple BEGIN; INSERT INTO t VALUES (1), (2); SELECT 1; ; > BEGIN INSERT 2 SELECT 1 =3 InTransaction"
+            "Simple BEGIN; INSERT INTO t VALUES (1), (2); SELECT 1; ; > BEGIN INSERT 2 SELECT 1 =2 returned 1 InTransaction"
         ]
     );
     match &exchanges(&run.events)[0].end {
@@ -288,6 +288,57 @@ fn of_a_session_only_what_names_it_is_kept() {
         ]
     );
     assert!(!format!("{:?}", run.events).contains("secret"));
+}
+
+#[test]
+fn rows_are_counted_by_what_came_and_not_by_the_tag_alone() {
+    let prepared = |run: &mut Run, described: &[Vec<u8>], tag: &str, rows: usize| {
+        let describe = if described.is_empty() { Vec::new() } else { ask::describe('P', "") };
+        run.requests(
+            [ask::bind("", "s", 1), describe, ask::execute("", 0), ask::sync()].concat(),
+        );
+        run.responses([tell::done('2'), described.concat(), tell::row(1).repeat(rows)].concat());
+        run.responses([tell::tag(tag), READY()].concat());
+    };
+    let (returns, none) = ([tell::columns()], [tell::done('n')]);
+    let mut run = Run::session();
+    for tag in ["SELECT 7", "INSERT 0 7", "MOVE 7", "CREATE TABLE"] {
+        run.requests(ask::query("x")).responses([tell::tag(tag), READY()].concat());
+        prepared(&mut run, &none, tag, 0);
+        prepared(&mut run, &[], tag, 0);
+    }
+    for tag in ["SELECT 2", "DELETE 2", "MERGE 2", "EXPLAIN", "FETCH 2"] {
+        run.requests(ask::query("x")).responses([tell::columns(), tell::row(1)].concat());
+        run.responses([tell::row(1), tell::tag(tag), READY()].concat());
+        prepared(&mut run, &returns, tag, 2);
+        prepared(&mut run, &[], tag, 2);
+    }
+    for tag in ["SELECT 0", "UPDATE 0", "FETCH 0"] {
+        run.requests(ask::query("x"));
+        run.responses([tell::columns(), tell::tag(tag), READY()].concat());
+        prepared(&mut run, &returns, tag, 0);
+        prepared(&mut run, &[], tag, 0);
+        prepared(&mut run, &none, tag, 0);
+    }
+    let done = exchanges(&run.events).into_iter().map(|exchange| match exchange.end {
+        Some(Ok(End::Complete(done))) => (done.returned, done.affected),
+        end => panic!("{end:?}"),
+    });
+    let (none, some) = ((None, None), |rows| (Some(rows), None));
+    let changed = |rows| (None, Some(rows));
+    let both = |rows| (Some(rows), Some(rows));
+    let expected = [
+        vec![changed(7); 6],
+        vec![none; 6],
+        vec![some(2); 3],
+        vec![both(2); 6],
+        vec![some(2); 6],
+        // Whether `SELECT 0` had none to return or made a table is known where somebody asked.
+        vec![some(0), some(0), some(0), changed(0)],
+        vec![both(0), both(0), changed(0), changed(0)],
+        vec![some(0), some(0), some(0), none],
+    ];
+    assert_eq!(done.collect::<Vec<_>>(), expected.concat());
 }
 
 /// Prepares, and executes with an own `Sync` each.

@@ -441,6 +441,8 @@ fn assert_true(run: &Run, steps: &[Step]) {
             && !matches!(plan.kind, Kind::Named)
         {
             assert_eq!(done.error.is_some(), plan.fails, "{}", exchange.tell());
+            let returned = done.returned.is_none_or(|rows| rows == plan.rows as u64);
+            assert!(returned || plan.fails, "{} of {plan:?}", exchange.tell());
         }
         if matches!(plan.kind, Kind::PrepareOnly) {
             assert_eq!(exchange.query.kind, QueryKind::Prepare);
