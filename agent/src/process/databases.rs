@@ -174,7 +174,8 @@ fn said_otherwise(name: &str, value: &str) -> Option<Database> {
         let mut words = value.split_ascii_whitespace();
         words.find_map(|word| word.strip_prefix("dbname=")).map(|name| name.trim_matches('\''))
     };
-    let name = if NAMES.contains(&name) { Some(value).filter(|it| !it.is_empty()) } else { keyed() };
+    let name =
+        if NAMES.contains(&name) { Some(value).filter(|it| !it.is_empty()) } else { keyed() };
     name.map(|name| database(Host::Anywhere, PORT, name))
 }
 

@@ -253,7 +253,8 @@ mod tests {
         #[case] expected: Option<(i64, &str)>,
         #[values(false, true)] cut: bool,
     ) {
-        let batch = Batch::of(&simple(text, cut), Some(&failed(completed, sqlstate, position)), true);
+        let batch =
+            Batch::of(&simple(text, cut), Some(&failed(completed, sqlstate, position)), true);
         let told = batch.failed.as_ref().map(|(number, summary)| (*number as i64 + 1, &**summary));
         assert_eq!(told, expected);
         assert_eq!(batch.several, expected.is_some() || text == SEVERAL);

@@ -27,6 +27,7 @@ pub fn fuzz_postgres(data: &[u8]) {
     let sanitized = sql::sanitize(&text);
     assert_eq!(sql::sanitize(&sanitized), sanitized, "once is enough");
     std::hint::black_box(sql::traceparent_in_comment(&text));
+    assert!(sql::statements(&text).all(|statement| text.get(statement).is_some()), "of the text");
 }
 
 /// A message by its own length, or what is there of it, or half.

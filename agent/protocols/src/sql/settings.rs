@@ -177,7 +177,10 @@ mod tests {
     #[case("SELECT set_config('a', 'secret', true)", "SELECT set_config(?, ?, ?)")]
     #[case("UPDATE t SET a = b WHERE c", "UPDATE t SET a = b WHERE c")]
     #[case("ALTER ROLE r SET a = secret", "ALTER ROLE r SET a = ?")]
-    #[case("ALTER ROLE r WITH PASSWORD 'secret' VALID UNTIL 'x'", "ALTER ROLE r WITH PASSWORD ? VALID UNTIL ?")]
+    #[case(
+        "ALTER ROLE r WITH PASSWORD 'secret' VALID UNTIL 'x'",
+        "ALTER ROLE r WITH PASSWORD ? VALID UNTIL ?"
+    )]
     #[case("ALTER USER r ENCRYPTED PASSWORD secret secret", "ALTER USER r ENCRYPTED PASSWORD ?")]
     #[case("ALTER ROLE r PASSWORD NULL", "ALTER ROLE r PASSWORD NULL")]
     #[case("CREATE ROLE r LOGIN PASSWORD E'sec\\'ret'", "CREATE ROLE r LOGIN PASSWORD ?")]

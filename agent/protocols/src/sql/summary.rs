@@ -325,9 +325,7 @@ impl Reader {
             (Verb::Delete | Verb::Update, "FROM") if !self.distinct_from() => self.tables(),
             (Verb::Delete, "USING") => self.tables(),
             (Verb::Merge, "USING") if !self.frame.has_from => self.tables(),
-            (_, "JOIN") if self.frame.has_from => {
-                self.frame.place = Place::Target { list: true }
-            }
+            (_, "JOIN") if self.frame.has_from => self.frame.place = Place::Target { list: true },
             (Verb::Insert | Verb::Merge, "INTO") => {
                 self.frame.place = Place::Target { list: false };
             }
@@ -366,7 +364,8 @@ impl Reader {
             "(" => {
                 let in_body = self.frame.place == Place::CteBody;
                 let in_cte = self.frame.in_cte || in_body;
-                let may_write = (in_body && (self.came_after("AS") || self.came_after("MATERIALIZED")))
+                let may_write = (in_body
+                    && (self.came_after("AS") || self.came_after("MATERIALIZED")))
                     || (self.frame.verb == Verb::Copy && self.came_after("COPY"));
                 let verb = match self.frame.verb {
                     Verb::Quiet | Verb::Names | Verb::Maintains => Verb::Quiet,

@@ -129,6 +129,24 @@ fn a_summary_ends_at_a_whole_target() {
 #[case("SELECT a[1:2], b.c1", "SELECT a[?:?], b.c1")]
 #[case("SELECT 1_000, .5, 1..2, 12ab", "SELECT ?, ?, ?.?, ?")]
 #[case("-- x\nSELECT 1", "SELECT ?")]
+#[case("SELECT E'a'\n  'b\\'secret' FROM t", "SELECT ?\n  ?")]
+#[case(
+    "SELECT U&'d!0061t' UESCAPE '!', U&\"d!0061t\" FROM t",
+    "SELECT ? UESCAPE ?, U&\"d!0061t\" FROM t"
+)]
+#[case(
+    "SELECT ARRAY['a', -2, +3.5], '{1,\"b\"}'::text[] FROM t",
+    "SELECT ARRAY[?, -?, +?], ?::text[] FROM t"
+)]
+#[case(
+    "SELECT DATE'2020-01-01', interval '1 day', X'1f', b'01', 0o17, 0b1",
+    "SELECT DATE?, interval ?, ?, ?, ?, ?"
+)]
+#[case("SELECT 12$$secret$$, $1$x$secret$x$, a$x$", "SELECT ??, $1?, a$x$")]
+#[case("SELECT $é$secret$é$, $_1$se$cret$_1$ FROM t", "SELECT ?, ? FROM t")]
+#[case("SELECT 'a\\' , 'secret' FROM t", "SELECT ?")]
+#[case("SELECT 'a\\\\' , b FROM t", "SELECT ? , b FROM t")]
+#[case("SELECT @-- secret\n a*/* /* */ secret */b", "SELECT @\n a* b")]
 #[case("SELECT $1::text, $12", "SELECT $1::text, $12")]
 fn literals_are_replaced(#[case] text: &str, #[case] expected: &str) {
     assert_eq!(sanitize(text), expected);
@@ -218,6 +236,18 @@ fn any_filler() -> impl Strategy<Value = String> {
             "true",
             "u",
             "e",
+            "SET",
+            "TO",
+            "ALTER ROLE",
+            "PASSWORD",
+            "CREATE FUNCTION f()",
+            "NOTIFY",
+            "CREATE INDEX ON",
+            "GRANT",
+            "ON",
+            "EXPLAIN",
+            "BEGIN ATOMIC",
+            "END",
             "\n",
             "\u{e9}t\u{e9}",
         ])
@@ -258,6 +288,11 @@ proptest! {
             prop_assert!(sanitize(&text).len() <= 2 * text.len() + 2);
             prop_assert_eq!(traceparent_in_comment(&text), None);
             let tokens: String = lexer::Lexer::new(&text).map(|token| token.text).collect();
+            let mut end = 0;
+            for statement in statements(&text) {
+                prop_assert!(end <= statement.start && text.get(statement.clone()).is_some());
+                end = statement.end;
+            }
             prop_assert_eq!(tokens, text);
         }
     }
@@ -275,10 +310,15 @@ proptest! {
 #[case("a;")]
 #[case("IN (1,")]
 #[case("$a")]
+#[case("SET a")]
+#[case("BEGIN ATOMIC ")]
+#[case("CREATE OR ")]
+#[case("(;")]
 fn a_megabyte_of_nonsense_takes_linear_time(#[case] part: &str) {
     // Quadratic, this would take hours.
     let text = part.repeat((1 << 20) / part.len());
     assert!(sanitize(&text).len() <= 2 * text.len());
     assert!(summary(&text, true).text.len() <= 255);
+    assert!(statements(&text).count() <= text.len());
     assert_eq!(traceparent_in_comment(&text), None);
 }

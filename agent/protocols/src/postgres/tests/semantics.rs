@@ -291,12 +291,84 @@ fn of_a_session_only_what_names_it_is_kept() {
 }
 
 #[test]
+fn a_texts_comments_are_of_its_first_execution_behind_its_parse() {
+    let execute = |name: &str| [ask::bind("", name, 1), ask::execute("", 0)].concat();
+    let executed = [tell::done('2'), tell::tag("SELECT 0")].concat();
+    let mut run = Run::session();
+    let mut round = |asked: &[Vec<u8>], executions: usize, others: usize| {
+        run.requests([asked.concat(), ask::sync()].concat());
+        run.responses([tell::done('1').repeat(others), executed.repeat(executions)].concat());
+        run.responses(READY());
+    };
+    round(&[ask::parse("", "1 a"), execute("")], 1, 1);
+    round(&[execute("")], 1, 0);
+    round(&[ask::parse("s", "2 a"), ask::flush(), execute("s"), ask::flush(), execute("s")], 2, 1);
+    round(&[execute("s")], 1, 0);
+    // Prepared for later.
+    round(&[ask::parse("t", "3 -")], 0, 1);
+    round(&[execute("t"), execute("s")], 2, 0);
+    run.requests(ask::query("4 a")).responses([tell::tag("SELECT 0"), READY()].concat());
+    let two = [ask::parse("u", "5 a"), ask::parse("v", "6 a")].concat();
+    run.requests([two, execute("u"), execute("v"), execute("u"), ask::sync()].concat());
+    run.responses([tell::done('1').repeat(2), executed.repeat(3), READY()].concat());
+    run.requests([ask::parse("w", "7 -"), ask::sync(), execute("w"), ask::sync()].concat());
+    run.responses([tell::done('1'), READY(), executed, READY()].concat());
+    // One that fails to be prepared has one too.
+    run.requests([ask::parse("", "8 a"), ask::sync()].concat());
+    run.responses([tell::error("42601", "no"), READY()].concat());
+    run.requests(message(b'F', [0; 14])).close();
+    let told: Vec<String> = exchanges(&run.events)
+        .iter()
+        .map(|it| {
+            format!(
+                "{}{}",
+                it.query.text.as_deref().unwrap_or("?"),
+                if it.query.fresh { "!" } else { "" }
+            )
+        })
+        .collect();
+    let expected = "1 a! 1 a 2 a! 2 a 2 a 3 - 2 a 4 a! 5 a! 6 a! 5 a 7 - 8 a! ?"
+        .split(' ')
+        .collect::<Vec<_>>()
+        .join(" ");
+    assert_eq!(told.join(" "), expected);
+}
+
+#[test]
+fn behind_a_loss_nobody_knows_when_a_statement_was_parsed() {
+    let mut run = Run::session();
+    run.connection.takes_turns();
+    run.requests([ask::parse("s", "SELECT a"), ask::flush()].concat());
+    run.responses(tell::done('1')).gap(Requests);
+    for _ in 0..4 {
+        run.requests([ask::bind("", "s", 0), ask::execute("", 0), ask::sync()].concat());
+        run.responses([tell::done('2'), tell::tag("SELECT 5"), READY()].concat());
+    }
+    let told = exchanges(&run.events);
+    assert!(!told.is_empty());
+    assert!(told.iter().all(|it| it.query.text.is_some() && !it.query.fresh));
+}
+
+#[test]
+fn an_errors_place_is_read_and_forgotten() {
+    let mut run = Run::session();
+    let place =
+        |place: &str| [message(b'E', format!("SERROR\0C42601\0Mno{place}\0\0")), READY()].concat();
+    for told in ["\0P17", "", "\0Px", "\0P99999999999"] {
+        run.requests(ask::query("SELEC")).responses(place(told));
+    }
+    let places = exchanges(&run.events).into_iter().map(|exchange| match exchange.end {
+        Some(Ok(End::Complete(done))) => done.error.as_ref().unwrap().position,
+        end => panic!("{end:?}"),
+    });
+    assert_eq!(places.collect::<Vec<_>>(), [Some(17), None, None, None]);
+}
+
+#[test]
 fn rows_are_counted_by_what_came_and_not_by_the_tag_alone() {
     let prepared = |run: &mut Run, described: &[Vec<u8>], tag: &str, rows: usize| {
         let describe = if described.is_empty() { Vec::new() } else { ask::describe('P', "") };
-        run.requests(
-            [ask::bind("", "s", 1), describe, ask::execute("", 0), ask::sync()].concat(),
-        );
+        run.requests([ask::bind("", "s", 1), describe, ask::execute("", 0), ask::sync()].concat());
         run.responses([tell::done('2'), described.concat(), tell::row(1).repeat(rows)].concat());
         run.responses([tell::tag(tag), READY()].concat());
     };

@@ -433,9 +433,13 @@ fn deliver_within(passed: &[Passed], budget: usize, begin: Begin) -> Run {
 
 /// What is told is true, be it not everything.
 fn assert_true(run: &Run, steps: &[Step]) {
+    let mut fresh = BTreeMap::new();
     for exchange in exchanges(&run.events) {
         exchange.assert_paired_right(&|| format!("{steps:?}"));
         let Some(due) = exchange.rows_due() else { continue };
+        // Of what is executed again the text came with the first execution only.
+        let again = exchange.query.fresh && fresh.insert(due, ()).is_some();
+        assert!(!again, "{} once more, {steps:?}", exchange.tell());
         let Step::Send(plan) = steps[due as usize - 1] else { panic!("{}", exchange.tell()) };
         if let Some(Ok(End::Complete(done))) = &exchange.end
             && !matches!(plan.kind, Kind::Named)
@@ -479,6 +483,11 @@ proptest! {
         let all = exchanges(&run.events);
         prop_assert!(all.iter().filter(|it| it.query.kind != QueryKind::Prepare).count() >= due(&steps));
         for exchange in &all {
+            if exchange.query.kind == QueryKind::Execute && exchange.query.text.is_some() {
+                let executions = all.iter().filter(|it| it.query.text == exchange.query.text);
+                let fresh = executions.filter(|it| it.query.fresh).count();
+                prop_assert_eq!(fresh, 1, "{}", exchange.tell());
+            }
             prop_assert!(
                 matches!(exchange.end, Some(Ok(End::Complete(_) | End::NotExecuted))),
                 "{}", exchange.tell()

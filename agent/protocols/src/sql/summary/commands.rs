@@ -139,8 +139,19 @@ impl Reader {
         let upper = token.text.get(..16).unwrap_or(token.text).to_ascii_uppercase();
         let is_kind = matches!(
             &*upper,
-            "TABLE" | "SCHEMA" | "FOREIGN" | "DATA" | "LARGE" | "OBJECT" | "ALL" | "TABLES"
-                | "SEQUENCES" | "FUNCTIONS" | "PROCEDURES" | "ROUTINES" | "IN"
+            "TABLE"
+                | "SCHEMA"
+                | "FOREIGN"
+                | "DATA"
+                | "LARGE"
+                | "OBJECT"
+                | "ALL"
+                | "TABLES"
+                | "SEQUENCES"
+                | "FUNCTIONS"
+                | "PROCEDURES"
+                | "ROUTINES"
+                | "IN"
         ) || is_kind(&upper);
         grants && is_name && !(token.kind == Kind::Word && is_kind)
     }
@@ -279,7 +290,10 @@ mod tests {
     #[case("ABORT AND CHAIN", "ABORT")]
     #[case("ALTER AGGREGATE myavg(integer) RENAME TO my_average", "ALTER AGGREGATE myavg")]
     #[case("ALTER COLLATION \"de_DE\" RENAME TO german", "ALTER COLLATION de_DE")]
-    #[case("ALTER CONVERSION iso_8859_1_to_utf8 OWNER TO joe", "ALTER CONVERSION iso_8859_1_to_utf8")]
+    #[case(
+        "ALTER CONVERSION iso_8859_1_to_utf8 OWNER TO joe",
+        "ALTER CONVERSION iso_8859_1_to_utf8"
+    )]
     #[case("ALTER DATABASE test SET enable_indexscan TO off", "ALTER DATABASE test")]
     #[case(
         "ALTER DEFAULT PRIVILEGES IN SCHEMA s GRANT SELECT ON TABLES TO PUBLIC",
@@ -329,7 +343,10 @@ mod tests {
     #[case("ALTER TYPE colors ADD VALUE 'orange' AFTER 'red'", "ALTER TYPE colors")]
     #[case("ALTER USER bob PASSWORD 'secret'", "ALTER USER bob")]
     #[case("ALTER USER \"bob\" SET a TO b", "ALTER USER bob")]
-    #[case("ALTER USER MAPPING FOR bob SERVER foo OPTIONS (SET password 'x')", "ALTER USER MAPPING")]
+    #[case(
+        "ALTER USER MAPPING FOR bob SERVER foo OPTIONS (SET password 'x')",
+        "ALTER USER MAPPING"
+    )]
     #[case("ALTER VIEW foo RENAME TO bar", "ALTER VIEW foo")]
     #[case("ANALYZE", "ANALYZE")]
     #[case("ANALYZE (VERBOSE, SKIP_LOCKED) a (x, y), b", "ANALYZE a b")]
@@ -381,12 +398,21 @@ mod tests {
     #[case("CREATE INDEX ON films ((lower(title)))", "CREATE INDEX films")]
     #[case("CREATE INDEX CONCURRENTLY ON ONLY films USING gin (a)", "CREATE INDEX films")]
     #[case("CREATE OR REPLACE TRUSTED LANGUAGE l HANDLER h", "CREATE LANGUAGE l")]
-    #[case("CREATE MATERIALIZED VIEW IF NOT EXISTS v AS SELECT * FROM t", "CREATE MATERIALIZED VIEW v SELECT t")]
+    #[case(
+        "CREATE MATERIALIZED VIEW IF NOT EXISTS v AS SELECT * FROM t",
+        "CREATE MATERIALIZED VIEW v SELECT t"
+    )]
     #[case("CREATE OPERATOR === (LEFTARG = box)", "CREATE OPERATOR")]
-    #[case("CREATE OPERATOR CLASS c DEFAULT FOR TYPE _int4 USING gist AS", "CREATE OPERATOR CLASS c")]
+    #[case(
+        "CREATE OPERATOR CLASS c DEFAULT FOR TYPE _int4 USING gist AS",
+        "CREATE OPERATOR CLASS c"
+    )]
     #[case("CREATE OPERATOR FAMILY f USING btree", "CREATE OPERATOR FAMILY f")]
     #[case("CREATE POLICY p ON t FOR SELECT USING (a IN (SELECT b FROM u))", "CREATE POLICY p")]
-    #[case("CREATE PROCEDURE insert_data(a integer) LANGUAGE SQL AS $$ x $$", "CREATE PROCEDURE insert_data")]
+    #[case(
+        "CREATE PROCEDURE insert_data(a integer) LANGUAGE SQL AS $$ x $$",
+        "CREATE PROCEDURE insert_data"
+    )]
     #[case("CREATE PUBLICATION p FOR TABLE users, departments", "CREATE PUBLICATION p")]
     #[case("CREATE ROLE miriam WITH LOGIN PASSWORD 'jw8s0F4'", "CREATE ROLE miriam")]
     #[case(
@@ -403,15 +429,33 @@ mod tests {
     #[case("CREATE STATISTICS s (dependencies) ON a, b FROM t", "CREATE STATISTICS s")]
     #[case("CREATE STATISTICS ON a, b FROM t", "CREATE STATISTICS")]
     #[case("CREATE SUBSCRIPTION s CONNECTION 'password=x' PUBLICATION p", "CREATE SUBSCRIPTION s")]
-    #[case("CREATE UNLOGGED TABLE IF NOT EXISTS a.b (insert int, c timestamp with time zone)", "CREATE TABLE a.b")]
+    #[case(
+        "CREATE UNLOGGED TABLE IF NOT EXISTS a.b (insert int, c timestamp with time zone)",
+        "CREATE TABLE a.b"
+    )]
     #[case("CREATE TABLE a PARTITION OF b FOR VALUES FROM ('x') TO ('y')", "CREATE TABLE a")]
-    #[case("CREATE TABLE a (x) WITH (fillfactor = 7) AS SELECT y FROM b", "CREATE TABLE a SELECT b")]
-    #[case("CREATE TABLE a AS WITH x AS (SELECT * FROM b) SELECT * FROM x", "CREATE TABLE a SELECT b")]
-    #[case("CREATE TEMP TABLE a AS EXECUTE recentfilms('2002-01-01')", "CREATE TABLE a EXECUTE recentfilms")]
+    #[case(
+        "CREATE TABLE a (x) WITH (fillfactor = 7) AS SELECT y FROM b",
+        "CREATE TABLE a SELECT b"
+    )]
+    #[case(
+        "CREATE TABLE a AS WITH x AS (SELECT * FROM b) SELECT * FROM x",
+        "CREATE TABLE a SELECT b"
+    )]
+    #[case(
+        "CREATE TEMP TABLE a AS EXECUTE recentfilms('2002-01-01')",
+        "CREATE TABLE a EXECUTE recentfilms"
+    )]
     #[case("CREATE TABLESPACE dbspace LOCATION '/data/dbs'", "CREATE TABLESPACE dbspace")]
     #[case("CREATE TEXT SEARCH CONFIGURATION c (PARSER = p)", "CREATE TEXT SEARCH CONFIGURATION c")]
-    #[case("CREATE TRANSFORM FOR hstore LANGUAGE plpython3u (FROM SQL WITH FUNCTION f(internal))", "CREATE TRANSFORM")]
-    #[case("CREATE CONSTRAINT TRIGGER t AFTER INSERT OR UPDATE ON a EXECUTE FUNCTION f()", "CREATE TRIGGER t")]
+    #[case(
+        "CREATE TRANSFORM FOR hstore LANGUAGE plpython3u (FROM SQL WITH FUNCTION f(internal))",
+        "CREATE TRANSFORM"
+    )]
+    #[case(
+        "CREATE CONSTRAINT TRIGGER t AFTER INSERT OR UPDATE ON a EXECUTE FUNCTION f()",
+        "CREATE TRIGGER t"
+    )]
     #[case("CREATE TYPE bug_status AS ENUM ('new', 'open')", "CREATE TYPE bug_status")]
     #[case("CREATE USER davide WITH PASSWORD 'jw8s0F4'", "CREATE USER davide")]
     #[case("CREATE USER MAPPING FOR bob SERVER foo OPTIONS (password 'x')", "CREATE USER MAPPING")]
@@ -423,7 +467,10 @@ mod tests {
     #[case("DISCARD ALL", "DISCARD ALL")]
     #[case("DO LANGUAGE plpgsql $$ BEGIN PERFORM 1; END $$", "DO")]
     #[case("DROP ACCESS METHOD heptree", "DROP ACCESS METHOD heptree")]
-    #[case("DROP AGGREGATE myavg(integer), myrank(VARIADIC \"any\")", "DROP AGGREGATE myavg myrank")]
+    #[case(
+        "DROP AGGREGATE myavg(integer), myrank(VARIADIC \"any\")",
+        "DROP AGGREGATE myavg myrank"
+    )]
     #[case("DROP CAST (text AS int)", "DROP CAST")]
     #[case("DROP FUNCTION IF EXISTS sqrt(integer), a.b", "DROP FUNCTION sqrt a.b")]
     #[case("DROP INDEX CONCURRENTLY IF EXISTS i, j", "DROP INDEX i j")]
@@ -448,7 +495,10 @@ mod tests {
     #[case("GRANT USAGE ON FOREIGN DATA WRAPPER w TO joe", "GRANT w")]
     #[case("GRANT EXECUTE ON FUNCTION f(int), g TO joe", "GRANT f g")]
     #[case("GRANT admins TO joe", "GRANT")]
-    #[case("IMPORT FOREIGN SCHEMA foreign_films FROM SERVER s INTO films", "IMPORT FOREIGN SCHEMA foreign_films")]
+    #[case(
+        "IMPORT FOREIGN SCHEMA foreign_films FROM SERVER s INTO films",
+        "IMPORT FOREIGN SCHEMA foreign_films"
+    )]
     #[case("INSERT INTO t (insert, update, \"a\") VALUES (1, 2, 3)", "INSERT t")]
     #[case("INSERT INTO t (merge) SELECT delete FROM u", "INSERT t SELECT u")]
     #[case("INSERT INTO t DEFAULT VALUES", "INSERT t")]
@@ -456,7 +506,10 @@ mod tests {
     #[case("LISTEN virtual", "LISTEN")]
     #[case("LOAD '$libdir/x'", "LOAD")]
     #[case("LOCK TABLE ONLY films, x IN SHARE UPDATE EXCLUSIVE MODE NOWAIT", "LOCK films x")]
-    #[case("MERGE INTO ONLY a USING (SELECT * FROM b) AS c ON x WHEN MATCHED THEN DELETE", "MERGE a SELECT b")]
+    #[case(
+        "MERGE INTO ONLY a USING (SELECT * FROM b) AS c ON x WHEN MATCHED THEN DELETE",
+        "MERGE a SELECT b"
+    )]
     #[case("MOVE FORWARD 5 IN liahona", "MOVE")]
     #[case("NOTIFY virtual, 'This is the payload'", "NOTIFY")]
     #[case("PREPARE p (int, text) AS UPDATE t SET a = $1", "PREPARE UPDATE t")]
