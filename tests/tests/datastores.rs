@@ -33,6 +33,14 @@ struct Operation {
     nil: bool,
     #[serde(default)]
     queued: bool,
+    /// Statements of one query, where there are several, and what the one is that failed.
+    #[serde(default)]
+    statements: Option<i64>,
+    #[serde(default)]
+    failed: Option<String>,
+    /// The span that the application itself named as its parent.
+    #[serde(default)]
+    parent: Option<String>,
 }
 
 impl Operation {
@@ -64,6 +72,9 @@ impl Operation {
             error: span.text("error.type").map(str::to_owned),
             nil: flag("wirespan.redis.nil"),
             queued: flag("wirespan.redis.queued"),
+            statements: span.int("db.operation.batch.size"),
+            failed: span.text("wirespan.db.failed_summary").map(str::to_owned),
+            parent: span.parent.as_ref().map(|parent| format!("{}-{parent}", span.trace)),
             system,
         }
     }
@@ -94,13 +105,13 @@ const fn python(
 const CLIENTS: &[Client] = &[
     node("ioredis", "sequential concurrent pipelined autopipelined database blocking unix", &["INFO", "SELECT"]),
     node("node-redis", "sequential concurrent pipelined database resp3 unix", &["SELECT"]),
-    node("pg", "sequential concurrent pipelined wired prepared transaction unix", &[]),
+    node("pg", "sequential concurrent pipelined wired prepared transaction copy several comment notices cancel unix", &[]),
     node("postgres", "sequential concurrent pipelined prepared transaction unix", &["SELECT pg_catalog.pg_type pg_catalog.pg_type"]),
     node("knex", "sequential concurrent", &["SELECT version"]),
     node("prisma", "sequential concurrent", &[]),
     python("redis-py", "sequential concurrent pipelined database resp3 blocking unix", &["SELECT"]),
     python("redis-py-asyncio", "sequential concurrent pipelined resp3", &[]),
-    python("psycopg2", "sequential concurrent transaction copy unix", &[]),
+    python("psycopg2", "sequential concurrent transaction copy several comment notices cancel functions unix", &["SELECT pg_catalog.pg_proc"]),
     python("psycopg", "sequential concurrent pipelined prepared transaction copy unix", &[]),
     python("psycopg-asyncio", "sequential concurrent pipelined", &[]),
     python("asyncpg", "sequential concurrent pipelined prepared transaction copy unix", &[]),
@@ -182,9 +193,11 @@ fn counted(operations: impl IntoIterator<Item = Operation>) -> BTreeMap<Operatio
 /// On one line: what a failed test shows.
 impl fmt::Debug for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { system, name, target, database, rows, affected, error, nil, queued } = self;
+        let Self { system, name, target, database, rows, affected, error, nil, queued, .. } = self;
+        let Self { statements, failed, parent, .. } = self;
         write!(f, "{system} {name:?} {target:?} in {database:?} rows {rows:?} {affected:?} ")?;
-        write!(f, "error {error:?} nil {nil} queued {queued}")
+        write!(f, "error {error:?} nil {nil} queued {queued} ")?;
+        write!(f, "of {statements:?} {failed:?} under {parent:?}")
     }
 }
 
@@ -287,6 +300,9 @@ impl Operation {
             && omitted(&self.rows, &done.rows)
             && omitted(&self.affected, &done.affected)
             && (self.error.is_none() || self.error == done.error)
+            && omitted(&self.statements, &done.statements)
+            && (self.failed.is_none() || self.failed == done.failed)
+            && (self.parent.is_none() || self.parent == done.parent)
             && (!self.nil || done.nil)
             && (!self.queued || done.queued)
     }

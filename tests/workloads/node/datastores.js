@@ -332,6 +332,62 @@ async function pg(scenario) {
       }
       break;
     }
+    case 'copy':
+      await copies(client);
+      break;
+    case 'several': {
+      const update = (name) => `UPDATE orders AS ${name} SET name = '${SECRET}' WHERE id <= 3`;
+      let name = alias(scenario);
+      await ask(`${update(name)}; SELECT id FROM orders;`);
+      sqlOp('UPDATE orders; SELECT orders', name, { statements: 2 });
+      name = alias(scenario);
+      await ask(`${update(name)}; SELECT 1 / 0; SELECT 2`).catch(expected({ error: '22012' }));
+      sqlOp('UPDATE orders; SELECT', name, { statements: 3, failed: 'SELECT', error: '22012' });
+      break;
+    }
+    case 'comment': {
+      // Of a prepared statement the comment is of whoever prepared it.
+      const name = alias(scenario);
+      const [trace, span] = [32, 16].map((length) => (4096 + number).toString(16).padStart(length, '0'));
+      const comment = `/*action='${SECRET}',traceparent='00-${trace}-${span}-01'*/`;
+      const text = `SELECT ${name}.name FROM orders AS ${name} WHERE id <= $1 ${comment}`;
+      for (let rows = 1; rows <= 3; rows++) {
+        await client.query({ name: 'commented', text, values: [rows] });
+        sqlOp('SELECT orders', name, { rows, ...(rows === 1 && { parent: `${trace}-${span}` }) });
+      }
+      break;
+    }
+    case 'notices': {
+      const channel = alias(scenario);
+      await ask(`LISTEN ${channel}`);
+      sqlOp('LISTEN', channel);
+      await ask(`DO $$ BEGIN RAISE NOTICE '${SECRET}'; END $$`);
+      sqlOp('DO');
+      const other = new Client(options);
+      await other.connect();
+      // One that comes unasked, and one among an answer.
+      for (const sender of [other, client]) {
+        const notified = new Promise((resolve) => client.once('notification', resolve));
+        await sender.query(`NOTIFY ${channel}, '${SECRET}'`);
+        sqlOp('NOTIFY', channel);
+        await notified;
+      }
+      await other.end();
+      await run(ask, good(sqlStatements(scenario, 1)));
+      break;
+    }
+    case 'cancel': {
+      const name = alias(scenario);
+      let over = false;
+      const asking = ask(`SELECT pg_sleep(60) AS ${name}`).catch(expected({ error: '57014' })).finally(() => (over = true));
+      // What comes before the server began has no effect.
+      while (!over) {
+        await cancel(client);
+        await Promise.race([asking, pause(100)]);
+      }
+      sqlOp('SELECT pg_sleep', name, { error: '57014' });
+      break;
+    }
     case 'transaction':
       for (const end of ['COMMIT', 'ROLLBACK']) {
         await ask('BEGIN');
@@ -362,6 +418,38 @@ async function pg(scenario) {
       await run(ask, sqlStatements(scenario, 3));
   }
   await client.end();
+}
+
+/** Asks the server on a connection of its own to cancel what this one runs. */
+function cancel(client) {
+  const request = Buffer.alloc(16);
+  [16, 80877102, client.processID, client.secretKey].forEach((word, at) => request.writeInt32BE(word, 4 * at));
+  return new Promise((resolve, reject) => {
+    const socket = require('node:net').connect(Number(env.PGPORT), '127.0.0.1', () => socket.write(request));
+    socket.on('error', reject).on('close', resolve).resume();
+  });
+}
+
+/** COPY both ways, refused by the server, and broken off. */
+async function copies(client) {
+  const { from, to } = require('pg-copy-streams');
+  const { pipeline } = require('node:stream/promises');
+  const { Readable, Writable } = require('node:stream');
+  const discard = () => new Writable({ write: (_chunk, _encoding, done) => done() });
+  const rows = Array.from({ length: 50 }, (_, row) => `${CLIENT}-copy\t${row}\t${SECRET}\n`);
+  await pipeline(Readable.from(rows), client.query(from('COPY items FROM STDIN')));
+  sqlOp('COPY items', '', { affected: 50 });
+  await pipeline(client.query(to('COPY orders TO STDOUT')), discard());
+  sqlOp('COPY orders', '', { affected: 100 });
+  const bad = Array.from({ length: 50 }, () => `x\t${SECRET}\ty\n`);
+  await pipeline(Readable.from(bad), client.query(from('COPY items FROM STDIN'))).catch(expected({ error: '22P02' }));
+  sqlOp('COPY items', '', { error: '22P02' });
+  const broken = async function* () {
+    yield rows[0];
+    throw Object.assign(new Error(SECRET), { code: 'broken off' });
+  };
+  await pipeline(Readable.from(broken()), client.query(from('COPY items FROM STDIN'))).catch(expected({ error: 'broken off' }));
+  sqlOp('COPY items', '', { error: '57014' });
 }
 
 async function postgresJs(scenario) {
@@ -439,7 +527,7 @@ async function prisma(scenario) {
     }
     const name = `${SECRET}-${++number}`;
     const made = await client.thing.create({ data: { name, number: 1 } });
-    sqlOp('INSERT public.thing', '', { affected: 1 });
+    sqlOp('INSERT public.thing', '', { affected: 1, rows: 1 });
     const found = await client.thing.findMany({ where: { name } });
     sqlOp('SELECT public.thing', '', { rows: found.length });
     await client.$transaction([client.thing.findMany({ where: { name } }), client.thing.deleteMany({ where: { id: made.id } })]);

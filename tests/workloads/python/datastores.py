@@ -290,8 +290,113 @@ def transaction_statements(scenario):
     return [s for s in sql_statements(scenario, count) if "error" not in s[2]]
 
 
+def traced_comment(number):
+    """A comment as sqlcommenter writes it, and the parent that it names."""
+    trace, span = f"{number:032x}", f"{number:016x}"
+    return f" /*action='{SECRET}',traceparent='00-{trace}-{span}-01'*/", f"{trace}-{span}"
+
+
+def psycopg2_more(scenario, connect):
+    """What is no query with an answer of rows."""
+    import psycopg2
+
+    connection = connect()
+    connection.autocommit = True
+    cursor = connection.cursor()
+    if scenario == "several":
+        name = alias(scenario)
+        update = f"UPDATE orders AS {name} SET name = '{SECRET}' WHERE id <= 3"
+        cursor.execute(f"{update}; SELECT id FROM orders")
+        sql_op("UPDATE orders; SELECT orders", name, statements=2)
+        for text, error, failed in (
+            ("SELECT 1 / 0; SELECT 2", "22012", "SELECT"),
+            (f"INSERT INTO items VALUES ('{SECRET}', 'x', 'y'); SELECT 2", "22P02", "INSERT items"),
+            ("SELEKT 2; SELECT 2", "42601", None),
+        ):
+            name = alias(scenario)
+            update = f"UPDATE orders AS {name} SET name = '{SECRET}' WHERE id <= 3"
+            try:
+                cursor.execute(f"{update}; {text}")
+            except psycopg2.Error as raised:
+                expected(raised.pgcode, {"error": error})
+            summary = {"SELECT": "UPDATE orders; SELECT", "INSERT items": "UPDATE orders; INSERT items; SELECT"}
+            whole = summary.get(failed, "UPDATE orders; SELECT")
+            sql_op(whole, name, statements=3, failed=failed, error=error)
+    elif scenario == "comment":
+        comment, parent = traced_comment(next(_numbers) + 4096)
+        name = alias(scenario)
+        cursor.execute(f"SELECT {name}.id FROM orders AS {name} WHERE id <= %s{comment}", (3,))
+        sql_op("SELECT orders", name, rows=3, parent=parent)
+        name = alias(scenario)
+        cursor.execute(f"SELECT {name}.id FROM orders AS {name} WHERE id <= %s", (4,))
+        sql_op("SELECT orders", name, rows=4)
+    elif scenario == "notices":
+        import select
+
+        channel = alias(scenario)
+        cursor.execute(f"LISTEN {channel}")
+        sql_op("LISTEN", channel)
+        cursor.execute(f"DO $$ BEGIN RAISE NOTICE '{SECRET}'; END $$")
+        sql_op("DO")
+        other = connect()
+        other.autocommit = True
+        # One that comes unasked, and one among an answer.
+        for sender in (other, connection):
+            sender.cursor().execute(f"NOTIFY {channel}, '{SECRET}'")
+            sql_op("NOTIFY", channel)
+            while not connection.notifies:
+                select.select([connection], [], [], 1)
+                connection.poll()
+            connection.notifies.clear()
+        other.close()
+        name = alias(scenario)
+        cursor.execute(f"SELECT {name}.id FROM orders AS {name} WHERE id <= 5")
+        sql_op("SELECT orders", name, rows=5)
+    elif scenario == "cancel":
+        name = alias(scenario)
+        errors = []
+
+        def wait():
+            try:
+                cursor.execute(f"SELECT pg_sleep(60) AS {name}")
+            except psycopg2.Error as raised:
+                errors.append(raised.pgcode)
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        while waiting.is_alive():
+            # What comes before the server began has no effect.
+            connection.cancel()
+            waiting.join(0.1)
+        expected(errors[0], {"error": "57014"})
+        sql_op("SELECT pg_sleep", name, error="57014")
+    elif scenario == "functions":
+        # Large objects are read and written by function calls.
+        connection.autocommit = False
+        sql_op("BEGIN")
+        made = connection.lobject(0, "wb")
+        sql_op("CALL")  # lo_creat
+        sql_op("CALL")  # lo_open
+        made.write(SECRET.encode())
+        sql_op("CALL")  # lowrite
+        made.seek(0)
+        sql_op("CALL")  # lo_lseek64
+        made.read(5)
+        sql_op("CALL")  # loread
+        made.close()
+        sql_op("CALL")  # lo_close
+        connection.lobject(made.oid, "n").unlink()
+        sql_op("CALL")  # lo_unlink
+        connection.commit()
+        sql_op("COMMIT")
+    connection.close()
+
+
 def psycopg2_sync(scenario):
     import psycopg2
+
+    if scenario in ("several", "comment", "notices", "cancel", "functions"):
+        return psycopg2_more(scenario, lambda: psycopg2.connect(host="127.0.0.1"))
 
     def sequence(count):
         # libpq has the rest from the environment.
@@ -340,6 +445,11 @@ def psycopg2_sync(scenario):
         sql_op("COPY items", affected=50)
         cursor.copy_expert("COPY orders TO STDOUT", io.StringIO())
         sql_op("COPY orders", affected=100)
+        try:
+            cursor.copy_expert("COPY items FROM STDIN", io.StringIO(f"x\t{SECRET}\ty\n" * 50))
+        except psycopg2.Error as error:
+            expected(error.pgcode, {"error": "22P02"})
+        sql_op("COPY items", error="22P02")
         return connection.close()
     return sequence(3) if scenario != "large" else large_psycopg(psycopg2.connect(host="127.0.0.1"))
 
@@ -425,6 +535,17 @@ def psycopg_sync(scenario):
             with connection.cursor().copy("COPY orders TO STDOUT") as copy:
                 assert len(list(copy.rows())) == 100
             sql_op("COPY orders", affected=100)
+            for error in ("22P02", "57014"):
+                try:
+                    with connection.cursor().copy("COPY items FROM STDIN") as copy:
+                        copy.write_row((f"{CLIENT}-bad", SECRET if error == "22P02" else 7, SECRET))
+                        if error == "57014":
+                            raise ValueError(SECRET)
+                except psycopg.Error as raised:
+                    expected(raised.sqlstate, {"error": error})
+                except ValueError:
+                    pass
+                sql_op("COPY items", error=error)
         else:
             sequence(connection, 3)
 
@@ -568,13 +689,13 @@ def sqlalchemy_orm(scenario):
             sql_op("BEGIN")
             session.add(things[0])
             session.commit()
-            sql_op("INSERT thing", affected=1)
+            sql_op("INSERT thing", affected=1, rows=1)
             sql_op("COMMIT")
             sql_op("BEGIN")
             session.add_all(things[1:])
             session.flush()
             # A statement of its own making, to know which row became which object.
-            sql_op("INSERT thing SELECT", affected=3)
+            sql_op("INSERT thing SELECT", affected=3, rows=3)
             found = session.scalars(sqlalchemy.select(Thing).where(Thing.name == SECRET + unique)).all()
             assert len(found) == 4
             sql_op("SELECT thing", rows=4)
@@ -622,11 +743,11 @@ def django_orm(scenario):
     def work():
         unique = SECRET + uuid.uuid4().hex
         thing.objects.create(name=unique, number=1)
-        sql_op("INSERT thing", affected=1)
+        sql_op("INSERT thing", affected=1, rows=1)
         with transaction.atomic():
             sql_op("BEGIN")
             thing.objects.bulk_create([thing(name=unique, number=number) for number in range(3)])
-            sql_op("INSERT thing", affected=3)
+            sql_op("INSERT thing", affected=3, rows=3)
             assert len(thing.objects.filter(name=unique)) == 4
             sql_op("SELECT thing", rows=4)
         sql_op("COMMIT")
