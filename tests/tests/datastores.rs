@@ -38,7 +38,7 @@ struct Operation {
     statements: Option<i64>,
     #[serde(default)]
     failed: Option<String>,
-    /// The span that the application itself named as its parent.
+    /// Of PostgreSQL the parent that a comment names.
     #[serde(default)]
     parent: Option<String>,
 }
@@ -74,7 +74,12 @@ impl Operation {
             queued: flag("wirespan.redis.queued"),
             statements: span.int("db.operation.batch.size"),
             failed: span.text("wirespan.db.failed_summary").map(str::to_owned),
-            parent: span.parent.as_ref().map(|parent| format!("{}-{parent}", span.trace)),
+            // Of what is popped from a queue it is who pushed it.
+            parent: span
+                .parent
+                .as_ref()
+                .filter(|_| system == "postgresql")
+                .map(|parent| format!("{}-{parent}", span.trace)),
             system,
         }
     }
@@ -111,7 +116,7 @@ const CLIENTS: &[Client] = &[
     node("prisma", "sequential concurrent", &[]),
     python("redis-py", "sequential concurrent pipelined database resp3 blocking unix", &["SELECT"]),
     python("redis-py-asyncio", "sequential concurrent pipelined resp3", &[]),
-    python("psycopg2", "sequential concurrent transaction copy several comment notices cancel functions unix", &["SELECT pg_catalog.pg_proc"]),
+    python("psycopg2", "sequential concurrent transaction copy several comment notices cancel functions unix", &["SELECT pg_catalog.pg_proc SELECT pg_catalog.pg_namespace"]),
     python("psycopg", "sequential concurrent pipelined prepared transaction copy unix", &[]),
     python("psycopg-asyncio", "sequential concurrent pipelined", &[]),
     python("asyncpg", "sequential concurrent pipelined prepared transaction copy unix", &[]),

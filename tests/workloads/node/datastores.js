@@ -448,8 +448,13 @@ async function copies(client) {
     yield rows[0];
     throw Object.assign(new Error(SECRET), { code: 'broken off' });
   };
-  await pipeline(Readable.from(broken()), client.query(from('COPY items FROM STDIN'))).catch(expected({ error: 'broken off' }));
+  const stream = client.query(from('COPY items FROM STDIN'));
+  // With the server's answer.
+  const closed = new Promise((resolve) => stream.once('close', resolve));
+  await pipeline(Readable.from(broken()), stream).catch(expected({ error: 'broken off' }));
+  await closed;
   sqlOp('COPY items', '', { error: '57014' });
+  await run((text, values) => client.query(text, values), sqlStatements('copy', 1));
 }
 
 async function postgresJs(scenario) {
