@@ -25,6 +25,7 @@ mod resp;
 mod responses;
 mod session;
 mod table;
+mod tail;
 mod values;
 
 pub use crate::exchange::{Abandon, Counters, Detected, Direction, EndError, Skip};

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::{
     session::Kind,
     table::{self, Keys, Shape, Spec},
+    tail::Tail,
     values::{Asked, Interest, Store, Values},
 };
 use crate::limits;
@@ -96,8 +97,13 @@ pub(super) struct Builder {
     full: bool,
     key: String,
     keyed: bool,
-    /// Keys from here up to there, once a count has told them.
+    /// Keys from here up to there, once a count has told them, and values between them.
     counted: Option<(u32, u32)>,
+    /// How many keys the count told.
+    count: u32,
+    /// Words may come from here on.
+    tail_from: u32,
+    tail: Tail,
     kind: Kind,
     database: Option<u32>,
     protocol: Option<u8>,
@@ -124,6 +130,9 @@ impl Builder {
             key: String::new(),
             keyed: false,
             counted: None,
+            count: 0,
+            tail_from: 0,
+            tail: Tail::default(),
             kind: Kind::Unclear,
             database: None,
             protocol: None,
@@ -216,30 +225,14 @@ impl Builder {
         }
         self.take_note(index, bytes, whole);
         if self.is_key(index) {
+            self.tail.operand();
             return self.key(bytes, whole);
         }
-        if let Some(spec) = self.spec {
-            let counts = match spec.keys {
-                Keys::Counted { at } => index == at,
-                Keys::IntoCounted => index == 2,
-                _ => false,
-            };
-            if counts {
-                self.keys_follow(bytes, whole);
-            } else if spec.words_from > 0
-                && index >= spec.words_from
-                && !is_name_of_group(spec, index)
-            {
-                let word = if whole { spec.word(bytes) } else { None };
-                // A cut argument may be a word unless it is longer than any.
-                self.cut |= !whole && len <= WORD_BYTES as u64;
-                if let Some(word) = word {
-                    self.structure(spec, word);
-                    return self.push(word);
-                }
-            }
-        }
-        self.push("?");
+        let word = match self.spec {
+            Some(spec) => self.structure(spec, index, bytes, whole, len),
+            None => None,
+        };
+        self.push(word.unwrap_or("?"));
     }
 
     /// No more will come of it; not all came unless it has `ended`.
@@ -300,6 +293,7 @@ impl Builder {
             self.interest = self.asked.as_ref().map_or(Interest::None, |asked| asked.of(spec));
             self.name.push_str(spec.name);
             self.kind = Kind::of(spec.name);
+            (self.tail_from, self.tail) = (spec.tail_from, Tail::new(spec.tail));
         } else if whole && is_name(bytes) {
             // Nothing that a name like this could do to the connection is known.
             self.name.extend(bytes.iter().map(|byte| char::from(byte.to_ascii_uppercase())));
@@ -318,11 +312,16 @@ impl Builder {
                 self.cut = true;
                 self.kind = Kind::Unclear;
             }
+            // Nothing is known of what follows.
+            self.spec = None;
             return self.push("?");
         };
         self.name.push(' ');
         self.name.push_str(subcommand);
         self.kind = Kind::of(&self.name);
+        if let Some((from, tail)) = table::subcommand_tail(&self.name) {
+            (self.tail_from, self.tail) = (from, Tail::new(tail));
+        }
         self.push(subcommand);
     }
 
@@ -362,41 +361,87 @@ impl Builder {
         }
     }
 
-    /// What a word says of the arguments that follow.
-    fn structure(&mut self, spec: &Spec, word: &str) {
-        let streams = matches!(spec.keys, Keys::Streams);
-        if streams && self.counted.is_none() {
+    /// What an argument that is no key says of those that follow; the word that it is, if it is one.
+    fn structure(
+        &mut self,
+        spec: &Spec,
+        index: u32,
+        bytes: &[u8],
+        whole: bool,
+        len: u64,
+    ) -> Option<&'static str> {
+        match spec.keys {
+            Keys::Counted { at, step } if index == at => {
+                self.keys_follow(bytes, whole, step);
+                return None;
+            }
+            Keys::IntoCounted if index == 2 => {
+                self.keys_follow(bytes, whole, 1);
+                return None;
+            }
+            _ => {}
+        }
+        let between_keys = self.counted.is_some_and(|(from, to)| (from..to).contains(&index));
+        if self.tail_from == 0 || index < self.tail_from || between_keys {
+            return None;
+        }
+        if !self.tail.awaits_word() {
+            self.tail.operand();
+            return None;
+        }
+        if !whole && len <= WORD_BYTES as u64 {
+            // It may be a word, of which nobody knows what belongs to it.
+            self.cut = true;
+            self.tail = Tail::default();
+            return None;
+        }
+        let word = self.tail.word(if whole { bytes } else { b"" }, self.count);
+        if let (Keys::Streams, Some(word)) = (spec.keys, word) {
+            self.blocking |= word == "BLOCK";
             if word == "STREAMS" {
                 let count = self.left() / 2;
                 self.counted = Some((self.index, self.index.saturating_add(count)));
+                self.tail = Tail::new(table::STREAM_IDS);
             }
-            self.blocking |= word == "BLOCK";
         }
+        word
     }
 
-    fn keys_follow(&mut self, bytes: &[u8], whole: bool) {
+    fn keys_follow(&mut self, bytes: &[u8], whole: bool, step: u32) {
         let count = if whole { super::reply::integer(bytes) } else { None };
         self.cut |= !whole;
-        let count = count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0);
-        self.counted = Some((self.index, self.index.saturating_add(count.min(self.left()))));
+        let count = count.and_then(|count| u32::try_from(count).ok());
+        if count.is_none() {
+            // Where words begin isn't known.
+            self.tail = Tail::default();
+        }
+        self.count = count.unwrap_or(0);
+        let args = self.count.saturating_mul(step).min(self.left());
+        self.counted = Some((self.index, self.index.saturating_add(args)));
     }
 
     fn is_key(&self, index: u32) -> bool {
-        let counted = self.counted.is_some_and(|(from, to)| (from..to).contains(&index));
-        match self.spec.map(|spec| spec.keys) {
-            None => false,
-            Some(Keys::Range { first: 0, .. }) => false,
+        let counted = |step| {
+            let at = |(from, to): (u32, u32)| (from..to).contains(&index).then(|| index - from);
+            self.counted.and_then(at).is_some_and(|at| at.checked_rem(step) == Some(0))
+        };
+        let by_place = match self.spec.map(|spec| spec.keys) {
+            None | Some(Keys::Range { first: 0, .. }) => false,
             Some(Keys::Range { first, last, step }) => {
                 let last = match (u32::try_from(last), self.total) {
                     (Ok(last), _) => last,
                     (Err(_), Some(total)) => total.saturating_sub(last.unsigned_abs()),
+                    // How many arguments there are isn't known: this may be the one that is no key.
+                    (Err(_), None) if last < -1 => 0,
                     (Err(_), None) => u32::MAX,
                 };
                 (first..=last).contains(&index) && (index - first).checked_rem(step) == Some(0)
             }
-            Some(Keys::IntoCounted) => index == 1 || counted,
-            Some(Keys::Counted { .. } | Keys::Streams) => counted,
-        }
+            Some(Keys::IntoCounted) => index == 1 || counted(1),
+            Some(Keys::Counted { step, .. }) => counted(step),
+            Some(Keys::Streams) => counted(1),
+        };
+        by_place || (index >= self.tail_from && self.tail.awaits_key())
     }
 
     fn key(&mut self, bytes: &[u8], whole: bool) {
@@ -462,11 +507,6 @@ fn push_parts<'a, P: Iterator<Item = &'a str> + Clone>(
         text.push(' ');
     }
     text.extend(parts);
-}
-
-/// Whether this is where `XREADGROUP` names group and consumer, which may be named like its words.
-fn is_name_of_group(spec: &Spec, index: u32) -> bool {
-    spec.name == "XREADGROUP" && (2..=3).contains(&index)
 }
 
 /// No word of the table, and no number that is read, is longer.

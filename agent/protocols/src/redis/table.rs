@@ -1,8 +1,8 @@
 //! The commands of Redis, a long table: where their keys are, which words are part of their structure, what they answer.
 //!
 //! Arity and key positions are those of `COMMAND INFO` of Redis 7.0 (and the documentation of what came later), but
-//! that a channel counts as a key, and that `MIGRATE` tells none. Words are matched against this list and
-//! told from it: nothing that a client made up is told as one. Replies' shapes are for the usual answer;
+//! that a channel counts as a key. Words are looked for by their place ([`super::tail`]) and told from this list: nothing
+//! that a client made up is told as one. Replies' shapes are for the usual answer;
 //! errors, nil and `QUEUED` are always possible.
 
 /// What is known of a command.
@@ -14,8 +14,9 @@ pub(super) struct Spec {
     pub(super) keys: Keys,
     pub(super) shape: Shape,
     /// Position of the first argument that may be a word; 0: none.
-    pub(super) words_from: u32,
-    words: &'static str,
+    pub(super) tail_from: u32,
+    /// The grammar of what comes from there on, but for the keys ([`super::tail::Tail`]).
+    pub(super) tail: &'static str,
 }
 
 impl Spec {
@@ -33,13 +34,6 @@ impl Spec {
             Keys::Counted { .. } | Keys::Streams => false,
         }
     }
-
-    /// The word that `argument` is, if any.
-    pub(super) fn word(&self, argument: &[u8]) -> Option<&'static str> {
-        self.words
-            .split_ascii_whitespace()
-            .find(|word| word.as_bytes().eq_ignore_ascii_case(argument))
-    }
 }
 
 /// Which arguments are keys. The name is argument 0.
@@ -47,8 +41,8 @@ impl Spec {
 pub(super) enum Keys {
     /// `last` counts from the end when negative (-1 is the last); `first` 0: there are none.
     Range { first: u32, last: i32, step: u32 },
-    /// The argument `at` says how many follow.
-    Counted { at: u32 },
+    /// The argument `at` says how many follow, each `step` behind the one before.
+    Counted { at: u32, step: u32 },
     /// One, then their number, then they.
     IntoCounted,
     /// The first half of what follows `STREAMS`.
@@ -72,15 +66,19 @@ const ALL_KEYS: Keys = Keys::Range { first: 1, last: -1, step: 1 };
 const ALL_KEYS_BUT_LAST: Keys = Keys::Range { first: 1, last: -2, step: 1 };
 const AFTER_SUBCOMMAND: Keys = Keys::Range { first: 2, last: 2, step: 1 };
 
+const fn counted(at: u32) -> Keys {
+    Keys::Counted { at, step: 1 }
+}
+
 const fn row(
     name: &'static str,
     arity: i8,
     keys: Keys,
     shape: Shape,
-    words_from: u32,
-    words: &'static str,
+    tail_from: u32,
+    tail: &'static str,
 ) -> Spec {
-    Spec { name, arity, keys, shape, words_from, words }
+    Spec { name, arity, keys, shape, tail_from, tail }
 }
 
 /// A command by its name, in whatever case.
@@ -96,6 +94,11 @@ pub(super) fn subcommand(name: &str, argument: &[u8]) -> Option<&'static str> {
     subcommands
         .split_ascii_whitespace()
         .find(|subcommand| subcommand.as_bytes().eq_ignore_ascii_case(argument))
+}
+
+/// Where words may come in a command with this subcommand, and their grammar.
+pub(super) fn subcommand_tail(name: &str) -> Option<(u32, &'static str)> {
+    SUBCOMMAND_TAILS.iter().find(|(known, ..)| *known == name).map(|(_, from, tail)| (*from, *tail))
 }
 
 /// Whether the second word of this command belongs to its name.
@@ -187,6 +190,29 @@ const CONTAINERS: &[(&str, &str)] = &[
     ("XINFO", "CONSUMERS GROUPS HELP STREAM"),
 ];
 
+const SUBCOMMAND_TAILS: &[(&str, u32, &str)] = &[
+    ("CLIENT CACHING", 2, "YES NO/"),
+    ("CLIENT KILL", 2, "ID:1 TYPE:1 USER:1 ADDR:1 LADDR:1 SKIPME:1 MAXAGE:1"),
+    ("CLIENT LIST", 2, "TYPE:1 ID!"),
+    ("CLIENT MAINT_NOTIFICATIONS", 2, "ON OFF/"),
+    ("CLIENT NO-EVICT", 2, "ON OFF/"),
+    ("CLIENT NO-TOUCH", 2, "ON OFF/"),
+    ("CLIENT PAUSE", 3, "WRITE ALL/"),
+    ("CLIENT REPLY", 2, "ON OFF SKIP/"),
+    ("CLIENT SETINFO", 2, "LIB-NAME LIB-VER/"),
+    ("CLIENT TRACKING", 2, "ON OFF/REDIRECT:1 PREFIX:1 BCAST OPTIN OPTOUT NOLOOP"),
+    ("CLIENT UNBLOCK", 3, "TIMEOUT ERROR/"),
+    ("MEMORY USAGE", 3, "SAMPLES:1"),
+    ("SCRIPT DEBUG", 2, "YES SYNC NO/"),
+    ("SCRIPT FLUSH", 2, "ASYNC SYNC/"),
+    ("XGROUP CREATE", 4, "$/MKSTREAM ENTRIESREAD:1"),
+    ("XGROUP SETID", 4, "$/ENTRIESREAD:1"),
+    ("XINFO STREAM", 3, "FULL COUNT:1"),
+];
+
+/// Of the ids that a command reads behind, those that are no id.
+pub(super) const STREAM_IDS: &str = "... $ + >";
+
 /// Sorted by name.
 static COMMANDS: &[Spec] = &[
     row("ACL", -2, NO_KEYS, Shape::Any, 0, ""),
@@ -195,38 +221,31 @@ static COMMANDS: &[Spec] = &[
     row("AUTH", -2, NO_KEYS, Shape::Status, 0, ""),
     row("BGREWRITEAOF", 1, NO_KEYS, Shape::Any, 0, ""),
     row("BGSAVE", -1, NO_KEYS, Shape::Any, 1, "SCHEDULE"),
-    row("BITCOUNT", -2, ONE_KEY, Shape::Integer, 2, "BYTE BIT"),
-    row("BITFIELD", -2, ONE_KEY, Shape::Any, 2, "GET SET INCRBY OVERFLOW WRAP SAT FAIL"),
-    row("BITFIELD_RO", -2, ONE_KEY, Shape::Any, 2, "GET"),
+    row("BITCOUNT", -2, ONE_KEY, Shape::Integer, 4, "BYTE BIT/"),
+    row("BITFIELD", -2, ONE_KEY, Shape::Any, 2, "GET:2 SET:3 INCRBY:3 OVERFLOW WRAP SAT FAIL"),
+    row("BITFIELD_RO", -2, ONE_KEY, Shape::Any, 2, "GET:2"),
     row(
         "BITOP",
         -4,
         Keys::Range { first: 2, last: -1, step: 1 },
         Shape::Integer,
         1,
-        "AND OR XOR NOT DIFF DIFF1 ANDOR ONE",
+        "AND OR XOR NOT DIFF DIFF1 ANDOR ONE/",
     ),
-    row("BITPOS", -3, ONE_KEY, Shape::Integer, 3, "BYTE BIT"),
-    row("BLMOVE", 6, TWO_KEYS, Shape::Bulk, 3, "LEFT RIGHT"),
-    row("BLMPOP", -5, Keys::Counted { at: 2 }, Shape::Array, 4, "LEFT RIGHT COUNT"),
+    row("BITPOS", -3, ONE_KEY, Shape::Integer, 5, "BYTE BIT/"),
+    row("BLMOVE", 6, TWO_KEYS, Shape::Bulk, 3, "LEFT RIGHT/LEFT RIGHT/"),
+    row("BLMPOP", -5, counted(2), Shape::Array, 3, "LEFT RIGHT/COUNT:1"),
     row("BLPOP", -3, ALL_KEYS_BUT_LAST, Shape::Array, 0, ""),
     row("BRPOP", -3, ALL_KEYS_BUT_LAST, Shape::Array, 0, ""),
     row("BRPOPLPUSH", 4, TWO_KEYS, Shape::Bulk, 0, ""),
-    row("BZMPOP", -5, Keys::Counted { at: 2 }, Shape::Array, 4, "MIN MAX COUNT"),
+    row("BZMPOP", -5, counted(2), Shape::Array, 3, "MIN MAX/COUNT:1"),
     row("BZPOPMAX", -3, ALL_KEYS_BUT_LAST, Shape::Array, 0, ""),
     row("BZPOPMIN", -3, ALL_KEYS_BUT_LAST, Shape::Array, 0, ""),
-    row(
-        "CLIENT",
-        -2,
-        NO_KEYS,
-        Shape::Any,
-        2,
-        "LIB-NAME LIB-VER ON OFF SKIP TYPE NORMAL MASTER REPLICA PUBSUB ID ADDR LADDR SKIPME YES NO REDIRECT BCAST PREFIX OPTIN OPTOUT NOLOOP",
-    ),
+    row("CLIENT", -2, NO_KEYS, Shape::Any, 0, ""),
     row("CLUSTER", -2, NO_KEYS, Shape::Any, 0, ""),
     row("COMMAND", -1, NO_KEYS, Shape::Any, 0, ""),
     row("CONFIG", -2, NO_KEYS, Shape::Any, 0, ""),
-    row("COPY", -3, TWO_KEYS, Shape::Integer, 3, "DB REPLACE"),
+    row("COPY", -3, TWO_KEYS, Shape::Integer, 3, "DB:1 REPLACE"),
     row("DBSIZE", 1, NO_KEYS, Shape::Integer, 0, ""),
     row("DEBUG", -2, NO_KEYS, Shape::Any, 0, ""),
     row("DECR", 2, ONE_KEY, Shape::Integer, 0, ""),
@@ -235,23 +254,23 @@ static COMMANDS: &[Spec] = &[
     row("DISCARD", 1, NO_KEYS, Shape::Status, 0, ""),
     row("DUMP", 2, ONE_KEY, Shape::Bulk, 0, ""),
     row("ECHO", 2, NO_KEYS, Shape::Bulk, 0, ""),
-    row("EVAL", -3, Keys::Counted { at: 2 }, Shape::Any, 0, ""),
-    row("EVALSHA", -3, Keys::Counted { at: 2 }, Shape::Any, 0, ""),
-    row("EVALSHA_RO", -3, Keys::Counted { at: 2 }, Shape::Any, 0, ""),
-    row("EVAL_RO", -3, Keys::Counted { at: 2 }, Shape::Any, 0, ""),
+    row("EVAL", -3, counted(2), Shape::Any, 0, ""),
+    row("EVALSHA", -3, counted(2), Shape::Any, 0, ""),
+    row("EVALSHA_RO", -3, counted(2), Shape::Any, 0, ""),
+    row("EVAL_RO", -3, counted(2), Shape::Any, 0, ""),
     row("EXEC", 1, NO_KEYS, Shape::Array, 0, ""),
     row("EXISTS", -2, ALL_KEYS, Shape::Integer, 0, ""),
     row("EXPIRE", -3, ONE_KEY, Shape::Integer, 3, "NX XX GT LT"),
     row("EXPIREAT", -3, ONE_KEY, Shape::Integer, 3, "NX XX GT LT"),
     row("EXPIRETIME", 2, ONE_KEY, Shape::Integer, 0, ""),
-    row("FAILOVER", -1, NO_KEYS, Shape::Any, 1, "TO FORCE ABORT TIMEOUT"),
-    row("FCALL", -3, Keys::Counted { at: 2 }, Shape::Any, 0, ""),
-    row("FCALL_RO", -3, Keys::Counted { at: 2 }, Shape::Any, 0, ""),
+    row("FAILOVER", -1, NO_KEYS, Shape::Any, 1, "TO:2 FORCE ABORT TIMEOUT:1"),
+    row("FCALL", -3, counted(2), Shape::Any, 0, ""),
+    row("FCALL_RO", -3, counted(2), Shape::Any, 0, ""),
     row("FLUSHALL", -1, NO_KEYS, Shape::Status, 1, "ASYNC SYNC"),
     row("FLUSHDB", -1, NO_KEYS, Shape::Status, 1, "ASYNC SYNC"),
     row("FUNCTION", -2, NO_KEYS, Shape::Any, 0, ""),
     row("GEOADD", -5, ONE_KEY, Shape::Integer, 2, "NX XX CH"),
-    row("GEODIST", -4, ONE_KEY, Shape::Bulk, 4, "M KM FT MI"),
+    row("GEODIST", -4, ONE_KEY, Shape::Bulk, 4, "M KM FT MI/"),
     row("GEOHASH", -2, ONE_KEY, Shape::Array, 0, ""),
     row("GEOPOS", -2, ONE_KEY, Shape::Array, 0, ""),
     row(
@@ -260,7 +279,7 @@ static COMMANDS: &[Spec] = &[
         ONE_KEY,
         Shape::Any,
         5,
-        "M KM FT MI WITHCOORD WITHDIST WITHHASH COUNT ANY ASC DESC STORE STOREDIST",
+        "M KM FT MI/WITHCOORD WITHDIST WITHHASH COUNT:1 ANY ASC DESC STORE:k STOREDIST:k",
     ),
     row(
         "GEORADIUSBYMEMBER",
@@ -268,17 +287,31 @@ static COMMANDS: &[Spec] = &[
         ONE_KEY,
         Shape::Any,
         4,
-        "M KM FT MI WITHCOORD WITHDIST WITHHASH COUNT ANY ASC DESC STORE STOREDIST",
+        "M KM FT MI/WITHCOORD WITHDIST WITHHASH COUNT:1 ANY ASC DESC STORE:k STOREDIST:k",
     ),
-    row("GEORADIUSBYMEMBER_RO", -5, ONE_KEY, Shape::Any, 0, ""),
-    row("GEORADIUS_RO", -6, ONE_KEY, Shape::Any, 0, ""),
+    row(
+        "GEORADIUSBYMEMBER_RO",
+        -5,
+        ONE_KEY,
+        Shape::Any,
+        4,
+        "M KM FT MI/WITHCOORD WITHDIST WITHHASH COUNT:1 ANY ASC DESC",
+    ),
+    row(
+        "GEORADIUS_RO",
+        -6,
+        ONE_KEY,
+        Shape::Any,
+        5,
+        "M KM FT MI/WITHCOORD WITHDIST WITHHASH COUNT:1 ANY ASC DESC",
+    ),
     row(
         "GEOSEARCH",
         -7,
         ONE_KEY,
         Shape::Array,
         2,
-        "FROMMEMBER FROMLONLAT BYRADIUS BYBOX M KM FT MI ASC DESC COUNT ANY WITHCOORD WITHDIST WITHHASH",
+        "FROMMEMBER:1 FROMLONLAT:2 BYRADIUS:1 BYBOX:2 M KM FT MI ASC DESC COUNT:1 ANY WITHCOORD WITHDIST WITHHASH",
     ),
     row(
         "GEOSEARCHSTORE",
@@ -286,42 +319,42 @@ static COMMANDS: &[Spec] = &[
         TWO_KEYS,
         Shape::Integer,
         3,
-        "FROMMEMBER FROMLONLAT BYRADIUS BYBOX M KM FT MI ASC DESC COUNT ANY STOREDIST",
+        "FROMMEMBER:1 FROMLONLAT:2 BYRADIUS:1 BYBOX:2 M KM FT MI ASC DESC COUNT:1 ANY STOREDIST",
     ),
     row("GET", 2, ONE_KEY, Shape::Bulk, 0, ""),
     row("GETBIT", 3, ONE_KEY, Shape::Integer, 0, ""),
     row("GETDEL", 2, ONE_KEY, Shape::Bulk, 0, ""),
-    row("GETEX", -2, ONE_KEY, Shape::Bulk, 2, "EX PX EXAT PXAT PERSIST"),
+    row("GETEX", -2, ONE_KEY, Shape::Bulk, 2, "EX:1 PX:1 EXAT:1 PXAT:1 PERSIST"),
     row("GETRANGE", 4, ONE_KEY, Shape::Bulk, 0, ""),
     row("GETSET", 3, ONE_KEY, Shape::Bulk, 0, ""),
     row("HDEL", -3, ONE_KEY, Shape::Integer, 0, ""),
-    row("HELLO", -1, NO_KEYS, Shape::Array, 2, "AUTH SETNAME"),
+    row("HELLO", -1, NO_KEYS, Shape::Array, 2, "AUTH:2 SETNAME:1"),
     row("HEXISTS", 3, ONE_KEY, Shape::Integer, 0, ""),
-    row("HEXPIRE", -6, ONE_KEY, Shape::Any, 3, "NX XX GT LT FIELDS"),
-    row("HEXPIREAT", -6, ONE_KEY, Shape::Any, 3, "NX XX GT LT FIELDS"),
-    row("HEXPIRETIME", -5, ONE_KEY, Shape::Any, 0, ""),
+    row("HEXPIRE", -6, ONE_KEY, Shape::Any, 3, "NX XX GT LT FIELDS!"),
+    row("HEXPIREAT", -6, ONE_KEY, Shape::Any, 3, "NX XX GT LT FIELDS!"),
+    row("HEXPIRETIME", -5, ONE_KEY, Shape::Any, 2, "FIELDS!"),
     row("HGET", 3, ONE_KEY, Shape::Bulk, 0, ""),
     row("HGETALL", 2, ONE_KEY, Shape::Array, 0, ""),
-    row("HGETDEL", -5, ONE_KEY, Shape::Any, 2, "FIELDS"),
-    row("HGETEX", -5, ONE_KEY, Shape::Any, 2, "EX PX EXAT PXAT PERSIST FIELDS"),
+    row("HGETDEL", -5, ONE_KEY, Shape::Any, 2, "FIELDS!"),
+    row("HGETEX", -5, ONE_KEY, Shape::Any, 2, "EX:1 PX:1 EXAT:1 PXAT:1 PERSIST FIELDS!"),
     row("HINCRBY", 4, ONE_KEY, Shape::Integer, 0, ""),
     row("HINCRBYFLOAT", 4, ONE_KEY, Shape::Bulk, 0, ""),
     row("HKEYS", 2, ONE_KEY, Shape::Array, 0, ""),
     row("HLEN", 2, ONE_KEY, Shape::Integer, 0, ""),
     row("HMGET", -3, ONE_KEY, Shape::Array, 0, ""),
     row("HMSET", -4, ONE_KEY, Shape::Status, 0, ""),
-    row("HPERSIST", -5, ONE_KEY, Shape::Any, 2, "FIELDS"),
-    row("HPEXPIRE", -6, ONE_KEY, Shape::Any, 3, "NX XX GT LT FIELDS"),
-    row("HPEXPIREAT", -6, ONE_KEY, Shape::Any, 3, "NX XX GT LT FIELDS"),
-    row("HPEXPIRETIME", -5, ONE_KEY, Shape::Any, 0, ""),
-    row("HPTTL", -5, ONE_KEY, Shape::Any, 2, "FIELDS"),
+    row("HPERSIST", -5, ONE_KEY, Shape::Any, 2, "FIELDS!"),
+    row("HPEXPIRE", -6, ONE_KEY, Shape::Any, 3, "NX XX GT LT FIELDS!"),
+    row("HPEXPIREAT", -6, ONE_KEY, Shape::Any, 3, "NX XX GT LT FIELDS!"),
+    row("HPEXPIRETIME", -5, ONE_KEY, Shape::Any, 2, "FIELDS!"),
+    row("HPTTL", -5, ONE_KEY, Shape::Any, 2, "FIELDS!"),
     row("HRANDFIELD", -2, ONE_KEY, Shape::Any, 3, "WITHVALUES"),
-    row("HSCAN", -3, ONE_KEY, Shape::Array, 3, "MATCH COUNT NOVALUES"),
+    row("HSCAN", -3, ONE_KEY, Shape::Array, 3, "MATCH:1 COUNT:1 NOVALUES"),
     row("HSET", -4, ONE_KEY, Shape::Integer, 0, ""),
-    row("HSETEX", -6, ONE_KEY, Shape::Any, 2, "FNX FXX EX PX EXAT PXAT KEEPTTL FIELDS"),
+    row("HSETEX", -6, ONE_KEY, Shape::Any, 2, "FNX FXX EX:1 PX:1 EXAT:1 PXAT:1 KEEPTTL FIELDS!"),
     row("HSETNX", 4, ONE_KEY, Shape::Integer, 0, ""),
     row("HSTRLEN", 3, ONE_KEY, Shape::Integer, 0, ""),
-    row("HTTL", -5, ONE_KEY, Shape::Any, 2, "FIELDS"),
+    row("HTTL", -5, ONE_KEY, Shape::Any, 2, "FIELDS!"),
     row("HVALS", 2, ONE_KEY, Shape::Array, 0, ""),
     row("INCR", 2, ONE_KEY, Shape::Integer, 0, ""),
     row("INCRBY", 3, ONE_KEY, Shape::Integer, 0, ""),
@@ -330,24 +363,31 @@ static COMMANDS: &[Spec] = &[
     row("KEYS", 2, NO_KEYS, Shape::Array, 0, ""),
     row("LASTSAVE", 1, NO_KEYS, Shape::Integer, 0, ""),
     row("LATENCY", -2, NO_KEYS, Shape::Any, 0, ""),
-    row("LCS", -3, TWO_KEYS, Shape::Any, 3, "LEN IDX MINMATCHLEN WITHMATCHLEN"),
+    row("LCS", -3, TWO_KEYS, Shape::Any, 3, "LEN IDX MINMATCHLEN:1 WITHMATCHLEN"),
     row("LINDEX", 3, ONE_KEY, Shape::Bulk, 0, ""),
-    row("LINSERT", 5, ONE_KEY, Shape::Integer, 2, "BEFORE AFTER"),
+    row("LINSERT", 5, ONE_KEY, Shape::Integer, 2, "BEFORE AFTER/"),
     row("LLEN", 2, ONE_KEY, Shape::Integer, 0, ""),
-    row("LMOVE", 5, TWO_KEYS, Shape::Bulk, 3, "LEFT RIGHT"),
-    row("LMPOP", -4, Keys::Counted { at: 1 }, Shape::Array, 3, "LEFT RIGHT COUNT"),
+    row("LMOVE", 5, TWO_KEYS, Shape::Bulk, 3, "LEFT RIGHT/LEFT RIGHT/"),
+    row("LMPOP", -4, counted(1), Shape::Array, 2, "LEFT RIGHT/COUNT:1"),
     row("LOLWUT", -1, NO_KEYS, Shape::Bulk, 0, ""),
     row("LPOP", -2, ONE_KEY, Shape::Any, 0, ""),
-    row("LPOS", -3, ONE_KEY, Shape::Any, 3, "RANK COUNT MAXLEN"),
+    row("LPOS", -3, ONE_KEY, Shape::Any, 3, "RANK:1 COUNT:1 MAXLEN:1"),
     row("LPUSH", -3, ONE_KEY, Shape::Integer, 0, ""),
     row("LPUSHX", -3, ONE_KEY, Shape::Integer, 0, ""),
     row("LRANGE", 4, ONE_KEY, Shape::Array, 0, ""),
     row("LREM", 4, ONE_KEY, Shape::Integer, 0, ""),
     row("LSET", 4, ONE_KEY, Shape::Status, 0, ""),
     row("LTRIM", 4, ONE_KEY, Shape::Status, 0, ""),
-    row("MEMORY", -2, AFTER_SUBCOMMAND, Shape::Any, 3, "SAMPLES"),
+    row("MEMORY", -2, AFTER_SUBCOMMAND, Shape::Any, 0, ""),
     row("MGET", -2, ALL_KEYS, Shape::Array, 0, ""),
-    row("MIGRATE", -6, NO_KEYS, Shape::Any, 0, ""),
+    row(
+        "MIGRATE",
+        -6,
+        Keys::Range { first: 3, last: 3, step: 1 },
+        Shape::Any,
+        6,
+        "COPY REPLACE AUTH:1 AUTH2:2 KEYS:K",
+    ),
     row("MODULE", -2, NO_KEYS, Shape::Any, 0, ""),
     row("MONITOR", 1, NO_KEYS, Shape::Status, 0, ""),
     row("MOVE", 3, ONE_KEY, Shape::Integer, 0, ""),
@@ -379,7 +419,7 @@ static COMMANDS: &[Spec] = &[
     row("REPLCONF", -1, NO_KEYS, Shape::Any, 0, ""),
     row("REPLICAOF", 3, NO_KEYS, Shape::Any, 0, ""),
     row("RESET", 1, NO_KEYS, Shape::Status, 0, ""),
-    row("RESTORE", -4, ONE_KEY, Shape::Status, 4, "REPLACE ABSTTL IDLETIME FREQ"),
+    row("RESTORE", -4, ONE_KEY, Shape::Status, 4, "REPLACE ABSTTL IDLETIME:1 FREQ:1"),
     row("ROLE", 1, NO_KEYS, Shape::Array, 0, ""),
     row("RPOP", -2, ONE_KEY, Shape::Any, 0, ""),
     row("RPOPLPUSH", 3, TWO_KEYS, Shape::Bulk, 0, ""),
@@ -387,21 +427,28 @@ static COMMANDS: &[Spec] = &[
     row("RPUSHX", -3, ONE_KEY, Shape::Integer, 0, ""),
     row("SADD", -3, ONE_KEY, Shape::Integer, 0, ""),
     row("SAVE", 1, NO_KEYS, Shape::Any, 0, ""),
-    row("SCAN", -2, NO_KEYS, Shape::Array, 2, "MATCH COUNT TYPE"),
+    row("SCAN", -2, NO_KEYS, Shape::Array, 2, "MATCH:1 COUNT:1 TYPE:1"),
     row("SCARD", 2, ONE_KEY, Shape::Integer, 0, ""),
-    row("SCRIPT", -2, NO_KEYS, Shape::Any, 2, "ASYNC SYNC YES NO"),
+    row("SCRIPT", -2, NO_KEYS, Shape::Any, 0, ""),
     row("SDIFF", -2, ALL_KEYS, Shape::Array, 0, ""),
     row("SDIFFSTORE", -3, ALL_KEYS, Shape::Integer, 0, ""),
     row("SELECT", 2, NO_KEYS, Shape::Status, 0, ""),
     row("SENTINEL", -2, NO_KEYS, Shape::Any, 0, ""),
-    row("SET", -3, ONE_KEY, Shape::Any, 3, "EX PX EXAT PXAT NX XX GET KEEPTTL IFEQ IFNE"),
+    row(
+        "SET",
+        -3,
+        ONE_KEY,
+        Shape::Any,
+        3,
+        "EX:1 PX:1 EXAT:1 PXAT:1 NX XX GET KEEPTTL IFEQ:1 IFNE:1 IFDEQ:1 IFDNE:1",
+    ),
     row("SETBIT", 4, ONE_KEY, Shape::Integer, 0, ""),
     row("SETEX", 4, ONE_KEY, Shape::Status, 0, ""),
     row("SETNX", 3, ONE_KEY, Shape::Integer, 0, ""),
     row("SETRANGE", 4, ONE_KEY, Shape::Integer, 0, ""),
-    row("SHUTDOWN", -1, NO_KEYS, Shape::Any, 1, "NOSAVE SAVE NOW FORCE ABORT"),
+    row("SHUTDOWN", -1, NO_KEYS, Shape::Any, 1, "NOSAVE SAVE NOW FORCE ABORT SAFE FAILOVER"),
     row("SINTER", -2, ALL_KEYS, Shape::Array, 0, ""),
-    row("SINTERCARD", -3, Keys::Counted { at: 1 }, Shape::Integer, 3, "LIMIT"),
+    row("SINTERCARD", -3, counted(1), Shape::Integer, 2, "LIMIT:1"),
     row("SINTERSTORE", -3, ALL_KEYS, Shape::Integer, 0, ""),
     row("SISMEMBER", 3, ONE_KEY, Shape::Integer, 0, ""),
     row("SLAVEOF", 3, NO_KEYS, Shape::Any, 0, ""),
@@ -409,13 +456,13 @@ static COMMANDS: &[Spec] = &[
     row("SMEMBERS", 2, ONE_KEY, Shape::Array, 0, ""),
     row("SMISMEMBER", -3, ONE_KEY, Shape::Array, 0, ""),
     row("SMOVE", 4, TWO_KEYS, Shape::Integer, 0, ""),
-    row("SORT", -2, ONE_KEY, Shape::Any, 2, "BY LIMIT GET ASC DESC ALPHA STORE"),
-    row("SORT_RO", -2, ONE_KEY, Shape::Any, 2, "BY LIMIT GET ASC DESC ALPHA"),
+    row("SORT", -2, ONE_KEY, Shape::Any, 2, "BY:1 LIMIT:2 GET:1 ASC DESC ALPHA STORE:k"),
+    row("SORT_RO", -2, ONE_KEY, Shape::Any, 2, "BY:1 LIMIT:2 GET:1 ASC DESC ALPHA"),
     row("SPOP", -2, ONE_KEY, Shape::Any, 0, ""),
     row("SPUBLISH", 3, ONE_KEY, Shape::Integer, 0, ""),
     row("SRANDMEMBER", -2, ONE_KEY, Shape::Any, 0, ""),
     row("SREM", -3, ONE_KEY, Shape::Integer, 0, ""),
-    row("SSCAN", -3, ONE_KEY, Shape::Array, 3, "MATCH COUNT"),
+    row("SSCAN", -3, ONE_KEY, Shape::Array, 3, "MATCH:1 COUNT:1"),
     row("SSUBSCRIBE", -2, ALL_KEYS, Shape::Any, 0, ""),
     row("STRLEN", 2, ONE_KEY, Shape::Integer, 0, ""),
     row("SUBSCRIBE", -2, ALL_KEYS, Shape::Any, 0, ""),
@@ -436,86 +483,108 @@ static COMMANDS: &[Spec] = &[
     row("WAITAOF", 4, NO_KEYS, Shape::Any, 0, ""),
     row("WATCH", -2, ALL_KEYS, Shape::Status, 0, ""),
     row("XACK", -4, ONE_KEY, Shape::Integer, 0, ""),
-    row("XACKDEL", -6, ONE_KEY, Shape::Any, 3, "KEEPREF DELREF ACKED IDS"),
+    row("XACKDEL", -6, ONE_KEY, Shape::Any, 3, "KEEPREF DELREF ACKED IDS!"),
     row(
         "XADD",
         -5,
         ONE_KEY,
         Shape::Bulk,
         2,
-        "NOMKSTREAM KEEPREF DELREF ACKED MAXLEN MINID = ~ LIMIT *",
+        "NOMKSTREAM KEEPREF DELREF ACKED IDMPAUTO:1 IDMP:2 MAXLEN~ MINID~ LIMIT:1 *!",
     ),
-    row("XAUTOCLAIM", -6, ONE_KEY, Shape::Array, 5, "COUNT JUSTID"),
-    row("XCLAIM", -6, ONE_KEY, Shape::Array, 5, "IDLE TIME RETRYCOUNT FORCE JUSTID LASTID"),
+    row("XAUTOCLAIM", -6, ONE_KEY, Shape::Array, 6, "COUNT:1 JUSTID"),
+    row(
+        "XCLAIM",
+        -6,
+        ONE_KEY,
+        Shape::Array,
+        5,
+        "... IDLE:1 TIME:1 RETRYCOUNT:1 FORCE JUSTID LASTID:1",
+    ),
     row("XDEL", -3, ONE_KEY, Shape::Integer, 0, ""),
-    row("XDELEX", -5, ONE_KEY, Shape::Any, 2, "KEEPREF DELREF ACKED IDS"),
-    row("XGROUP", -2, AFTER_SUBCOMMAND, Shape::Any, 3, "MKSTREAM ENTRIESREAD $"),
-    row("XINFO", -2, AFTER_SUBCOMMAND, Shape::Any, 3, "FULL COUNT"),
+    row("XDELEX", -5, ONE_KEY, Shape::Any, 2, "KEEPREF DELREF ACKED IDS!"),
+    row("XGROUP", -2, AFTER_SUBCOMMAND, Shape::Any, 0, ""),
+    row("XINFO", -2, AFTER_SUBCOMMAND, Shape::Any, 0, ""),
     row("XLEN", 2, ONE_KEY, Shape::Integer, 0, ""),
-    row("XPENDING", -3, ONE_KEY, Shape::Array, 3, "IDLE - +"),
-    row("XRANGE", -4, ONE_KEY, Shape::Array, 2, "- + COUNT"),
-    row("XREAD", -4, Keys::Streams, Shape::Array, 1, "COUNT BLOCK STREAMS $ +"),
+    row("XPENDING", -3, ONE_KEY, Shape::Array, 3, "IDLE:1 - +"),
+    row("XRANGE", -4, ONE_KEY, Shape::Array, 2, "- +/- +/COUNT:1"),
+    row("XREAD", -4, Keys::Streams, Shape::Array, 1, "COUNT:1 BLOCK:1 STREAMS"),
     row(
         "XREADGROUP",
         -7,
         Keys::Streams,
         Shape::Array,
         1,
-        "GROUP COUNT BLOCK NOACK CLAIM STREAMS >",
+        "GROUP:2 COUNT:1 BLOCK:1 NOACK CLAIM:1 STREAMS",
     ),
-    row("XREVRANGE", -4, ONE_KEY, Shape::Array, 2, "- + COUNT"),
+    row("XREVRANGE", -4, ONE_KEY, Shape::Array, 2, "- +/- +/COUNT:1"),
     row("XSETID", -3, ONE_KEY, Shape::Status, 0, ""),
-    row("XTRIM", -4, ONE_KEY, Shape::Integer, 2, "MAXLEN MINID = ~ LIMIT"),
+    row("XTRIM", -4, ONE_KEY, Shape::Integer, 2, "MAXLEN~ MINID~ LIMIT:1 KEEPREF DELREF ACKED"),
     row("ZADD", -4, ONE_KEY, Shape::Any, 2, "NX XX GT LT CH INCR"),
     row("ZCARD", 2, ONE_KEY, Shape::Integer, 0, ""),
     row("ZCOUNT", 4, ONE_KEY, Shape::Integer, 0, ""),
-    row("ZDIFF", -3, Keys::Counted { at: 1 }, Shape::Array, 3, "WITHSCORES"),
+    row("ZDIFF", -3, counted(1), Shape::Array, 2, "WITHSCORES"),
     row("ZDIFFSTORE", -4, Keys::IntoCounted, Shape::Integer, 0, ""),
     row("ZINCRBY", 4, ONE_KEY, Shape::Bulk, 0, ""),
     row(
         "ZINTER",
         -3,
-        Keys::Counted { at: 1 },
+        counted(1),
         Shape::Array,
-        3,
-        "WEIGHTS AGGREGATE SUM MIN MAX WITHSCORES",
+        2,
+        "WEIGHTS:n AGGREGATE SUM MIN MAX COUNT WITHSCORES",
     ),
-    row("ZINTERCARD", -3, Keys::Counted { at: 1 }, Shape::Integer, 3, "LIMIT"),
-    row("ZINTERSTORE", -4, Keys::IntoCounted, Shape::Integer, 4, "WEIGHTS AGGREGATE SUM MIN MAX"),
+    row("ZINTERCARD", -3, counted(1), Shape::Integer, 2, "LIMIT:1"),
+    row(
+        "ZINTERSTORE",
+        -4,
+        Keys::IntoCounted,
+        Shape::Integer,
+        3,
+        "WEIGHTS:n AGGREGATE SUM MIN MAX COUNT",
+    ),
     row("ZLEXCOUNT", 4, ONE_KEY, Shape::Integer, 0, ""),
-    row("ZMPOP", -4, Keys::Counted { at: 1 }, Shape::Array, 3, "MIN MAX COUNT"),
+    row("ZMPOP", -4, counted(1), Shape::Array, 2, "MIN MAX/COUNT:1"),
     row("ZMSCORE", -3, ONE_KEY, Shape::Array, 0, ""),
     row("ZPOPMAX", -2, ONE_KEY, Shape::Array, 0, ""),
     row("ZPOPMIN", -2, ONE_KEY, Shape::Array, 0, ""),
     row("ZRANDMEMBER", -2, ONE_KEY, Shape::Any, 3, "WITHSCORES"),
-    row("ZRANGE", -4, ONE_KEY, Shape::Array, 4, "BYSCORE BYLEX REV LIMIT WITHSCORES"),
-    row("ZRANGEBYLEX", -4, ONE_KEY, Shape::Array, 4, "LIMIT"),
-    row("ZRANGEBYSCORE", -4, ONE_KEY, Shape::Array, 4, "WITHSCORES LIMIT"),
-    row("ZRANGESTORE", -5, TWO_KEYS, Shape::Integer, 5, "BYSCORE BYLEX REV LIMIT"),
+    row("ZRANGE", -4, ONE_KEY, Shape::Array, 4, "BYSCORE BYLEX REV LIMIT:2 WITHSCORES"),
+    row("ZRANGEBYLEX", -4, ONE_KEY, Shape::Array, 4, "LIMIT:2"),
+    row("ZRANGEBYSCORE", -4, ONE_KEY, Shape::Array, 4, "WITHSCORES LIMIT:2"),
+    row("ZRANGESTORE", -5, TWO_KEYS, Shape::Integer, 5, "BYSCORE BYLEX REV LIMIT:2"),
     row("ZRANK", 3, ONE_KEY, Shape::Any, 3, "WITHSCORE"),
     row("ZREM", -3, ONE_KEY, Shape::Integer, 0, ""),
     row("ZREMRANGEBYLEX", 4, ONE_KEY, Shape::Integer, 0, ""),
     row("ZREMRANGEBYRANK", 4, ONE_KEY, Shape::Integer, 0, ""),
     row("ZREMRANGEBYSCORE", 4, ONE_KEY, Shape::Integer, 0, ""),
     row("ZREVRANGE", -4, ONE_KEY, Shape::Array, 4, "WITHSCORES"),
-    row("ZREVRANGEBYLEX", -4, ONE_KEY, Shape::Array, 4, "LIMIT"),
-    row("ZREVRANGEBYSCORE", -4, ONE_KEY, Shape::Array, 4, "WITHSCORES LIMIT"),
+    row("ZREVRANGEBYLEX", -4, ONE_KEY, Shape::Array, 4, "LIMIT:2"),
+    row("ZREVRANGEBYSCORE", -4, ONE_KEY, Shape::Array, 4, "WITHSCORES LIMIT:2"),
     row("ZREVRANK", 3, ONE_KEY, Shape::Any, 3, "WITHSCORE"),
-    row("ZSCAN", -3, ONE_KEY, Shape::Array, 3, "MATCH COUNT"),
+    row("ZSCAN", -3, ONE_KEY, Shape::Array, 3, "MATCH:1 COUNT:1"),
     row("ZSCORE", 3, ONE_KEY, Shape::Bulk, 0, ""),
     row(
         "ZUNION",
         -3,
-        Keys::Counted { at: 1 },
+        counted(1),
         Shape::Array,
-        3,
-        "WEIGHTS AGGREGATE SUM MIN MAX WITHSCORES",
+        2,
+        "WEIGHTS:n AGGREGATE SUM MIN MAX COUNT WITHSCORES",
     ),
-    row("ZUNIONSTORE", -4, Keys::IntoCounted, Shape::Integer, 4, "WEIGHTS AGGREGATE SUM MIN MAX"),
+    row(
+        "ZUNIONSTORE",
+        -4,
+        Keys::IntoCounted,
+        Shape::Integer,
+        3,
+        "WEIGHTS:n AGGREGATE SUM MIN MAX COUNT",
+    ),
 ];
 
 #[cfg(test)]
 mod tests {
+    use super::super::{command::Builder, tail::all_words};
     use super::*;
 
     #[test]
@@ -523,9 +592,176 @@ mod tests {
         assert!(COMMANDS.is_sorted_by(|a, b| a.name < b.name));
         for spec in COMMANDS {
             assert_eq!(find(spec.name.to_lowercase().as_bytes()).unwrap().name, spec.name);
-            assert_eq!(spec.words.is_empty(), spec.words_from == 0, "{}", spec.name);
+            assert_eq!(spec.tail.is_empty(), spec.tail_from == 0, "{}", spec.name);
         }
         assert!(find(b"GETX").is_none() && find(b"").is_none());
         assert!(CONTAINERS.iter().all(|(container, _)| find(container.as_bytes()).is_some()));
+        for (name, ..) in SUBCOMMAND_TAILS {
+            let (container, name) = name.split_once(' ').unwrap();
+            assert!(subcommand(container, name.as_bytes()).is_some(), "{name}");
+        }
+    }
+
+    /// Every command with words behind its keys or values, its values as `?`. Counts say how many keys there are.
+    const SAMPLES: &[&str] = &[
+        "BGSAVE SCHEDULE",
+        "BITCOUNT k ? ? BIT",
+        "BITFIELD k GET ? ? OVERFLOW SAT SET ? ? ? INCRBY ? ? ?",
+        "BITFIELD_RO k GET ? ? GET ? ?",
+        "BITOP AND a b c",
+        "BITPOS k ? ? ? BYTE",
+        "BLMOVE a b LEFT RIGHT ?",
+        "BLMPOP ? 2 a b LEFT COUNT ?",
+        "BZMPOP ? 2 a b MIN COUNT ?",
+        "CLIENT CACHING YES",
+        "CLIENT KILL TYPE ? ID ? SKIPME ? USER ?",
+        "CLIENT LIST TYPE ?",
+        "CLIENT LIST ID ? ?",
+        "CLIENT MAINT_NOTIFICATIONS ON ? ?",
+        "CLIENT NO-EVICT ON",
+        "CLIENT NO-TOUCH OFF",
+        "CLIENT PAUSE ? WRITE",
+        "CLIENT REPLY ON",
+        "CLIENT SETINFO LIB-NAME ?",
+        "CLIENT SETNAME ?",
+        "CLIENT TRACKING ON REDIRECT ? PREFIX ? PREFIX ? BCAST NOLOOP",
+        "CLIENT UNBLOCK ? ERROR",
+        "COPY a b DB ? REPLACE",
+        "EXPIRE k ? NX",
+        "EXPIREAT k ? XX",
+        "FAILOVER TO ? ? FORCE TIMEOUT ?",
+        "FLUSHALL ASYNC",
+        "FLUSHDB SYNC",
+        "GEOADD k NX CH 1 ? ? ? ? ?",
+        "GEODIST k ? ? KM",
+        "GEORADIUS k ? ? ? KM WITHDIST COUNT ? ANY ASC STORE b",
+        "GEORADIUSBYMEMBER k ? ? KM WITHDIST COUNT ? DESC STOREDIST b",
+        "GEORADIUSBYMEMBER_RO k ? ? M WITHHASH COUNT ? ANY",
+        "GEORADIUS_RO k ? ? ? MI WITHCOORD COUNT ? ASC",
+        "GEOSEARCH k FROMMEMBER ? BYRADIUS ? KM ASC COUNT ? ANY WITHDIST",
+        "GEOSEARCH k FROMLONLAT ? ? BYBOX ? ? M WITHHASH",
+        "GEOSEARCHSTORE a b FROMMEMBER ? BYBOX ? ? FT STOREDIST",
+        "GETEX k EX ?",
+        "HELLO ? AUTH ? ? SETNAME ?",
+        "HEXPIRE k ? NX FIELDS ? ? ?",
+        "HEXPIREAT k ? GT FIELDS ? ?",
+        "HEXPIRETIME k FIELDS ? ?",
+        "HGETDEL k FIELDS ? ?",
+        "HGETEX k PX ? FIELDS ? ? ?",
+        "HPERSIST k FIELDS ? ?",
+        "HPEXPIRE k ? LT FIELDS ? ?",
+        "HPEXPIREAT k ? XX FIELDS ? ?",
+        "HPEXPIRETIME k FIELDS ? ?",
+        "HPTTL k FIELDS ? ?",
+        "HRANDFIELD k ? WITHVALUES",
+        "HSCAN k ? MATCH ? COUNT ? NOVALUES",
+        "HSETEX k FNX EX ? KEEPTTL FIELDS ? ? ? ? ?",
+        "HTTL k FIELDS ? ?",
+        "LCS a b IDX MINMATCHLEN ? WITHMATCHLEN",
+        "LINSERT k BEFORE ? ?",
+        "LMOVE a b LEFT RIGHT",
+        "LMPOP 2 a b RIGHT COUNT ?",
+        "LPOS k ? RANK ? COUNT ? MAXLEN ?",
+        "MEMORY USAGE k SAMPLES ?",
+        "MIGRATE ? ? k ? ? COPY REPLACE AUTH ?",
+        "MIGRATE ? ? k ? ? AUTH2 ? ? KEYS a b c",
+        "PEXPIRE k ? NX",
+        "PEXPIREAT k ? LT",
+        "RESTORE k ? ? REPLACE ABSTTL IDLETIME ? FREQ ?",
+        "SCAN ? MATCH ? COUNT ? TYPE ?",
+        "SCRIPT DEBUG YES",
+        "SCRIPT FLUSH ASYNC",
+        "SCRIPT LOAD ?",
+        "SET k ? EX ? NX GET",
+        "SET k ? IFEQ ? KEEPTTL",
+        "SHUTDOWN NOSAVE NOW",
+        "SINTERCARD 2 a b LIMIT ?",
+        "SORT k BY ? LIMIT ? ? GET ? GET ? DESC ALPHA STORE b",
+        "SORT_RO k BY ? LIMIT ? ? GET ? ASC",
+        "SSCAN k ? MATCH ? COUNT ?",
+        "XACKDEL k ? DELREF IDS ? ? ?",
+        "XADD k NOMKSTREAM KEEPREF MAXLEN ~ ? LIMIT ? * ? ? ? ?",
+        "XADD k IDMP ? ? MINID = ? 5-1 ? ?",
+        "XADD k MAXLEN ? * ? ?",
+        "XAUTOCLAIM k ? ? ? ? COUNT ? JUSTID",
+        "XCLAIM k ? ? ? 1-0 2-0 IDLE ? RETRYCOUNT ? FORCE JUSTID LASTID ?",
+        "XDELEX k ACKED IDS ? ? ?",
+        "XGROUP CREATE k ? $ MKSTREAM ENTRIESREAD ?",
+        "XGROUP SETID k ? $ ENTRIESREAD ?",
+        "XINFO STREAM k FULL COUNT ?",
+        "XPENDING k ? IDLE ? - + 9 ?",
+        "XRANGE k - + COUNT ?",
+        "XREAD COUNT ? BLOCK ? STREAMS a b $ +",
+        "XREADGROUP GROUP ? ? COUNT ? BLOCK ? NOACK STREAMS a b > >",
+        "XREVRANGE k + - COUNT ?",
+        "XTRIM k MAXLEN ~ ? LIMIT ? ACKED",
+        "ZADD k NX GT CH 1 ? ? ?",
+        "ZDIFF 2 a b WITHSCORES",
+        "ZINTER 2 a b WEIGHTS ? ? AGGREGATE SUM WITHSCORES",
+        "ZINTERCARD 2 a b LIMIT ?",
+        "ZINTERSTORE to 2 a b WEIGHTS ? ? AGGREGATE MIN",
+        "ZMPOP 2 a b MIN COUNT ?",
+        "ZRANDMEMBER k ? WITHSCORES",
+        "ZRANGE k ? ? BYSCORE REV LIMIT ? ? WITHSCORES",
+        "ZRANGEBYLEX k ? ? LIMIT ? ?",
+        "ZRANGEBYSCORE k ? ? WITHSCORES LIMIT ? ?",
+        "ZRANGESTORE a b ? ? BYLEX REV LIMIT ? ?",
+        "ZRANK k ? WITHSCORE",
+        "ZREVRANGE k ? ? WITHSCORES",
+        "ZREVRANGEBYLEX k ? ? LIMIT ? ?",
+        "ZREVRANGEBYSCORE k ? ? WITHSCORES LIMIT ? ?",
+        "ZREVRANK k ? WITHSCORE",
+        "ZSCAN k ? MATCH ? COUNT ?",
+        "ZUNION 2 a b WEIGHTS ? ? AGGREGATE MAX WITHSCORES",
+        "ZUNIONSTORE to 2 a b WEIGHTS ? ? AGGREGATE SUM",
+    ];
+
+    fn text(words: &[&str]) -> String {
+        let mut builder = Builder::new(None);
+        builder.begin(u32::try_from(words.len()).ok());
+        for word in words {
+            let wanted = builder.wanted().min(word.len());
+            builder.argument(&word.as_bytes()[..wanted], word.len() as u64);
+        }
+        builder.finish(true);
+        builder.read().command.text.into_owned()
+    }
+
+    /// However a value is spelt, the text is the same.
+    #[test]
+    fn a_value_that_is_spelt_like_a_word_is_not_told() {
+        for sample in SAMPLES {
+            let parts: Vec<&str> = sample.split(' ').collect();
+            let spec = find(parts[0].as_bytes()).unwrap();
+            let own = SUBCOMMAND_TAILS.iter().filter(|(name, ..)| sample.starts_with(name));
+            let grammars = own.map(|(.., tail)| *tail).chain([spec.tail, STREAM_IDS]);
+            let words: Vec<String> = grammars
+                .flat_map(all_words)
+                .flat_map(|it| [it.to_owned(), it.to_lowercase()])
+                .collect();
+            let is_number = |part: &str| part.starts_with(|it: char| it.is_ascii_digit());
+            let told: Vec<&str> =
+                parts.iter().map(|part| if is_number(part) { "?" } else { part }).collect();
+            let told = told.join(" ");
+            assert_eq!(text(&parts), told);
+            for at in (0..parts.len()).filter(|at| parts[*at] == "?") {
+                for word in &words {
+                    let mut parts = parts.clone();
+                    parts[at] = word;
+                    assert_eq!(text(&parts), told, "{word} at {at}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_with_words_has_a_sample() {
+        for spec in COMMANDS.iter().filter(|spec| !spec.tail.is_empty()) {
+            let of = |sample: &&&str| sample.split(' ').next() == Some(spec.name);
+            assert!(SAMPLES.iter().any(|sample| of(&sample)), "{}", spec.name);
+        }
+        for (name, ..) in SUBCOMMAND_TAILS {
+            assert!(SAMPLES.iter().any(|sample| sample.starts_with(name)), "{name}");
+        }
     }
 }

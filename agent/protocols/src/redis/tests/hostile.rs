@@ -254,7 +254,7 @@ proptest! {
         run.piece(Requests, captured, missing.len() as u64);
         run.responses(format!("-ERR {} \"{}\" 'a {}'\r\n", line.join(" "), line.join("\" "), line.join(" ")));
         run.close();
-        let mset_keys = name == "MSET";
+        let mset_keys = matches!(name, "MSET" | "MIGRATE");
         let told = format!("{:?}", run.events);
         prop_assert!(mset_keys || !told.contains("secret"), "{}", told);
     }
