@@ -53,8 +53,6 @@ pub(super) enum Tracking {
     Draining,
     /// Nobody knows what is owed.
     Lost,
-    /// As `Lost`, for good.
-    Silent,
     /// No longer commands and replies.
     Opaque,
 }

@@ -177,8 +177,7 @@ pub enum End<'e> {
         /// Bytes known to be its.
         bytes: u64,
     },
-    /// None is to come: the client asked for none (`CLIENT REPLY`), or there are as many confirmations as
-    /// subscriptions (`UNSUBSCRIBE` of all), which is not waited for.
+    /// None is to come: the client asked for none (`CLIENT REPLY`).
     NoReply,
     /// A reset or a timeout cut the reply.
     Reset {

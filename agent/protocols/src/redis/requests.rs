@@ -40,7 +40,6 @@ impl<M: Clone + 'static> Connection<M> {
                     self.park(piece);
                     self.skip_requests(piece, Skip::Resync, out);
                 }
-                Tracking::Silent => self.skip_requests(piece, Skip::Resync, out),
                 Tracking::Opaque => self.skip_requests(piece, Skip::AfterUpgrade, out),
             }
             if start && !piece.start {
@@ -172,7 +171,7 @@ impl<M: Clone + 'static> Connection<M> {
         self.turns |= matches!(kind, Kind::Library { turns: true, .. });
         let room = self.open_told < limits::REDIS_OPEN_EXCHANGES;
         match sent.answers {
-            Answers::One | Answers::Confirmations { .. } => {
+            Answers::One | Answers::Confirmations { .. } | Answers::AllConfirmations { .. } => {
                 if told && !room {
                     // Its reply is still counted, so that those after it pair.
                     out(Event::Abandoned { exchange, reason: Abandon::TooMany });
@@ -218,7 +217,7 @@ impl<M: Clone + 'static> Connection<M> {
             Tracking::Certain if !self.open.is_empty() => self.tracking = Tracking::Draining,
             Tracking::Certain | Tracking::Trial { .. } => self.desync(Abandon::Gap, out),
             Tracking::Draining | Tracking::Lost => self.parked = Parked::Unknown,
-            Tracking::Silent | Tracking::Opaque => {}
+            Tracking::Opaque => {}
         }
     }
 

@@ -60,7 +60,6 @@ impl<M: Clone + 'static> Connection<M> {
                         None => self.skip_responses(piece, Skip::UnpairedResponse, out),
                     }
                 }
-                Tracking::Silent => self.skip_responses(piece, Skip::UnpairedResponse, out),
                 Tracking::Opaque => self.skip_responses(piece, Skip::AfterUpgrade, out),
             }
         }
@@ -81,11 +80,11 @@ impl<M: Clone + 'static> Connection<M> {
     /// Begins a reply, if something was asked or needn't be. Changes state when neither is so.
     fn begin_reply(&mut self, piece: &Piece<'_, M>, out: &mut Out<'_, M>) -> Flow {
         let first = piece.bytes.first().copied();
-        let in_array = first == Some(b'*') && (self.session.is_subscriber() || self.session.strays);
+        let in_array = first == Some(b'*') && self.session.is_subscriber();
         if self.open.is_empty() && first != Some(b'>') && !in_array {
             if self.session.doubt {
                 // A command that asked not to be answered was, so nothing is as it seems.
-                self.give_up(Tracking::Silent, Abandon::Unpaired, Skip::UnpairedResponse, out);
+                self.desync(Abandon::Unpaired, out);
             } else if self.tracking == Tracking::Certain && !self.requests.has_ended() {
                 return Flow::Hold;
             } else {
@@ -98,9 +97,10 @@ impl<M: Clone + 'static> Connection<M> {
             self.lose_responses(out);
             return Flow::Taken;
         }
-        let of_front = self.open.front().is_some_and(|entry| {
-            matches!(entry.answers, Answers::Confirmations { .. }) || entry.kind == Kind::Ping
-        });
+        let of_front = self
+            .open
+            .front()
+            .is_some_and(|entry| entry.answers.are_confirmations() || entry.kind == Kind::Ping);
         let watched = in_array || of_front;
         let messages = self.asked.as_deref().is_some_and(Asked::asks_for_messages);
         let reply = self.open.front().is_some_and(|entry| entry.asked) || (in_array && messages);
@@ -139,11 +139,8 @@ impl<M: Clone + 'static> Connection<M> {
         if !parser.push && !parser.is_watched_array() {
             return self.pair(parser, reply, false, last, out);
         }
-        let confirming = self
-            .open
-            .front()
-            .is_some_and(|entry| matches!(entry.answers, Answers::Confirmations { .. }));
-        let listening = confirming || self.session.is_subscriber() || self.session.strays;
+        let confirming = self.open.front().is_some_and(|entry| entry.answers.are_confirmations());
+        let listening = confirming || self.session.is_subscriber();
         match sort(&parser.elements) {
             Sort::Message { channel } if parser.push || listening => {
                 self.pushed(parser, PushKind::Message, channel, last, out);
@@ -191,7 +188,14 @@ impl<M: Clone + 'static> Connection<M> {
         out: &mut Out<'_, M>,
     ) {
         let Some(count) = parser.elements.count else { return self.misfit(parser, out) };
-        self.session.confirmed(of, count, !parser.push);
+        let all = Answers::AllConfirmations { of };
+        if let Some(entry) = self.open.front_mut().filter(|it| it.answers == all && !subscribe) {
+            let Some(left) = self.session.confirmations(of, count) else {
+                return self.misfit(parser, out);
+            };
+            entry.answers = Answers::Confirmations { subscribe, of, left };
+        }
+        self.session.confirmed(subscribe, of, count, !parser.push);
         let Some(entry) = self.open.front_mut() else {
             return self.pushed(parser, PushKind::Confirmation, None, last, out);
         };
@@ -237,8 +241,7 @@ impl<M: Clone + 'static> Connection<M> {
         if entry.doubtful && failed {
             // It may be a command's that asked not to be answered.
             self.skip(Direction::Responses, parser.bytes, Skip::UnpairedResponse, out);
-            let reason = Abandon::Unpaired;
-            return self.give_up(Tracking::Silent, reason, Skip::UnpairedResponse, out);
+            return self.desync(Abandon::Unpaired, out);
         }
         if !fits(entry, &reply, pong) {
             return self.misfit(parser, out);
@@ -286,7 +289,7 @@ impl<M: Clone + 'static> Connection<M> {
     pub(super) fn lose_responses(&mut self, out: &mut Out<'_, M>) {
         match self.tracking {
             Tracking::Certain | Tracking::Trial { .. } | Tracking::Draining => {}
-            Tracking::Lost | Tracking::Silent | Tracking::Opaque => return,
+            Tracking::Lost | Tracking::Opaque => return,
         }
         let mut lost_reply = None;
         if let Some(mut parser) = self.reply.take() {
@@ -294,7 +297,7 @@ impl<M: Clone + 'static> Connection<M> {
             let ambiguous = parser.push || parser.is_watched_array();
             let reply = parser.reply().map(Reply::into_owned);
             let fits = self.open.front().is_some_and(|entry| {
-                !matches!(entry.answers, Answers::Confirmations { .. })
+                !entry.answers.are_confirmations()
                     && !entry.doubtful
                     && reply.as_ref().is_none_or(|reply| fits(entry, reply, false))
             });
@@ -367,7 +370,7 @@ fn fits(entry: &Entry, reply: &Reply<'_>, pong: bool) -> bool {
     if matches!(reply, Reply::Error { .. }) {
         return true;
     }
-    if matches!(entry.answers, Answers::Confirmations { .. }) {
+    if entry.answers.are_confirmations() {
         return false;
     }
     // While a transaction gathers commands it says so; where it was refused, they run.

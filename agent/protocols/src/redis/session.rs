@@ -132,12 +132,23 @@ pub(super) enum Answers {
         of: Channels,
         left: u32,
     },
+    /// A confirmation for each subscription that there is by then, or one that there is none; or one error.
+    AllConfirmations {
+        of: Channels,
+    },
     /// None, or none that is waited for.
     None,
     /// The connection is no longer one of commands and replies.
     Replication,
     /// Nobody can tell.
     Unknown,
+}
+
+impl Answers {
+    /// Whether words come that subscriptions begin or end.
+    pub(super) fn are_confirmations(self) -> bool {
+        matches!(self, Self::Confirmations { .. } | Self::AllConfirmations { .. })
+    }
 }
 
 /// A command's place in the session.
@@ -183,11 +194,10 @@ pub(super) struct Session {
     reply: Replies,
     /// Commands passed that have no reply, and none with one since.
     pub(super) doubt: bool,
-    /// Confirmations may come that no exchange waits for.
-    pub(super) strays: bool,
-    /// Subscriptions confirmed, by channels and patterns, and by shard channels.
-    subscriptions: i64,
-    shard_subscriptions: i64,
+    /// Subscriptions to channels, patterns and shard channels, where it is known how many there are.
+    subscriptions: [Option<u32>; 3],
+    /// How many the last confirmations told, of channels and patterns, and of shard channels, if they were arrays.
+    in_arrays: [i64; 2],
     pub(super) database: Option<u32>,
     pub(super) protocol: Option<u8>,
 }
@@ -208,9 +218,8 @@ impl Session {
             asked_at_exec: false,
             reply: Replies::On,
             doubt: false,
-            strays: false,
-            subscriptions: 0,
-            shard_subscriptions: 0,
+            subscriptions: [from_start.then_some(0); 3],
+            in_arrays: [0; 2],
             database: from_start.then_some(0),
             protocol: from_start.then_some(2),
         }
@@ -218,13 +227,13 @@ impl Session {
 
     /// Whether RESP2's arrays may be messages. (RESP3 has a type of its own for them.)
     pub(super) fn is_subscriber(&self) -> bool {
-        self.subscriptions > 0 || self.shard_subscriptions > 0
+        self.in_arrays.iter().any(|count| *count > 0)
     }
 
     /// Takes a command, in the order of sending.
     pub(super) fn sent(&mut self, kind: Kind) -> Sent {
         let queued = self.in_transaction && !kind.is_never_queued();
-        let mut answers = self.answers(kind, queued);
+        let mut answers = Self::answers(kind, queued);
         match kind {
             Kind::Multi => self.in_transaction = true,
             Kind::Exec | Kind::Discard | Kind::Reset => self.in_transaction = false,
@@ -277,7 +286,7 @@ impl Session {
         }
     }
 
-    fn answers(&mut self, kind: Kind, queued: bool) -> Answers {
+    fn answers(kind: Kind, queued: bool) -> Answers {
         match kind {
             Kind::Unclear | Kind::ReplyMode => Answers::Unknown,
             _ if queued && kind.is_dangerous_queued() => Answers::Unknown,
@@ -286,25 +295,49 @@ impl Session {
             Kind::Subscribe { of, count } if count > 0 => {
                 Answers::Confirmations { subscribe: true, of, left: count }
             }
-            Kind::Unsubscribe { of, count } if count > 0 && !self.strays => {
+            Kind::Unsubscribe { of, count } if count > 0 => {
                 Answers::Confirmations { subscribe: false, of, left: count }
             }
-            Kind::Unsubscribe { .. } => {
-                self.strays = true;
-                Answers::None
-            }
+            Kind::Unsubscribe { of, .. } => Answers::AllConfirmations { of },
             _ => Answers::One,
         }
     }
 
-    /// A confirmation says how many subscriptions there are now; `resp2`: in an array.
-    pub(super) fn confirmed(&mut self, of: Channels, count: i64, resp2: bool) {
-        let subscriptions = match of {
-            Channels::Shard => &mut self.shard_subscriptions,
-            Channels::Plain | Channels::Pattern => &mut self.subscriptions,
+    /// How many confirmations come, where all subscriptions end, the first of them leaving `count`; `None`: nobody can
+    /// tell.
+    pub(super) fn confirmations(&self, of: Channels, count: i64) -> Option<u32> {
+        let known = self.subscriptions.get(of as usize).copied().flatten();
+        // Where none is left, there was one, or none.
+        known.map(|known| known.max(1)).or((count == 0).then_some(1))
+    }
+
+    /// A confirmation says how many subscriptions there are now, to shard channels or to the others together; `resp2`:
+    /// in an array.
+    pub(super) fn confirmed(&mut self, subscribe: bool, of: Channels, count: i64, resp2: bool) {
+        let told = if resp2 { count } else { 0 };
+        let [plain, pattern, shard] = &mut self.subscriptions;
+        let [others_told, shard_told] = &mut self.in_arrays;
+        let (own, other) = match of {
+            Channels::Plain => (plain, pattern),
+            Channels::Pattern => (pattern, plain),
+            Channels::Shard => {
+                *shard_told = told;
+                *shard = u32::try_from(count).ok();
+                return;
+            }
         };
-        *subscriptions = if resp2 { count } else { 0 };
-        self.strays &= count > 0;
+        *others_told = told;
+        let before = own.zip(*other).map(|(own, other)| i64::from(own) + i64::from(other));
+        let change = before.and_then(|before| count.checked_sub(before));
+        (*own, *other) = match (change, *own) {
+            _ if count == 0 => (Some(0), Some(0)),
+            // Of one that there was already, or that there wasn't.
+            (Some(0), _) => return,
+            (Some(1), Some(known)) if subscribe => (known.checked_add(1), *other),
+            (Some(-1), Some(known)) if !subscribe && known > 0 => (Some(known - 1), *other),
+            _ if subscribe && count == 1 => (Some(1), Some(0)),
+            _ => (None, None),
+        };
     }
 
     /// A command was answered.
@@ -329,8 +362,7 @@ impl Session {
             (Kind::Multi, Answered::Failed) => self.in_transaction = false,
             (Kind::Reset, Answered::Well) => {
                 self.before_queued = None;
-                self.strays = false;
-                (self.subscriptions, self.shard_subscriptions) = (0, 0);
+                (self.subscriptions, self.in_arrays) = ([Some(0); 3], [0; 2]);
                 (self.database, self.protocol) = (Some(0), Some(2));
             }
             _ => {}

@@ -183,10 +183,10 @@ whole! {
         "PSUBSCRIBE n* > *1",
         "PING > *2",
         "UNSUBSCRIBE news > *1",
-        "UNSUBSCRIBE > NoReply",
-        "PUNSUBSCRIBE > NoReply",
+        "UNSUBSCRIBE > *1",
+        "PUNSUBSCRIBE > *1",
         "GET s:4 > Nil",
-    ], &[], &[(PushKind::Message, Some("news")), (PushKind::Message, Some("news")), (PushKind::Message, Some("weather")), (PushKind::Confirmation, None), (PushKind::Confirmation, None)];
+    ], &[], &[(PushKind::Message, Some("news")), (PushKind::Message, Some("news")), (PushKind::Message, Some("weather"))];
     pubsub_resp3: "pubsub-resp3" => [
         "HELLO ? > %7",
         "CLIENT MAINT_NOTIFICATIONS ON ? ? > -ERR unknown subcommand ? Try CLIENT ?",
@@ -196,10 +196,10 @@ whole! {
         "PSUBSCRIBE n* > *1",
         "PING > Simple",
         "UNSUBSCRIBE news > *1",
-        "UNSUBSCRIBE > NoReply",
-        "PUNSUBSCRIBE > NoReply",
+        "UNSUBSCRIBE > *1",
+        "PUNSUBSCRIBE > *1",
         "GET s:4 > Nil",
-    ], &[Fact::Protocol(Some(3))], &[(PushKind::Message, Some("news")), (PushKind::Message, Some("news")), (PushKind::Message, Some("weather")), (PushKind::Confirmation, None), (PushKind::Confirmation, None)];
+    ], &[Fact::Protocol(Some(3))], &[(PushKind::Message, Some("news")), (PushKind::Message, Some("news")), (PushKind::Message, Some("weather"))];
     raw: "raw" => [
         "PING > Simple",
         "SET s:6 ? EX ? > Ok",
@@ -239,7 +239,7 @@ whole! {
         "GET s:9 > $9",
         "SUBSCRIBE a b > *2",
         "GET s:9 > $9",
-        "UNSUBSCRIBE > NoReply",
+        "UNSUBSCRIBE > *2",
         "GET s:2 > $2",
         "EVAL ? ? > *2",
         "SELECT ? > Ok",
@@ -248,7 +248,7 @@ whole! {
         "CONFIG GET ? > *2",
         "AUTH ? ? > -WRONGPASS invalid ? or user is disabled.",
         "MONITOR > Ok",
-    ], &[Fact::Protocol(Some(3)), Fact::Database(None), Fact::Database(Some(0)), Fact::Database(Some(5)), Fact::Database(Some(0)), Fact::Protocol(Some(2)), Fact::Database(None), Fact::Protocol(None)], &[(PushKind::Confirmation, None), (PushKind::Confirmation, None)];
+    ], &[Fact::Protocol(Some(3)), Fact::Database(None), Fact::Database(Some(0)), Fact::Database(Some(5)), Fact::Database(Some(0)), Fact::Protocol(Some(2)), Fact::Database(None), Fact::Protocol(None)], &[];
 }
 
 #[test]

@@ -271,6 +271,72 @@ fn a_refused_subscription_changes_nothing() {
     );
 }
 
+/// A word that a subscription begins or ends, as RESP2 or RESP3 has it.
+fn word(resp2: bool, kind: &str, channel: Option<&str>, left: usize) -> String {
+    let sign = if resp2 { '*' } else { '>' };
+    let nothing = if resp2 { "$-1\r\n" } else { "_\r\n" };
+    let channel =
+        channel.map_or(nothing.to_owned(), |name| format!("${}\r\n{name}\r\n", name.len()));
+    format!("{sign}3\r\n${}\r\n{kind}\r\n{channel}:{left}\r\n", kind.len())
+}
+
+#[rstest]
+fn each_command_that_ends_all_subscriptions_has_its_own_confirmations(
+    #[values(true, false)] resp2: bool,
+) {
+    let mut run = Run::new(true);
+    let word = |kind, channel, left| word(resp2, kind, channel, left);
+    run.requests(commands(&["SUBSCRIBE a b", "PSUBSCRIBE p*", "SSUBSCRIBE s"]));
+    run.responses(word("subscribe", Some("a"), 1) + &word("subscribe", Some("b"), 2));
+    run.responses(word("psubscribe", Some("p*"), 3) + &word("ssubscribe", Some("s"), 1));
+    run.requests(commands(&["UNSUBSCRIBE", "UNSUBSCRIBE", "UNSUBSCRIBE x", "PUNSUBSCRIBE"]));
+    run.requests(commands(&["PUNSUBSCRIBE", "SUNSUBSCRIBE", "SUNSUBSCRIBE", "GET s:1"]));
+    run.responses(word("unsubscribe", Some("a"), 2) + &word("unsubscribe", Some("b"), 1));
+    run.responses(word("unsubscribe", None, 1) + &word("unsubscribe", Some("x"), 1));
+    run.responses(word("punsubscribe", Some("p*"), 0) + &word("punsubscribe", None, 0));
+    run.responses(word("sunsubscribe", Some("s"), 0) + &word("sunsubscribe", None, 0));
+    run.responses("$1\r\nx\r\n").close();
+    let told = ["UNSUBSCRIBE > *2", "UNSUBSCRIBE > *1", "UNSUBSCRIBE x > *1", "PUNSUBSCRIBE > *1"];
+    assert_eq!(run.told()[3..7], told);
+    let told = ["PUNSUBSCRIBE > *1", "SUNSUBSCRIBE > *1", "SUNSUBSCRIBE > *1", "GET s:1 > $1"];
+    assert_eq!(run.told()[7..], told);
+    assert!(run.pushes().is_empty() && run.skipped_nothing());
+}
+
+#[test]
+fn where_subscriptions_are_not_known_their_end_is_not_told() {
+    let mut run = Run::new(false);
+    run.idle().requests(command(&["PING"])).responses("+PONG\r\n").idle();
+    run.requests(commands(&["UNSUBSCRIBE", "GET s:1"]));
+    // There may be another.
+    run.responses(word(true, "unsubscribe", Some("a"), 1));
+    run.responses(word(true, "unsubscribe", Some("b"), 0)).responses("$1\r\nx\r\n");
+    assert_eq!(run.told(), ["UNSUBSCRIBE > abandoned: Unpaired", "GET s:1 > abandoned: Unpaired"]);
+    let mut run = Run::new(false);
+    run.idle().requests(command(&["PING"])).responses("+PONG\r\n").idle();
+    run.requests(commands(&["UNSUBSCRIBE", "GET s:1"]));
+    run.responses(word(true, "unsubscribe", Some("a"), 0)).responses("$1\r\nx\r\n");
+    assert_eq!(run.told(), ["UNSUBSCRIBE > *1", "GET s:1 > $1"]);
+}
+
+#[test]
+fn the_end_of_subscriptions_that_is_refused_changes_nothing() {
+    let mut run = Run::new(true);
+    run.requests(commands(&["UNSUBSCRIBE", "GET s:1"])).responses("-NOAUTH no\r\n$1\r\nx\r\n");
+    run.requests(command(&["GET", "s:2"])).responses("$2\r\nxx\r\n");
+    assert_eq!(run.told()[1..], ["GET s:1 > $1", "GET s:2 > $2"]);
+}
+
+#[test]
+fn after_an_error_that_may_be_anyones_pairing_begins_anew() {
+    let mut run = Run::new(true);
+    run.requests(commands(&["CLIENT REPLY SKIP", "SET s:1 x", "GET s:1"]));
+    run.responses("-NOPERM No permissions\r\n+OK\r\n$1\r\nx\r\n").idle();
+    run.requests(command(&["GET", "s:1"])).responses("$1\r\nx\r\n").idle();
+    run.requests(command(&["GET", "s:1"])).responses("$1\r\nx\r\n").close();
+    assert_eq!(run.told().last().unwrap(), "GET s:1 > $1");
+}
+
 #[test]
 fn pushes_between_replies_pair_with_nothing() {
     let mut run = Run::new(true);
