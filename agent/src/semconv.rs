@@ -77,6 +77,12 @@ pub const FAILED_STATEMENT: &str = "wirespan.db.failed_statement";
 /// What that statement is, as `db.query.summary` says it: text.
 pub const FAILED_SUMMARY: &str = "wirespan.db.failed_summary";
 
+/// How many commands of a Redis transaction were answered with nothing: an integer, on `EXEC`.
+pub const REDIS_NILS: &str = "wirespan.redis.nils";
+
+/// How many commands of a Redis transaction failed when it was run: an integer, on `EXEC`.
+pub const REDIS_FAILED: &str = "wirespan.redis.failed";
+
 /// Rows that a statement inserted, changed, deleted or copied: an integer.
 pub const AFFECTED_ROWS: &str = "wirespan.db.affected_rows";
 

@@ -38,24 +38,40 @@ pub(super) fn span(exchange: &Exchange, command: &Command<'static>, placement: P
         add(Attribute::new(semconv::REDIS_QUEUED, true));
     }
     let mut failure = common::broken(exchange);
+    let whole = exchange.end.as_ref().is_some_and(|(_, outcome)| outcome.is_whole());
     match reply {
         Some(Reply::Error { code, message }) => {
-            let kind = match &**code {
-                "" => Cow::Borrowed(common::OTHER),
-                code => Cow::Owned(code.to_owned()),
-            };
-            if !code.is_empty() {
-                add(Attribute::new(key::DB_RESPONSE_STATUS_CODE, code.to_string()));
-            }
-            failure = Some(Failure { kind, text: Cow::Owned(message.to_string()) });
+            failure = Some(error(code, message, &mut attributes));
         }
         Some(Reply::Nil) => add(Attribute::new(semconv::REDIS_NIL, true)),
+        Some(Reply::Executed { nils, failed, code, message, .. }) => {
+            // Of a reply that was cut there may have been more.
+            let counts = [(semconv::REDIS_NILS, *nils), (semconv::REDIS_FAILED, *failed)];
+            for (name, count) in counts.into_iter().filter(|(_, count)| whole && *count > 0) {
+                add(Attribute::new(name, i64::try_from(count).unwrap_or(i64::MAX)));
+            }
+            if *failed > 0 {
+                failure = Some(error(code, message, &mut attributes));
+            }
+        }
         _ => {}
     }
     common::server(exchange, &mut attributes);
     common::peer(exchange, &mut attributes);
     let name = if named { command.name.clone() } else { Cow::Borrowed("redis") };
     common::span(exchange, name, attributes, failure, placement)
+}
+
+/// What an error makes of the call.
+fn error(code: &str, message: &str, attributes: &mut Vec<Attribute>) -> Failure {
+    let kind = match code {
+        "" => Cow::Borrowed(common::OTHER),
+        code => Cow::Owned(code.to_owned()),
+    };
+    if !code.is_empty() {
+        attributes.push(Attribute::new(key::DB_RESPONSE_STATUS_CODE, code.to_owned()));
+    }
+    Failure { kind, text: Cow::Owned(message.to_owned()) }
 }
 
 fn reply<'a>(end: &'a End<'static>) -> Option<&'a Reply<'static>> {

@@ -36,6 +36,20 @@ pub enum Reply<'a> {
         /// How many pairs it has itself.
         entries: u64,
     },
+    /// What the commands of a transaction were answered: the array of `EXEC`. Of a reply that was cut, as far as it
+    /// came.
+    Executed {
+        /// How many.
+        items: u64,
+        /// Those that were answered a null.
+        nils: u64,
+        /// Those that failed.
+        failed: u64,
+        /// The code of the first of these, as of [`Reply::Error`]; empty where none failed, or it has none.
+        code: Cow<'a, str>,
+        /// Its message, likewise.
+        message: Cow<'a, str>,
+    },
     /// An error.
     Error {
         /// Its code (`WRONGTYPE`, `MOVED`, `ERR`): one of Redis' own.
@@ -61,6 +75,13 @@ impl Reply<'_> {
             Self::Bulk { bytes } => Reply::Bulk { bytes },
             Self::Array { items } => Reply::Array { items },
             Self::Map { entries } => Reply::Map { entries },
+            Self::Executed { items, nils, failed, code, message } => Reply::Executed {
+                items,
+                nils,
+                failed,
+                code: Cow::Owned(code.into_owned()),
+                message: Cow::Owned(message.into_owned()),
+            },
             Self::Error { code, message } => Reply::Error {
                 code: Cow::Owned(code.into_owned()),
                 message: Cow::Owned(message.into_owned()),

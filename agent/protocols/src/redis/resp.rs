@@ -80,6 +80,29 @@ pub(super) struct Parser<M> {
     /// An error's message, without values, once the reply is over.
     message: String,
     over: bool,
+    /// It is that of `EXEC`: what its elements are counts.
+    transaction: bool,
+    executed: Executed,
+}
+
+/// What is known of a transaction's commands by the elements of its reply.
+#[derive(Debug, Default)]
+struct Executed {
+    nils: u64,
+    failed: u64,
+    /// The first error, as far as it is kept.
+    line: Vec<u8>,
+    /// That is all of it.
+    whole: bool,
+    /// The string at hand is it.
+    open: bool,
+}
+
+impl Executed {
+    fn forget(&mut self) {
+        self.line.clear();
+        (self.nils, self.failed, self.whole, self.open) = (0, 0, false, false);
+    }
 }
 
 /// Whether values are asked for.
@@ -149,14 +172,24 @@ impl<M: Clone> Parser<M> {
             top: None,
             message: String::new(),
             over: false,
+            transaction: false,
+            executed: Executed::default(),
         }
+    }
+
+    /// The reply is that of `EXEC`.
+    pub(super) fn of_transaction(&mut self) {
+        self.transaction = true;
     }
 
     /// As new, with the buffers that it has.
     pub(super) fn renew(&mut self, first: M, watched: bool, asked: Asking) {
         let new = Self::new(first, watched, asked);
-        let Self { mut line, mut stack, mut elements, mut message, mut values, .. } =
-            std::mem::replace(self, new);
+        let Self {
+            mut line, mut stack, mut elements, mut message, mut values, mut executed, ..
+        } = std::mem::replace(self, new);
+        executed.forget();
+        self.executed = executed;
         values.clear();
         self.values = values;
         line.clear();
@@ -197,6 +230,16 @@ impl<M: Clone> Parser<M> {
             Top::String { error: true, .. } => self.error(),
             Top::String { bytes, .. } => Reply::Bulk { bytes: *bytes },
             Top::Items { count, map: true } => Reply::Map { entries: count / 2 },
+            Top::Items { count, map: false } if self.transaction && !self.push => {
+                let Executed { nils, failed, line, whole, .. } = &self.executed;
+                Reply::Executed {
+                    items: *count,
+                    nils: *nils,
+                    failed: *failed,
+                    code: Cow::Borrowed(error::code(line, *whole)),
+                    message: Cow::Borrowed(&self.message),
+                }
+            }
             Top::Items { count, map: false } => Reply::Array { items: *count },
             Top::Nil => Reply::Nil,
         })
@@ -232,6 +275,8 @@ impl<M: Clone> Parser<M> {
         self.message.clear();
         if is_error {
             error::mask(&self.line, &mut self.message);
+        } else if self.executed.failed > 0 {
+            error::mask(&self.executed.line, &mut self.message);
         }
     }
 
@@ -278,6 +323,7 @@ impl<M: Clone> Parser<M> {
                 let taken = left.min(missing);
                 self.forget_element();
                 self.values.missing();
+                self.executed.open = false;
                 self.cross(taken, left, chunk);
                 (taken, Progress::More)
             }
@@ -374,6 +420,9 @@ impl<M: Clone> Parser<M> {
         self.tell_line();
         match self.kind {
             b'+' | b'-' => {
+                if self.kind == b'-' && self.is_executed() {
+                    self.failed_line();
+                }
                 self.element_line();
                 self.value_over()
             }
@@ -389,7 +438,7 @@ impl<M: Clone> Parser<M> {
                 None => Progress::Broken,
             },
             b'#' if matches!(self.line.as_slice(), b"t" | b"f") => self.value_over(),
-            b'_' if self.line.is_empty() => self.value_over(),
+            b'_' if self.line.is_empty() => self.nil(),
             b'.' if self.line.is_empty() => {
                 self.stack.pop();
                 self.value_over()
@@ -437,9 +486,13 @@ impl<M: Clone> Parser<M> {
                 if top {
                     self.top = Some(Top::Nil);
                 }
-                self.value_over()
+                self.nil()
             }
             Some(length @ 0..=limits::REDIS_BULK_BYTES) => {
+                if error && self.is_executed() {
+                    self.executed.failed = self.executed.failed.saturating_add(1);
+                    self.executed.open = self.executed.failed == 1;
+                }
                 if top {
                     self.top = Some(Top::String { bytes: length.unsigned_abs(), error });
                 }
@@ -498,7 +551,7 @@ impl<M: Clone> Parser<M> {
                 if top {
                     self.top = Some(Top::Nil);
                 }
-                return self.value_over();
+                return self.nil();
             }
             Some(count @ 0..) => count.unsigned_abs(),
             _ => return Progress::Broken,
@@ -532,7 +585,37 @@ impl<M: Clone> Parser<M> {
 
     fn string_over(&mut self, chunk: bool) -> Progress {
         self.state = State::Type;
+        if std::mem::take(&mut self.executed.open) {
+            self.executed.whole = self.executed.line.len() < limits::REDIS_LINE_KEPT_BYTES;
+        }
         if chunk { Progress::More } else { self.value_over() }
+    }
+
+    fn nil(&mut self) -> Progress {
+        if self.is_executed() {
+            self.executed.nils = self.executed.nils.saturating_add(1);
+        }
+        self.value_over()
+    }
+
+    /// Whether what is being read is what a transaction's command was answered.
+    fn is_executed(&self) -> bool {
+        let of_top = matches!(self.stack.as_slice(), [Frame::Items(_) | Frame::Streamed]);
+        self.transaction
+            && of_top
+            && !self.push
+            && matches!(self.top, Some(Top::Items { map: false, .. }))
+    }
+
+    /// A transaction's command failed, with this line.
+    fn failed_line(&mut self) {
+        let Executed { failed, line, whole, .. } = &mut self.executed;
+        *failed = failed.saturating_add(1);
+        if *failed == 1 {
+            line.clear();
+            line.extend_from_slice(&self.line);
+            *whole = self.line_bytes <= limits::REDIS_LINE_KEPT_BYTES;
+        }
     }
 
     /// A value is over, and with it perhaps what it was the last of.
@@ -604,7 +687,11 @@ impl<M: Clone> Parser<M> {
     /// Keeps of a string what is of interest: of the elements that tell messages apart, and of errors.
     fn keep(&mut self, bytes: &[u8]) {
         self.values.bytes(bytes);
-        if let Some(Top::String { error: true, .. }) = self.top {
+        if self.executed.open {
+            let line = &mut self.executed.line;
+            let room = limits::REDIS_LINE_KEPT_BYTES.saturating_sub(line.len());
+            line.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+        } else if let Some(Top::String { error: true, .. }) = self.top {
             let room = limits::REDIS_LINE_KEPT_BYTES.saturating_sub(self.line.len());
             self.line.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
         } else if let Some(Element { known: true, bytes: kept }) = self.element() {

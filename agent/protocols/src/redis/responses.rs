@@ -105,13 +105,17 @@ impl<M: Clone + 'static> Connection<M> {
         let messages = self.asked.as_deref().is_some_and(Asked::asks_for_messages);
         let reply = self.open.front().is_some_and(|entry| entry.asked) || (in_array && messages);
         let asking = Asking { reply, push: messages };
-        self.reply = Some(match self.spare_reply.take() {
+        let mut parser = match self.spare_reply.take() {
             Some(mut parser) => {
                 parser.renew(piece.mark.clone(), watched, asking);
                 parser
             }
             None => Box::new(Parser::new(piece.mark.clone(), watched, asking)),
-        });
+        };
+        if self.open.front().is_some_and(|entry| entry.kind == Kind::Exec) {
+            parser.of_transaction();
+        }
+        self.reply = Some(parser);
         Flow::Taken
     }
 
@@ -385,7 +389,9 @@ fn fits(entry: &Entry, reply: &Reply<'_>, pong: bool) -> bool {
         Shape::Status => matches!(reply, Reply::Ok | Reply::Simple),
         Shape::Integer => matches!(reply, Reply::Integer),
         Shape::Bulk => matches!(reply, Reply::Bulk { .. } | Reply::Double),
-        Shape::Array => matches!(reply, Reply::Array { .. } | Reply::Map { .. }),
+        Shape::Array => {
+            matches!(reply, Reply::Array { .. } | Reply::Map { .. } | Reply::Executed { .. })
+        }
     }
 }
 

@@ -125,6 +125,10 @@ fn tell_reply(reply: &Reply<'_>) -> String {
         Reply::Bulk { bytes } => format!("${bytes}"),
         Reply::Array { items } => format!("*{items}"),
         Reply::Map { entries } => format!("%{entries}"),
+        Reply::Executed { items, nils: 0, failed: 0, .. } => format!("*{items}"),
+        Reply::Executed { items, nils, failed, code, message } => {
+            format!("*{items}, {nils} nil, {failed} -{code} {message}")
+        }
         Reply::Error { code, message } => format!("-{code} {message}"),
         reply => format!("{reply:?}"),
     }

@@ -337,6 +337,46 @@ fn after_an_error_that_may_be_anyones_pairing_begins_anew() {
     assert_eq!(run.told().last().unwrap(), "GET s:1 > $1");
 }
 
+#[rstest]
+#[case(
+    "*2\r\n+OK\r\n-WRONGTYPE Operation against a key holding the wrong kind of value\r\n",
+    "*2, 0 nil, 1 -WRONGTYPE Operation against a key holding the wrong kind of value"
+)]
+#[case("*3\r\n-ERR no such key\r\n$-1\r\n-OOM x\r\n", "*3, 1 nil, 2 -ERR no such key")]
+#[case("*3\r\n_\r\n*-1\r\n:1\r\n", "*3, 2 nil, 0 - ")]
+#[case("*1\r\n!15\r\nERR no such key\r\n", "*1, 0 nil, 1 -ERR no such key")]
+// What a command answers within its own array is that command's.
+#[case("*1\r\n*2\r\n-ERR no such key\r\n$-1\r\n", "*1")]
+#[case("*1\r\n|1\r\n+a\r\n-ERR no such key\r\n+OK\r\n", "*1")]
+fn what_fails_within_a_transaction_is_told_with_its_end(
+    #[case] reply: &str,
+    #[case] told: &str,
+    #[values(1, 1000)] step: usize,
+) {
+    let mut run = Run::new(true);
+    for _ in 0..2 {
+        run.requests(commands(&["MULTI", "EVAL x 0", "EXEC", "GET s:1"]));
+        run.responses("+OK\r\n+QUEUED\r\n");
+        for piece in (reply.to_owned() + "$1\r\nx\r\n").as_bytes().chunks(step) {
+            run.responses(piece);
+        }
+    }
+    assert_eq!(run.told()[2..4], [format!("EXEC > {told}"), "GET s:1 > $1".to_owned()]);
+    assert_eq!(run.told()[4..], run.told()[..4]);
+}
+
+#[test]
+fn of_a_cut_transaction_what_failed_is_told_as_far_as_it_came() {
+    let mut run = Run::new(true);
+    run.requests(commands(&["MULTI", "INCR k", "EXEC"])).responses("+OK\r\n+QUEUED\r\n");
+    run.piece(Responses, b"*3\r\n-ERR no such key\r\n-ERR", 900).idle();
+    assert_eq!(run.told()[2], "EXEC > ~*3, 0 nil, 1 -ERR no such key");
+    let mut run = Run::new(true);
+    run.requests(commands(&["MULTI", "INCR k", "EXEC"])).responses("+OK\r\n+QUEUED\r\n");
+    run.piece(Responses, b"*3\r\n+OK\r\n-ERR no", 900).idle();
+    assert_eq!(run.told()[2], "EXEC > ~*3");
+}
+
 #[test]
 fn pushes_between_replies_pair_with_nothing() {
     let mut run = Run::new(true);
