@@ -54,8 +54,7 @@ pub enum Reply<'a> {
     Error {
         /// Its code (`WRONGTYPE`, `MOVED`, `ERR`): one of Redis' own.
         code: Cow<'a, str>,
-        /// The rest, values removed: quoted parts, numbers and what Redis' own messages don't say are
-        /// `?`, what follows a colon is left out.
+        /// The rest, if it is one of Redis' own messages: names and numbers in it are `?`.
         message: Cow<'a, str>,
     },
 }

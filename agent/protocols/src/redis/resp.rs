@@ -77,8 +77,6 @@ pub(super) struct Parser<M> {
     /// Open aggregates and attributes, outermost first.
     stack: Vec<Frame>,
     top: Option<Top>,
-    /// An error's message, without values, once the reply is over.
-    message: String,
     over: bool,
     /// It is that of `EXEC`: what its elements are counts.
     transaction: bool,
@@ -170,7 +168,6 @@ impl<M: Clone> Parser<M> {
             line_bytes: 0,
             stack: Vec::new(),
             top: None,
-            message: String::new(),
             over: false,
             transaction: false,
             executed: Executed::default(),
@@ -185,9 +182,8 @@ impl<M: Clone> Parser<M> {
     /// As new, with the buffers that it has.
     pub(super) fn renew(&mut self, first: M, watched: bool, asked: Asking) {
         let new = Self::new(first, watched, asked);
-        let Self {
-            mut line, mut stack, mut elements, mut message, mut values, mut executed, ..
-        } = std::mem::replace(self, new);
+        let Self { mut line, mut stack, mut elements, mut values, mut executed, .. } =
+            std::mem::replace(self, new);
         executed.forget();
         self.executed = executed;
         values.clear();
@@ -195,8 +191,7 @@ impl<M: Clone> Parser<M> {
         line.clear();
         stack.clear();
         elements.forget();
-        message.clear();
-        (self.line, self.stack, self.elements, self.message) = (line, stack, elements, message);
+        (self.line, self.stack, self.elements) = (line, stack, elements);
     }
 
     /// Takes what belongs to the reply.
@@ -211,7 +206,6 @@ impl<M: Clone> Parser<M> {
             self.bytes = self.bytes.saturating_add(piece.advance(used));
             if progress != Progress::More {
                 self.over = progress == Progress::Done;
-                self.mask();
                 return progress;
             }
         }
@@ -223,7 +217,7 @@ impl<M: Clone> Parser<M> {
         self.watched && matches!(self.top, Some(Top::Items { map: false, .. }))
     }
 
-    /// What the reply is, once it is `Done`, or as far as is known once it was [masked](Self::mask).
+    /// What the reply is, once it is `Done`, or as far as is known before.
     pub(super) fn reply(&self) -> Option<Reply<'_>> {
         Some(match self.top.as_ref()? {
             Top::Line => self.line_reply()?,
@@ -237,7 +231,7 @@ impl<M: Clone> Parser<M> {
                     nils: *nils,
                     failed: *failed,
                     code: Cow::Borrowed(error::code(line, *whole)),
-                    message: Cow::Borrowed(&self.message),
+                    message: Cow::Borrowed(error::message(line, *whole)),
                 }
             }
             Top::Items { count, map: false } => Reply::Array { items: *count },
@@ -259,25 +253,10 @@ impl<M: Clone> Parser<M> {
     fn error(&self) -> Reply<'_> {
         let whole = match self.top {
             Some(Top::String { bytes, .. }) => self.line.len() as u64 == bytes,
-            _ => self.over,
+            _ => self.over && self.line_bytes <= limits::REDIS_LINE_KEPT_BYTES,
         };
-        let code = Cow::Borrowed(error::code(&self.line, whole));
-        Reply::Error { code, message: Cow::Borrowed(&self.message) }
-    }
-
-    /// Reads an error's message as far as it came, if it is one.
-    pub(super) fn mask(&mut self) {
-        let is_error = match self.top {
-            Some(Top::String { error, .. }) => error,
-            Some(Top::Line) => self.kind == b'-',
-            _ => false,
-        };
-        self.message.clear();
-        if is_error {
-            error::mask(&self.line, &mut self.message);
-        } else if self.executed.failed > 0 {
-            error::mask(&self.executed.line, &mut self.message);
-        }
+        let (code, message) = (error::code(&self.line, whole), error::message(&self.line, whole));
+        Reply::Error { code: Cow::Borrowed(code), message: Cow::Borrowed(message) }
     }
 
     fn line_reply(&self) -> Option<Reply<'_>> {

@@ -296,8 +296,7 @@ impl<M: Clone + 'static> Connection<M> {
             Tracking::Lost | Tracking::Opaque => return,
         }
         let mut lost_reply = None;
-        if let Some(mut parser) = self.reply.take() {
-            parser.mask();
+        if let Some(parser) = self.reply.take() {
             let ambiguous = parser.push || parser.is_watched_array();
             let reply = parser.reply().map(Reply::into_owned);
             let fits = self.open.front().is_some_and(|entry| {

@@ -81,8 +81,8 @@ whole! {
     ioredis: "ioredis" => [
         "HELLO ? > %7",
         "SELECT ? > Ok",
-        "CLIENT SETINFO LIB-VER ? > -ERR unknown subcommand ? Try CLIENT ?",
-        "CLIENT SETINFO LIB-NAME ? > -ERR unknown subcommand ? Try CLIENT ?",
+        "CLIENT SETINFO LIB-VER ? > -ERR unknown subcommand ? Try ? HELP",
+        "CLIENT SETINFO LIB-NAME ? > -ERR unknown subcommand ? Try ? HELP",
         "SET s:3 ? EX ? > Ok",
         "SET s:30 ? EX ? > Ok",
         "SET s:11 ? EX ? > Ok",
@@ -114,8 +114,8 @@ whole! {
         "QUIT > Ok",
     ], &[Fact::Protocol(Some(3)), Fact::Database(Some(2))], &[];
     redis_py_resp2: "redis-py-resp2" => [
-        "CLIENT SETINFO LIB-NAME ? > -ERR unknown subcommand ? Try CLIENT ?",
-        "CLIENT SETINFO LIB-VER ? > -ERR unknown subcommand ? Try CLIENT ?",
+        "CLIENT SETINFO LIB-NAME ? > -ERR unknown subcommand ? Try ? HELP",
+        "CLIENT SETINFO LIB-VER ? > -ERR unknown subcommand ? Try ? HELP",
         "SELECT ? > Ok",
         "SET s:5 ? > Ok",
         "SET s:40 ? > Ok",
@@ -145,15 +145,15 @@ whole! {
         "BLPOP none l:3 ? > *2",
         "BRPOP none ? > Nil",
         "LPUSH s:5 ? > -WRONGTYPE Operation against a key holding the wrong kind of value",
-        "NOSUCH ? > -ERR unknown command ? with args beginning with",
+        "NOSUCH ? > -ERR unknown command ?",
         "SELECT ? > Ok",
         "GET s:5 > Nil",
     ], &[Fact::Database(Some(1)), Fact::Database(Some(3))], &[];
     redis_py_resp3: "redis-py-resp3" => [
         "HELLO ? > %7",
-        "CLIENT MAINT_NOTIFICATIONS ON ? ? > -ERR unknown subcommand ? Try CLIENT ?",
-        "CLIENT SETINFO LIB-NAME ? > -ERR unknown subcommand ? Try CLIENT ?",
-        "CLIENT SETINFO LIB-VER ? > -ERR unknown subcommand ? Try CLIENT ?",
+        "CLIENT MAINT_NOTIFICATIONS ON ? ? > -ERR unknown subcommand ? Try ? HELP",
+        "CLIENT SETINFO LIB-NAME ? > -ERR unknown subcommand ? Try ? HELP",
+        "CLIENT SETINFO LIB-VER ? > -ERR unknown subcommand ? Try ? HELP",
         "SELECT ? > Ok",
         "SET s:5 ? > Ok",
         "SET s:40 ? > Ok",
@@ -172,13 +172,13 @@ whole! {
         "BLPOP none l:3 ? > *2",
         "BRPOP none ? > Nil",
         "LPUSH s:5 ? > -WRONGTYPE Operation against a key holding the wrong kind of value",
-        "NOSUCH ? > -ERR unknown command ? with args beginning with",
+        "NOSUCH ? > -ERR unknown command ?",
         "SELECT ? > Ok",
         "GET s:5 > Nil",
     ], &[Fact::Protocol(Some(3)), Fact::Database(Some(1)), Fact::Database(Some(3))], &[];
     pubsub_resp2: "pubsub-resp2" => [
-        "CLIENT SETINFO LIB-NAME ? > -ERR unknown subcommand ? Try CLIENT ?",
-        "CLIENT SETINFO LIB-VER ? > -ERR unknown subcommand ? Try CLIENT ?",
+        "CLIENT SETINFO LIB-NAME ? > -ERR unknown subcommand ? Try ? HELP",
+        "CLIENT SETINFO LIB-VER ? > -ERR unknown subcommand ? Try ? HELP",
         "SUBSCRIBE news weather > *2",
         "PSUBSCRIBE n* > *1",
         "PING > *2",
@@ -189,9 +189,9 @@ whole! {
     ], &[], &[(PushKind::Message, Some("news")), (PushKind::Message, Some("news")), (PushKind::Message, Some("weather"))];
     pubsub_resp3: "pubsub-resp3" => [
         "HELLO ? > %7",
-        "CLIENT MAINT_NOTIFICATIONS ON ? ? > -ERR unknown subcommand ? Try CLIENT ?",
-        "CLIENT SETINFO LIB-NAME ? > -ERR unknown subcommand ? Try CLIENT ?",
-        "CLIENT SETINFO LIB-VER ? > -ERR unknown subcommand ? Try CLIENT ?",
+        "CLIENT MAINT_NOTIFICATIONS ON ? ? > -ERR unknown subcommand ? Try ? HELP",
+        "CLIENT SETINFO LIB-NAME ? > -ERR unknown subcommand ? Try ? HELP",
+        "CLIENT SETINFO LIB-VER ? > -ERR unknown subcommand ? Try ? HELP",
         "SUBSCRIBE news weather > *2",
         "PSUBSCRIBE n* > *1",
         "PING > Simple",
@@ -231,8 +231,8 @@ whole! {
         "GET s:3 > $3",
         "MULTI > Ok",
         "(queued) GET s:2 > Queued",
-        "(queued) NOSUCH ? > -ERR unknown command ? with args beginning with",
-        "EXEC > -EXECABORT Transaction discarded because of previous errors.",
+        "(queued) NOSUCH ? > -ERR unknown command ?",
+        "EXEC > -EXECABORT Transaction discarded because of previous errors",
         "MULTI > Ok",
         "(queued) SELECT ? > Queued",
         "DISCARD > Ok",
@@ -246,7 +246,7 @@ whole! {
         "RESET > Simple",
         "GET s:9 > $9",
         "CONFIG GET ? > *2",
-        "AUTH ? ? > -WRONGPASS invalid ? or user is disabled.",
+        "AUTH ? ? > -WRONGPASS invalid username-password pair or user is disabled",
         "MONITOR > Ok",
     ], &[Fact::Protocol(Some(3)), Fact::Database(None), Fact::Database(Some(0)), Fact::Database(Some(5)), Fact::Database(Some(0)), Fact::Protocol(Some(2)), Fact::Database(None), Fact::Protocol(None)], &[];
 }
