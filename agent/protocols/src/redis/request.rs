@@ -115,7 +115,9 @@ impl<M: Clone> Parser<M> {
         match self.state {
             State::Inline => {
                 self.builder.begin(None);
-                inline::read(&self.line, false, &mut self.word, &mut self.builder);
+                if inline::read(&self.line, false, &mut self.word, &mut self.builder).is_err() {
+                    return false;
+                }
             }
             State::Type | State::Count => return false,
             // Fewer of its bytes have come than it has.
@@ -268,12 +270,12 @@ impl<M: Clone> Parser<M> {
         if whole && self.line.last() == Some(&b'\r') {
             self.line.pop();
         }
-        if self.line.iter().all(u8::is_ascii_whitespace) {
+        if inline::is_empty(&self.line) {
             return Progress::Nothing;
         }
         self.builder.begin(None);
-        inline::read(&self.line, whole, &mut self.word, &mut self.builder);
-        if !self.builder.is_named() {
+        let read = inline::read(&self.line, whole, &mut self.word, &mut self.builder);
+        if read.is_err() || !self.builder.is_named() {
             // Redis would answer with an error; this is far more likely another protocol.
             return Progress::Broken;
         }

@@ -66,6 +66,8 @@ fn broken_replies_are_broken(#[case] reply: &str, #[values(1, 1000)] step: usize
 #[case("*1\r\n$9223372036854775807\r\n")]
 #[case("\x16\x03\x01\x02\x00\x01")]
 #[case("Host: example.org\r\n")]
+#[case("SET a \"b\r\n")]
+#[case("SET a 'b'c\r\n")]
 fn broken_commands_are_broken(#[case] request: &str, #[values(1, 1000)] step: usize) {
     let mut run = Run::new(true);
     run.requests(command(&["GET", "s:1"]));
