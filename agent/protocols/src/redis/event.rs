@@ -177,7 +177,8 @@ pub enum End<'e> {
         /// Bytes known to be its.
         bytes: u64,
     },
-    /// None is to come: the client asked for none (`CLIENT REPLY`).
+    /// None is to come: the client asked for none (`CLIENT REPLY`), or the server ended, as it was told to
+    /// (`SHUTDOWN`).
     NoReply,
     /// A reset or a timeout cut the reply.
     Reset {

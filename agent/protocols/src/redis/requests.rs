@@ -7,6 +7,7 @@ use super::{
     detect,
     event::{End, Event},
     request::{Parser, Progress},
+    responses::unanswered,
     session::{Answers, Kind},
     values::Values,
 };
@@ -163,7 +164,7 @@ impl<M: Clone + 'static> Connection<M> {
         let last = last.unwrap_or(&parser.first).clone();
         if let Some(error) = self.responses.ended {
             if told {
-                let end = End::NoResponse { error };
+                let end = unanswered(kind, self.open.is_empty(), error);
                 out(Event::End { exchange, last, end, values: Values::default() });
             }
             return;

@@ -347,7 +347,9 @@ impl<M: Clone + 'static> Connection<M> {
         }
         self.session.unanswered();
         self.tell_facts(out);
+        let mut first = self.lost_reply.is_none();
         if let Some(parser) = self.reply.take() {
+            first = false;
             let told = self.open.front().and_then(|entry| entry.ordinal);
             if let Some(exchange) = told.filter(|_| !parser.push && !parser.is_watched_array()) {
                 self.pop_open();
@@ -360,11 +362,20 @@ impl<M: Clone + 'static> Connection<M> {
             }
         }
         while let Some(entry) = self.pop_open() {
+            let end = unanswered(entry.kind, std::mem::take(&mut first), error);
             if let Some(exchange) = entry.ordinal {
-                let (last, end) = (mark.clone(), End::NoResponse { error });
+                let last = mark.clone();
                 out(Event::End { exchange, last, end, values: Values::default() });
             }
         }
+    }
+}
+
+/// How a command ends that the connection's end left without a reply; `first`: all before it were answered.
+pub(super) fn unanswered(kind: Kind, first: bool, error: Option<EndError>) -> End<'static> {
+    match error {
+        None | Some(EndError::Reset) if first && kind == Kind::Shutdown => End::NoReply,
+        error => End::NoResponse { error },
     }
 }
 

@@ -39,6 +39,8 @@ pub(super) enum Kind {
     },
     /// What follows its reply answers nothing.
     Monitor,
+    /// The server ends, and says nothing if all goes well.
+    Shutdown,
     /// What follows is replication.
     Replicate,
     /// `CLIENT REPLY`, its mode not seen yet.
@@ -85,6 +87,7 @@ impl Kind {
             "PUNSUBSCRIBE" => Self::Unsubscribe { of: pattern, count: 0 },
             "SUNSUBSCRIBE" => Self::Unsubscribe { of: shard, count: 0 },
             "MONITOR" => Self::Monitor,
+            "SHUTDOWN" => Self::Shutdown,
             "SYNC" | "PSYNC" => Self::Replicate,
             _ => Self::Plain,
         }
@@ -117,7 +120,13 @@ impl Kind {
     fn is_dangerous_queued(self) -> bool {
         !matches!(
             self,
-            Self::Plain | Self::Ping | Self::Select(_) | Self::Hello { .. } | Self::Library { .. }
+            Self::Plain
+                | Self::Ping
+                | Self::Select(_)
+                | Self::Hello { .. }
+                | Self::Library { .. }
+                // It is refused.
+                | Self::Shutdown
         )
     }
 }

@@ -554,6 +554,28 @@ fn what_ends_with_the_connection_says_how() {
 }
 
 #[test]
+fn a_server_that_ends_as_it_was_told_to_has_answered() {
+    for error in [None, Some(EndError::Reset)] {
+        let mut run = Run::new(true);
+        run.requests(commands(&["GET s:1", "SHUTDOWN NOSAVE", "GET s:2"])).responses("$1\r\nx\r\n");
+        run.end(Responses, error);
+        let none = format!("GET s:2 > NoResponse {{ error: {error:?} }}");
+        assert_eq!(run.told()[1..], ["SHUTDOWN NOSAVE > NoReply", &*none]);
+        // Its record may come late.
+        let mut run = Run::new(true);
+        run.end(Responses, error).requests(command(&["SHUTDOWN"]));
+        assert_eq!(run.told(), ["SHUTDOWN > NoReply"]);
+    }
+    let mut run = Run::new(true);
+    run.requests(commands(&["GET s:1", "SHUTDOWN"])).end(Responses, None);
+    assert_eq!(run.told()[1], "SHUTDOWN > NoResponse { error: None }");
+    let mut run = Run::new(true);
+    run.requests(command(&["SHUTDOWN"]))
+        .responses("-ERR Errors trying to SHUTDOWN. Check logs.\r\n");
+    assert_eq!(run.told(), ["SHUTDOWN > -ERR Errors trying to SHUTDOWN. Check logs"]);
+}
+
+#[test]
 fn held_replies_are_given_up_when_it_is_quiet() {
     let mut run = Run::new(true);
     run.responses("$1\r\nx\r\n").idle();
