@@ -179,7 +179,7 @@ impl<M: Clone + 'static> Connection<M> {
                 }
                 self.push_open(Entry {
                     ordinal: (told && room).then_some(exchange),
-                    kind,
+                    kind: sent.kind,
                     shape,
                     answers: sent.answers,
                     blocking: blocking && !sent.queued,

@@ -163,6 +163,8 @@ impl Answers {
 /// A command's place in the session.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
+    /// What it does, here.
+    pub(super) kind: Kind,
     pub(super) answers: Answers,
     pub(super) queued: bool,
     /// The first to be answered after some that weren't to be: were they answered after all (with an
@@ -242,6 +244,7 @@ impl Session {
     /// Takes a command, in the order of sending.
     pub(super) fn sent(&mut self, kind: Kind) -> Sent {
         let queued = self.in_transaction && !kind.is_never_queued();
+        let nested = self.in_transaction && kind == Kind::Multi;
         let mut answers = Self::answers(kind, queued);
         match kind {
             Kind::Multi => self.in_transaction = true,
@@ -276,7 +279,9 @@ impl Session {
             }
             _ => std::mem::take(&mut self.doubt),
         };
-        Sent { answers, queued, doubtful }
+        // Refused, which leaves the transaction what it is.
+        let kind = if nested { Kind::Plain } else { kind };
+        Sent { kind, answers, queued, doubtful }
     }
 
     /// Takes a command, in the order of sending, that is queued and of which the reply's values are asked for, or
@@ -361,6 +366,8 @@ impl Session {
                 self.database = None;
             }
             (Kind::Hello { asked: true, protocol }, Answered::Well) => self.protocol = protocol,
+            // Whether and when it takes effect is in the reply of `EXEC`.
+            (Kind::Hello { asked: true, .. }, Answered::Queued) => self.protocol = None,
             // Which of what was queued went well is in its reply, element by element.
             (Kind::Exec, Answered::Well) => self.before_queued = None,
             (Kind::Exec, Answered::Nil | Answered::Failed) | (Kind::Discard, Answered::Well) => {

@@ -530,6 +530,16 @@ fn a_transaction_is_known_by_its_replies() {
     run.requests(commands(&["SELECT 3", "GET k"])).responses("+OK\r\n$1\r\nv\r\n");
     assert_eq!(databases(&run), ["MULTI@0", "SELECT@0", "GET@3"]);
     assert!(!exchanges(&run.events)[2].request.queued);
+    // One within another is refused, and changes nothing.
+    let mut run = Run::new(true);
+    run.requests(commands(&["MULTI", "MULTI"]));
+    run.responses("+OK\r\n-ERR MULTI calls can not be nested\r\n");
+    run.requests(commands(&["SUBSCRIBE a", "EXEC", "GET s:1"]));
+    run.responses("+QUEUED\r\n*1\r\n+OK\r\n$1\r\nx\r\n");
+    assert_eq!(run.told()[2..], ["(queued) SUBSCRIBE a > abandoned: Unpaired"]);
+    let mut run = Run::new(true);
+    run.requests(commands(&["MULTI", "HELLO 3", "EXEC"])).responses("+OK\r\n+QUEUED\r\n");
+    assert_eq!(run.facts(), [Fact::Protocol(None)]);
 }
 
 #[test]
