@@ -233,6 +233,7 @@ mod tests {
             name: name.into(),
             text: name.into(),
             key: None,
+            procedure: None,
             arguments: 0,
             database: None,
             protocol: None,

@@ -32,6 +32,9 @@ pub(super) fn span(exchange: &Exchange, command: &Command<'static>, placement: P
         add(Attribute::new(key::DB_OPERATION_NAME, command.name.clone()));
         add(common::query_text(command.text.to_string(), command.cut));
     }
+    if let Some(procedure) = &command.procedure {
+        add(Attribute::new(key::DB_STORED_PROCEDURE_NAME, procedure.to_string()));
+    }
     // A transaction that began unseen, or was refused.
     let queued = reply.map_or(command.queued, |reply| *reply == Reply::Queued);
     if queued {

@@ -26,6 +26,8 @@ pub struct Command<'a> {
     /// The first key, or channel, as far as it is kept ([`limits::REDIS_KEY_BYTES`]); bytes that are not
     /// UTF-8, and control characters, as `\xNN`.
     pub key: Option<Cow<'a, str>>,
+    /// The function that `FCALL` calls, or the SHA1 of the script that `EVALSHA` runs, where it looks like one.
+    pub procedure: Option<Cow<'a, str>>,
     /// How many arguments follow the name's first word.
     pub arguments: u32,
     /// The database that `SELECT` asks for.
@@ -58,6 +60,7 @@ impl Command<'_> {
             name,
             text: Cow::Owned(self.text.into_owned()),
             key: self.key.map(|key| Cow::Owned(key.into_owned())),
+            procedure: self.procedure.map(|name| Cow::Owned(name.into_owned())),
             arguments: self.arguments,
             database: self.database,
             protocol: self.protocol,
@@ -97,6 +100,8 @@ pub(super) struct Builder {
     full: bool,
     key: String,
     keyed: bool,
+    /// Empty: none.
+    procedure: String,
     /// Keys from here up to there, once a count has told them, and values between them.
     counted: Option<(u32, u32)>,
     /// How many keys the count told.
@@ -129,6 +134,7 @@ impl Builder {
             full: false,
             key: String::new(),
             keyed: false,
+            procedure: String::new(),
             counted: None,
             count: 0,
             tail_from: 0,
@@ -145,11 +151,12 @@ impl Builder {
     /// Begins another command, of so many arguments; `None`: that is not known before the end.
     pub(super) fn begin(&mut self, total: Option<u32>) {
         let asked = self.asked.take();
-        let Self { mut name, mut text, mut key, mut values, .. } =
+        let Self { mut name, mut text, mut key, mut procedure, mut values, .. } =
             std::mem::replace(self, Self::new(asked));
-        [&mut name, &mut text, &mut key].into_iter().for_each(String::clear);
+        [&mut name, &mut text, &mut key, &mut procedure].into_iter().for_each(String::clear);
         values.clear();
         (self.name, self.text, self.key, self.values) = (name, text, key, values);
+        self.procedure = procedure;
         (self.total, self.inline) = (total, total.is_none());
     }
 
@@ -192,6 +199,9 @@ impl Builder {
         match self.index {
             0 | 1 if self.spec.is_none_or(|spec| table::is_container(spec.name)) => {
                 limits::REDIS_NAME_BYTES
+            }
+            1 if self.spec.is_some_and(|spec| procedure(spec.name).is_some()) => {
+                limits::REDIS_KEY_BYTES
             }
             _ if self.full => WORD_BYTES,
             index if self.is_key(index) => limits::REDIS_KEY_BYTES,
@@ -269,6 +279,7 @@ impl Builder {
                 name: Cow::Borrowed(name),
                 text: Cow::Borrowed(&self.text),
                 key: self.keyed.then_some(Cow::Borrowed(&*self.key)),
+                procedure: (!self.procedure.is_empty()).then_some(Cow::Borrowed(&*self.procedure)),
                 arguments,
                 database: self.database,
                 protocol: self.protocol,
@@ -327,6 +338,13 @@ impl Builder {
 
     /// Keeps what the connection must know.
     fn take_note(&mut self, index: u32, bytes: &[u8], whole: bool) {
+        if index == 1
+            && whole
+            && let Some(is_procedure) = self.spec.and_then(|spec| procedure(spec.name))
+            && let Some(name) = str::from_utf8(bytes).ok().filter(|name| is_procedure(name))
+        {
+            self.procedure.push_str(name);
+        }
         let number = || if whole { super::reply::integer(bytes) } else { None };
         match (&self.kind, index) {
             (Kind::Select(_), 1) => {
@@ -511,6 +529,21 @@ fn push_parts<'a, P: Iterator<Item = &'a str> + Clone>(
 
 /// No word of the table, and no number that is read, is longer.
 const WORD_BYTES: usize = 24;
+
+/// Of a command that runs what the server keeps: whether its first argument can be the name of such.
+fn procedure(command: &str) -> Option<fn(&str) -> bool> {
+    match command {
+        // As the server takes names of functions.
+        "FCALL" | "FCALL_RO" => Some(|name| {
+            !name.is_empty()
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        }),
+        "EVALSHA" | "EVALSHA_RO" => {
+            Some(|name| name.len() == 40 && name.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        }
+        _ => None,
+    }
+}
 
 /// Whether this can be a command's name: unknown ones are told.
 fn is_name(bytes: &[u8]) -> bool {

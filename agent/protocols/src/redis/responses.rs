@@ -347,7 +347,7 @@ impl<M: Clone + 'static> Connection<M> {
         }
         self.session.unanswered();
         self.tell_facts(out);
-        let mut first = self.lost_reply.is_none();
+        let mut first = true;
         if let Some(parser) = self.reply.take() {
             first = false;
             let told = self.open.front().and_then(|entry| entry.ordinal);

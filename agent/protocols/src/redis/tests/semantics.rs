@@ -43,6 +43,22 @@ fn the_text_has_keys_and_words_and_no_values(#[case] line: &str, #[case] text: &
     assert_eq!(&*exchanges(&run.events)[0].request.text, text);
 }
 
+#[rstest]
+#[case("FCALL count_up 1 k secret", Some("count_up"))]
+#[case("FCALL_RO f 0", Some("f"))]
+#[case("FCALL it's 0", None)]
+#[case(
+    "EVALSHA a42059b356c875f0717db19a51f6aaca9ae659ea 0",
+    Some("a42059b356c875f0717db19a51f6aaca9ae659ea")
+)]
+#[case("EVALSHA secret 0", None)]
+#[case("EVAL return 0", None)]
+fn what_the_server_keeps_is_told_by_its_name(#[case] line: &str, #[case] name: Option<&str>) {
+    let mut run = Run::new(true);
+    run.requests(commands(&[line]));
+    assert_eq!(exchanges(&run.events)[0].request.procedure.as_deref(), name);
+}
+
 #[test]
 fn keys_with_blanks_are_quoted_and_binary_ones_escaped() {
     let mut run = Run::new(true);
