@@ -5,6 +5,7 @@ mod hostile;
 mod semantics;
 mod simulation;
 mod values;
+mod words;
 
 use std::collections::BTreeMap;
 

@@ -240,6 +240,7 @@ proptest! {
         name in prop::sample::select(vec![
             "SET", "HSET", "AUTH", "HELLO", "EVAL", "CONFIG", "ACL", "MIGRATE", "RPUSH", "ZADD", "XADD",
             "CLIENT", "SORT", "GETEX", "NOSUCH", "XREADGROUP", "MSET", "DEBUG", "SCRIPT", "FCALL",
+            "JSON.SET", "JSON.MSET", "FT.SEARCH", "TS.ADD", "VADD", "CMS.MERGE",
         ]),
         words in prop::collection::vec("[a-z0-9]{0,8}", 0..6),
         inline: bool,
@@ -256,7 +257,7 @@ proptest! {
         run.piece(Requests, captured, missing.len() as u64);
         run.responses(format!("-ERR {} \"{}\" 'a {}'\r\n", line.join(" "), line.join("\" "), line.join(" ")));
         run.close();
-        let mset_keys = matches!(name, "MSET" | "MIGRATE");
+        let mset_keys = matches!(name, "MSET" | "JSON.MSET" | "MIGRATE");
         let told = format!("{:?}", run.events);
         prop_assert!(mset_keys || !told.contains("secret"), "{}", told);
     }
