@@ -546,7 +546,7 @@ fn procedure(command: &str) -> Option<fn(&str) -> bool> {
 }
 
 /// Whether this can be a command's name: unknown ones are told.
-fn is_name(bytes: &[u8]) -> bool {
+pub(super) fn is_name(bytes: &[u8]) -> bool {
     let (Some(first), len) = (bytes.first(), bytes.len()) else { return false };
     first.is_ascii_alphabetic()
         && len <= limits::REDIS_NAME_BYTES

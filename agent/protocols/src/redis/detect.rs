@@ -11,7 +11,9 @@ use crate::limits;
 /// too many protocols look like them.
 ///
 /// An array of strings that a server answers, whose first is a command's name and whose number fits that
-/// command, is taken for the command: who knows which side is which should rather go by that.
+/// command, is taken for the command: who knows which side is which should rather go by that. Of one whose first is a
+/// word in upper case that isn't known, as a newer server's or a module's command would be, what the other side says has
+/// to decide.
 #[must_use]
 pub fn detect(bytes: &[u8]) -> Detected {
     let Some((&kind, rest)) = bytes.split_first() else { return Detected::NeedMore };
@@ -128,33 +130,65 @@ fn array(rest: &[u8]) -> Detected {
     if count <= 0 {
         return Detected::Responses;
     }
-    let Some(string) = elements.strip_prefix(b"$") else { return element(elements) };
-    let (length, payload) = match line(string) {
+    if !elements.starts_with(b"$") {
+        return element(elements);
+    }
+    let (name, after) = match string(elements) {
+        Ok(string) => string,
         Err(undecided) => return undecided,
-        Ok((digits, payload)) => (integer(digits), payload),
     };
-    let Some(length) = length.filter(|length| *length >= -1) else { return Detected::No };
     // Of a string longer than any name nothing more need be seen.
-    let Some(length) =
-        usize::try_from(length).ok().filter(|length| *length <= limits::REDIS_NAME_BYTES)
-    else {
+    let Some(name) = name.filter(|name| name.len() <= limits::REDIS_NAME_BYTES) else {
         return Detected::Responses;
     };
-    let Some(name) = payload.get(..length) else { return Detected::NeedMore };
-    match payload.get(length..).unwrap_or_default() {
-        [] | [b'\r'] => return Detected::NeedMore,
-        [b'\r', b'\n', ..] => {}
-        _ => return Detected::No,
-    }
     let upper = name.to_ascii_uppercase();
     let known = table::find(name).is_some_and(|spec| spec.takes(count));
     if known || table::MODULES.iter().any(|it| upper.starts_with(it)) {
         Detected::Requests
+    } else if upper == name && super::command::is_name(name) {
+        unknown_command(count - 1, after)
     } else if upper == name && name.first().is_some_and(u8::is_ascii_uppercase) {
-        // A command that isn't known, or a server's word.
+        // A server's word.
         Detected::No
     } else {
         Detected::Responses
+    }
+}
+
+/// A string of an array with what follows it; `None`: a null, or longer than a name and so perhaps not all there.
+fn string(bytes: &[u8]) -> Result<(Option<&[u8]>, &[u8]), Detected> {
+    let Some(string) = bytes.strip_prefix(b"$") else {
+        return Err(if bytes.is_empty() { Detected::NeedMore } else { Detected::No });
+    };
+    let (digits, payload) = line(string)?;
+    let length = integer(digits).filter(|length| *length >= -1).ok_or(Detected::No)?;
+    let Ok(length) = usize::try_from(length) else { return Ok((None, payload)) };
+    let Some(text) = payload.get(..length) else {
+        let name = length <= limits::REDIS_NAME_BYTES;
+        return if name { Err(Detected::NeedMore) } else { Ok((None, &[])) };
+    };
+    match payload.get(length..).unwrap_or_default() {
+        [] | [b'\r'] => Err(Detected::NeedMore),
+        [b'\r', b'\n', after @ ..] => Ok((Some(text), after)),
+        _ => Err(Detected::No),
+    }
+}
+
+/// The rest of what may be a command that isn't known: strings as long as they say, and whatever follows them, which
+/// may be one that is known.
+fn unknown_command(arguments: i64, mut rest: &[u8]) -> Detected {
+    for _ in 0..arguments {
+        match string(rest) {
+            Ok((Some(_), after)) => rest = after,
+            // Servers answer nulls.
+            Ok((None, _)) if rest.starts_with(b"$-") => return Detected::No,
+            Ok((None, _)) | Err(Detected::NeedMore) => return Detected::NeedMore,
+            Err(undecided) => return undecided,
+        }
+    }
+    match rest.first() {
+        None | Some(b'*') => Detected::NeedMore,
+        Some(_) => Detected::No,
     }
 }
 
@@ -262,7 +296,10 @@ mod tests {
     #[case(b":irc.example.org 001 me\r\n")]
     #[case(b"220 mail.example.org ESMTP\r\n")]
     #[case(b"INFO {\"server_id\":\"a\"}\r\n")]
-    #[case(b"*1\r\n$3\r\nABC\r\n")]
+    #[case(b"*1\r\n$3\r\nABC\r\nABC")]
+    #[case(b"*2\r\n$3\r\nABC\r\n:1\r\n")]
+    #[case(b"*2\r\n$3\r\nABC\r\n$-1\r\n")]
+    #[case(b"*2\r\n$3\r\nABC\r\n$1\r\nab")]
     #[case(b"*1\r\nPING\r\n")]
     #[case(b"*01\r\n$4\r\nPING\r\n")]
     #[case(b"$GPGGA,123519\r\n")]
@@ -280,6 +317,16 @@ mod tests {
                 // The length of a string is enough; only its end may speak against it.
                 decided => assert!(bytes.starts_with(b"$5\r\n"), "{decided:?} at {len}"),
             }
+        }
+    }
+
+    #[rstest]
+    #[case(b"*1\r\n$3\r\nABC\r\n")]
+    #[case(b"*3\r\n$9\r\nNEW.THING\r\n$0\r\n\r\n$3\r\nabc\r\n*1\r\n")]
+    #[case(b"*2\r\n$3\r\nABC\r\n$3000\r\nabc")]
+    fn a_command_that_is_not_known_is_left_to_what_it_is_answered(#[case] bytes: &[u8]) {
+        for len in 0..=bytes.len() {
+            assert_eq!(detect(&bytes[..len]), Detected::NeedMore, "{len}");
         }
     }
 
