@@ -108,14 +108,24 @@ fn of_http(
 
 #[rstest]
 fn of_redis(
-    #[values("ioredis", "redis-py-resp2", "redis-py-resp3", "pubsub-resp2", "pubsub-resp3", "raw")]
+    #[values(
+        "ioredis",
+        "redis-py-resp2",
+        "redis-py-resp3",
+        "pubsub-resp2",
+        "pubsub-resp3",
+        "raw",
+        "words"
+    )]
     name: &str,
 ) {
     let is_end = |event: redis::Event<'_, u64>| matches!(event, redis::Event::End { .. });
     let mut records = records(&format!("redis/{name}.resp"));
     // What follows it is no longer commands and replies.
-    let monitor = |(_, bytes): &Record| bytes.windows(7).any(|at| at == b"MONITOR");
-    let end = records.iter().position(monitor).unwrap_or(records.len());
+    let last = |(_, bytes): &Record| {
+        bytes.windows(8).any(|at| at.starts_with(b"MONITOR") || at == b"SHUTDOWN")
+    };
+    let end = records.iter().position(last).unwrap_or(records.len());
     records.truncate(end);
     allocates_nothing(name, || redis::Connection::new(true), is_end, 0, &records);
     let asked = "BLPOP BRPOP EVAL GET HGETALL HSET LRANGE RPUSH SET XADD XREADGROUP";

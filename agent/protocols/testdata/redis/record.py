@@ -1,6 +1,6 @@
 """Records what real Redis clients and a real server say to each other, one .resp file per session.
 
-Run `python3 record.py` here, with redis-server and node on the path, the package redis for this python3,
+Run `python3 record.py` here, or with the names of those that are wanted, with redis-server and node on the path, the package redis for this python3,
 and ioredis where NODE_PATH says. A relay between the two sides writes every chunk that it
 passes on, in order:
 
@@ -130,6 +130,8 @@ def raw(*turns):
 
 
 def record(name, client):
+    if sys.argv[1:] and name not in sys.argv[1:]:
+        return
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
 
@@ -161,9 +163,10 @@ def record(name, client):
     if thread.is_alive():
         sys.exit(f"{name}: the connection stays open")
     # Each recording finds the same server.
-    with socket.create_connection(("127.0.0.1", SERVER)) as control:
-        control.sendall(b"FLUSHALL\r\n")
-        control.recv(100)
+    if server.poll() is None:
+        with socket.create_connection(("127.0.0.1", SERVER)) as control:
+            control.sendall(b"FLUSHALL\r\n")
+            control.recv(100)
 
 
 def free_port():
@@ -214,6 +217,24 @@ try:
         (bulk(b"MONITOR"), b"+OK\r\n"),
         (bulk(b"PING"), b"\"PING\"\r\n"),
     )))
+    library = b"#!lua name=lib\nredis.register_function('count_up', function(keys) return redis.call('INCR', keys[1]) end)"
+    turns = [
+        (bulk(b"MULTI") + bulk(b"SET", b"s:1", b"x") + bulk(b"INCR", b"s:1") + bulk(b"GET", b"none") + bulk(b"LPUSH", b"s:1", b"no")
+         + bulk(b"EXEC") + bulk(b"GET", b"s:1"), b"$1\r\nx\r\n"),
+        (bulk(b"MULTI") + bulk(b"MULTI") + bulk(b"GET", b"s:1") + bulk(b"DISCARD") + bulk(b"GET", b"s:1"), b"$1\r\nx\r\n"),
+        (bulk(b"SUBSCRIBE", b"a", b"b") + bulk(b"PSUBSCRIBE", b"p*") + bulk(b"SSUBSCRIBE", b"s") + bulk(b"UNSUBSCRIBE")
+         + bulk(b"UNSUBSCRIBE") + bulk(b"UNSUBSCRIBE", b"x") + bulk(b"PUNSUBSCRIBE") + bulk(b"PUNSUBSCRIBE") + bulk(b"SUNSUBSCRIBE")
+         + bulk(b"SUNSUBSCRIBE") + bulk(b"GET", b"s:1"), b"$1\r\nx\r\n"),
+        (bulk(b"ZADD", b"z", b"1", b"ch") + bulk(b"XADD", b"st", b"*", b"secret", b"acked") + bulk(b"RPUSH", b"l:1", b"before")
+         + bulk(b"LINSERT", b"l:1", b"before", b"before", b"after") + bulk(b"LPOP", b"none") + bulk(b"GET", b"s:1"), b"$1\r\nx\r\n"),
+        (bulk(b"FUNCTION", b"LOAD", b"REPLACE", library) + bulk(b"FCALL", b"count_up", b"1", b"n") + bulk(b"FCALL", b"count_up", b"1", b"s:1")
+         + bulk(b"EVAL", b"return redis.error_reply('ERR user secret set')", b"0") + bulk(b"EVALSHA", b"a" * 40, b"0")
+         + bulk(b"NOSUCH.ADD", b"secret") + bulk(b"GET", b"s:1"), b"$1\r\nx\r\n"),
+        (b"set \"s:\\x33\" 'x\\'x'\r\nget s:3\r\n", b"x'x\r\n"),
+        (bulk(b"SHUTDOWN", b"NOSAVE"), b""),
+    ]
+    # The server is gone then.
+    record("words", python(raw(*turns)))
 finally:
     server.kill()
     server.wait()

@@ -46,13 +46,14 @@ fn are_part_of((original, values): (&Values<'_>, &Values<'_>)) -> bool {
 }
 
 /// The captures.
-const CAPTURES: &[(&str, &[u8])] = &[
+pub(super) const CAPTURES: &[(&str, &[u8])] = &[
     ("ioredis", include_bytes!("../../../testdata/redis/ioredis.resp")),
     ("redis-py-resp2", include_bytes!("../../../testdata/redis/redis-py-resp2.resp")),
     ("redis-py-resp3", include_bytes!("../../../testdata/redis/redis-py-resp3.resp")),
     ("pubsub-resp2", include_bytes!("../../../testdata/redis/pubsub-resp2.resp")),
     ("pubsub-resp3", include_bytes!("../../../testdata/redis/pubsub-resp3.resp")),
     ("raw", include_bytes!("../../../testdata/redis/raw.resp")),
+    ("words", include_bytes!("../../../testdata/redis/words.resp")),
 ];
 
 /// Every capture with what a whole run of it tells.
@@ -78,6 +79,47 @@ macro_rules! whole {
 }
 
 whole! {
+    words: "words" => [
+        "MULTI > Ok",
+        "(queued) SET s:1 ? > Queued",
+        "(queued) INCR s:1 > Queued",
+        "(queued) GET none > Queued",
+        "(queued) LPUSH s:1 ? > Queued",
+        "EXEC > *4, 1 nil, 2 -ERR value is not an integer or out of range",
+        "GET s:1 > $1",
+        "MULTI > Ok",
+        "MULTI > -ERR MULTI calls can not be nested",
+        "(queued) GET s:1 > Queued",
+        "DISCARD > Ok",
+        "GET s:1 > $1",
+        "SUBSCRIBE a b > *2",
+        "PSUBSCRIBE p* > *1",
+        "SSUBSCRIBE s > *1",
+        "UNSUBSCRIBE > *2",
+        "UNSUBSCRIBE > *1",
+        "UNSUBSCRIBE x > *1",
+        "PUNSUBSCRIBE > *1",
+        "PUNSUBSCRIBE > *1",
+        "SUNSUBSCRIBE > *1",
+        "SUNSUBSCRIBE > *1",
+        "GET s:1 > $1",
+        "ZADD z ? ? > Integer",
+        "XADD st * ? ? > $15",
+        "RPUSH l:1 ? > Integer",
+        "LINSERT l:1 BEFORE ? ? > Integer",
+        "LPOP none > Nil",
+        "GET s:1 > $1",
+        "FUNCTION LOAD ? ? > $3",
+        "FCALL ? ? n > Integer",
+        "FCALL ? ? s:1 > -ERR value is not an integer or out of range",
+        "EVAL ? ? > -ERR ",
+        "EVALSHA ? ? > -NOSCRIPT No matching script. Please use EVAL",
+        "NOSUCH.ADD ? > -ERR unknown command ?",
+        "GET s:1 > $1",
+        "SET s:3 ? > Ok",
+        "GET s:3 > $3",
+        "SHUTDOWN NOSAVE > NoReply",
+    ], &[], &[];
     ioredis: "ioredis" => [
         "HELLO ? > %7",
         "SELECT ? > Ok",
