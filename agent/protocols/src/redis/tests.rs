@@ -2,6 +2,7 @@
 
 mod captures;
 mod hostile;
+mod oracle;
 mod semantics;
 mod simulation;
 mod values;
