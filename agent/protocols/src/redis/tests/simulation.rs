@@ -16,6 +16,8 @@ enum Plan {
     },
     /// `MULTI`, two commands, `EXEC`.
     Transaction,
+    /// The same, whose first finds nothing and whose second fails as it is run.
+    FailingTransaction,
     Block,
     Select,
     Fail,
@@ -64,6 +66,14 @@ fn wire(plan: Plan, id: usize) -> (Vec<u8>, Vec<Vec<u8>>) {
             let both = [b"*2\r\n".to_vec(), bulk(id), bulk(id)].concat();
             (wire.concat(), vec![b"+OK\r\n".to_vec(), queued.clone(), queued, both])
         }
+        Plan::FailingTransaction => {
+            let name = name("t");
+            let commands = [&["MULTI"][..], &["GET", &name], &["INCR", &name], &["EXEC"]];
+            let wire: Vec<Vec<u8>> = commands.into_iter().map(command).collect();
+            let queued = b"+QUEUED\r\n".to_vec();
+            let failed = b"*2\r\n$-1\r\n-WRONGTYPE Operation against a key\r\n".to_vec();
+            (wire.concat(), vec![b"+OK\r\n".to_vec(), queued.clone(), queued, failed])
+        }
         Plan::Block => (command(&["BLPOP", &name("q"), "5"]), vec![b"*-1\r\n".to_vec()]),
         Plan::Select => (command(&["SELECT", "3"]), vec![b"+OK\r\n".to_vec()]),
         Plan::Fail => {
@@ -110,6 +120,7 @@ fn any_steps(quiet: u32) -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Plan::Hash),
         2 => (0usize..100).prop_map(|size| Plan::Set { size }),
         1 => Just(Plan::Transaction),
+        1 => Just(Plan::FailingTransaction),
         1 => Just(Plan::Block),
         1 => Just(Plan::Select),
         1 => Just(Plan::Fail),
@@ -198,6 +209,14 @@ fn assert_true(run: &Run) {
         let fails = exchange.request.key.as_deref().is_some_and(|key| key.starts_with("e:"));
         if !exchange.request.cut {
             assert_eq!(fails, matches!(reply, Reply::Error { .. }), "{}", exchange.tell());
+            if exchange.request.name == "EXEC" {
+                // All of it, or all but what the other kind has.
+                let Reply::Executed { items: 2, nils, failed, code, .. } = reply else {
+                    panic!("{}", exchange.tell());
+                };
+                let whole = [(0, 0, ""), (1, 1, "WRONGTYPE")];
+                assert!(whole.contains(&(*nils, *failed, &**code)), "{}", exchange.tell());
+            }
             let nil = exchange.request.name == "BLPOP";
             assert_eq!(nil, *reply == Reply::Nil, "{}", exchange.tell());
         }
@@ -221,7 +240,7 @@ proptest! {
         assert_true(&run);
         prop_assert_eq!(complete(&run), run.told().len());
         let sent = steps.iter().map(|step| match step {
-            Step::Send(Plan::Transaction) => 4,
+            Step::Send(Plan::Transaction | Plan::FailingTransaction) => 4,
             Step::Send(_) => 1,
             _ => 0,
         });
@@ -287,6 +306,200 @@ proptest! {
         assert_true(&run);
         prop_assert_eq!(complete(&run), swaps.len());
         prop_assert!(run.skipped_nothing());
+    }
+}
+
+/// What a subscriber does, and what its server does.
+#[derive(Clone, Copy, Debug)]
+enum Listen {
+    /// Subscribes to so many of a kind.
+    Subscribe(Kind, usize),
+    /// Ends a subscription by its name, which it may not have.
+    Unsubscribe(Kind, usize),
+    /// Ends all of a kind.
+    UnsubscribeAll(Kind),
+    /// The same, and is refused.
+    Refused(Kind),
+    Get,
+    /// Something is published.
+    Message,
+    /// So many commands are answered, and all before a quiet moment.
+    Answer(usize),
+    Quiet,
+}
+
+/// `SUBSCRIBE`, `PSUBSCRIBE`, `SSUBSCRIBE`.
+type Kind = usize;
+
+/// A server with one subscriber.
+struct Server {
+    resp2: bool,
+    /// By kind: the channels, patterns or shard channels.
+    subscribed: [std::collections::BTreeSet<usize>; 3],
+}
+
+impl Server {
+    fn left(&self, kind: Kind) -> usize {
+        match kind {
+            2 => self.subscribed[2].len(),
+            _ => self.subscribed[0].len() + self.subscribed[1].len(),
+        }
+    }
+
+    fn word(&self, begins: bool, kind: Kind, channel: Option<usize>) -> String {
+        let (sign, nothing) = if self.resp2 { ('*', "$-1\r\n") } else { ('>', "_\r\n") };
+        let name = format!("{}{}subscribe", ["", "p", "s"][kind], if begins { "" } else { "un" });
+        let channel = channel.map_or(nothing.to_owned(), |channel| format!("$1\r\n{channel}\r\n"));
+        let left = self.left(kind);
+        format!("{sign}3\r\n${}\r\n{name}\r\n{channel}:{left}\r\n", name.len())
+    }
+
+    /// A command, what it is answered when it is run, and how it is told.
+    fn run(&mut self, id: usize, listen: Listen) -> Option<(Vec<u8>, String, String)> {
+        let verb = |kind: Kind, verb: &str| format!("{}{verb}", ["", "P", "S"][kind]);
+        let (words, reply, told) = match listen {
+            Listen::Subscribe(kind, count) => {
+                let channels: Vec<usize> = (0..count).map(|at| (id + at) % 4).collect();
+                let mut reply = String::new();
+                for channel in &channels {
+                    self.subscribed[kind].insert(*channel);
+                    reply += &self.word(true, kind, Some(*channel));
+                }
+                let names = channels.iter().map(usize::to_string);
+                let words = [verb(kind, "SUBSCRIBE")].into_iter().chain(names).collect();
+                (words, reply, format!("*{count}"))
+            }
+            Listen::Unsubscribe(kind, channel) => {
+                self.subscribed[kind].remove(&channel);
+                let words = vec![verb(kind, "UNSUBSCRIBE"), channel.to_string()];
+                (words, self.word(false, kind, Some(channel)), "*1".to_owned())
+            }
+            Listen::UnsubscribeAll(kind) => {
+                let mut reply = String::new();
+                let channels: Vec<usize> = self.subscribed[kind].iter().copied().collect();
+                for channel in &channels {
+                    self.subscribed[kind].remove(channel);
+                    reply += &self.word(false, kind, Some(*channel));
+                }
+                if channels.is_empty() {
+                    reply = self.word(false, kind, None);
+                }
+                (vec![verb(kind, "UNSUBSCRIBE")], reply, format!("*{}", channels.len().max(1)))
+            }
+            Listen::Refused(kind) => {
+                let reply = "-NOAUTH Authentication required.\r\n".to_owned();
+                let told = "-NOAUTH Authentication required".to_owned();
+                (vec![verb(kind, "UNSUBSCRIBE")], reply, told)
+            }
+            Listen::Get if self.resp2 && self.left(0) + self.left(2) > 0 => {
+                let reply = "-ERR Can't execute 'get': only this\r\n".to_owned();
+                (vec!["GET".to_owned(), format!("s:{id}")], reply, "-ERR ".to_owned())
+            }
+            Listen::Get => {
+                let reply = format!("${id}\r\n{}\r\n", "v".repeat(id));
+                (vec!["GET".to_owned(), format!("s:{id}")], reply, format!("${id}"))
+            }
+            Listen::Message | Listen::Answer(_) | Listen::Quiet => return None,
+        };
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let told = format!("{} > {told}", words.join(" "));
+        Some((command(&words), reply, told))
+    }
+
+    fn message(&self) -> String {
+        let sign = if self.resp2 { '*' } else { '>' };
+        let subscribed = self.subscribed[0].first();
+        let channel = |at: &usize| format!("{sign}3\r\n$7\r\nmessage\r\n$1\r\n{at}\r\n$1\r\nm\r\n");
+        subscribed.map(channel).unwrap_or_default()
+    }
+}
+
+/// What passes, and how each command is told.
+fn listen(steps: &[Listen], resp2: bool) -> (Vec<Passed>, Vec<String>) {
+    let mut server = Server { resp2, subscribed: Default::default() };
+    let (mut passed, mut told, mut owed) =
+        (Vec::new(), Vec::new(), std::collections::VecDeque::new());
+    for (id, step) in steps.iter().enumerate() {
+        match *step {
+            Listen::Message | Listen::Answer(_) | Listen::Quiet => {
+                let count = if let Listen::Answer(count) = *step { count } else { usize::MAX };
+                let mut replies = String::new();
+                for _ in 0..count.min(owed.len()) {
+                    let (id, listen) = owed.pop_front().unwrap();
+                    let (_, reply, line): (_, String, String) = server.run(id, listen).unwrap();
+                    replies += &reply;
+                    told.push(line);
+                }
+                if matches!(step, Listen::Message) {
+                    replies += &server.message();
+                }
+                if !replies.is_empty() {
+                    passed.push(Passed::Bytes(Responses, replies.into_bytes()));
+                }
+                if matches!(step, Listen::Quiet) {
+                    passed.push(Passed::Quiet);
+                }
+            }
+            step => {
+                // What is sent doesn't depend on the server.
+                let mut any = Server { resp2, subscribed: Default::default() };
+                passed.push(Passed::Bytes(Requests, any.run(id, step).unwrap().0));
+                owed.push_back((id, step));
+            }
+        }
+    }
+    (passed, told)
+}
+
+fn any_listening() -> impl Strategy<Value = Vec<Listen>> {
+    let step = prop_oneof![
+        3 => (0..3usize, 1..4usize).prop_map(|(kind, count)| Listen::Subscribe(kind, count)),
+        2 => (0..3usize, 0..4usize).prop_map(|(kind, channel)| Listen::Unsubscribe(kind, channel)),
+        4 => (0..3usize).prop_map(Listen::UnsubscribeAll),
+        1 => (0..3usize).prop_map(Listen::Refused),
+        4 => Just(Listen::Get),
+        2 => Just(Listen::Message),
+        5 => (1..4usize).prop_map(Listen::Answer),
+        1 => Just(Listen::Quiet),
+    ];
+    let steps = prop::collection::vec(step, 1..60);
+    steps.prop_map(|steps| steps.into_iter().chain([Listen::Quiet]).collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn undamaged_every_subscription_and_its_end_are_told(
+        steps in any_listening(),
+        fates in prop::collection::vec(any_fate(0.0), 1..20),
+        resp2: bool,
+    ) {
+        let (passed, told) = listen(&steps, resp2);
+        let run = deliver(&passed, &fates, true, false);
+        prop_assert_eq!(run.told(), told);
+        prop_assert!(run.skipped_nothing());
+    }
+
+    /// What is told of them is a part of what was, in its order.
+    #[test]
+    fn damaged_anywhere_no_subscription_is_told_wrongly(
+        steps in any_listening(),
+        fates in prop::collection::vec(any_fate(0.1), 1..20),
+        from_start: bool,
+        resp2: bool,
+    ) {
+        let (passed, told) = listen(&steps, resp2);
+        let run = deliver(&passed, &fates, from_start, false);
+        let mut rest = told.iter();
+        for exchange in exchanges(&run.events) {
+            let Some(Ok(End::Complete { .. })) = &exchange.end else { continue };
+            if exchange.request.cut {
+                continue;
+            }
+            let line = exchange.tell();
+            prop_assert!(rest.any(|told| *told == line), "{} of {:#?}", line, told);
+        }
     }
 }
 
