@@ -188,6 +188,8 @@ const WORDS: &[&str] = &[
     "*2\r\n$3\r\nGET\r\n$1\r\na\r\n",
     "*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n",
     "*1\r\n$11\r\nUNSUBSCRIBE\r\n",
+    "*1\r\n$12\r\nPUNSUBSCRIBE\r\n",
+    "*1\r\n$8\r\nSHUTDOWN\r\n",
     "*1\r\n$5\r\nMULTI\r\n",
     "*1\r\n$4\r\nEXEC\r\n",
     "*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$4\r\nSKIP\r\n",
@@ -204,6 +206,8 @@ const WORDS: &[&str] = &[
     "-ERR no\r\n",
     "*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nb\r\n",
     "*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n",
+    "*3\r\n$12\r\npunsubscribe\r\n$-1\r\n:0\r\n",
+    "*2\r\n-WRONGTYPE a\r\n_\r\n",
     ">3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:0\r\n",
     "*2\r\n",
     "|1\r\n+a\r\n",
@@ -222,7 +226,7 @@ proptest! {
 
     #[test]
     fn arbitrary_scripts_keep_the_promises(
-        flags in 0u8..4,
+        flags in 0u8..8,
         script in prop::collection::vec((any::<u8>(), 0..WORDS.len(), 0..WORDS.len()), 0..60),
     ) {
         let mut data = vec![flags];
