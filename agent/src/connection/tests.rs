@@ -147,6 +147,19 @@ impl Session {
 }
 
 #[test]
+fn a_first_command_that_is_not_known_is_understood_by_its_answer() {
+    let command = "*2\r\n$9\r\nNEW.THING\r\n$1\r\na\r\n";
+    let mut session = Session::new();
+    session.pass(false, command, false);
+    session.pass(true, "+OK\r\n", false);
+    assert_eq!((session.begun, session.ended), (1, 1));
+    let mut session = Session::new();
+    session.pass(false, command, false);
+    session.pass(true, "+OK, and more\r\n", false);
+    assert_eq!(session.begun, 0);
+}
+
+#[test]
 fn exchanges_after_a_loss_stay_paired_however_fast_they_follow() {
     let mut session = Session::new();
     (0..3).for_each(|_| session.exchange(200, false));
