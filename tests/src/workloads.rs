@@ -13,6 +13,7 @@ pub mod workers;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -249,8 +250,14 @@ fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
 }
 
 fn write_if_changed(to: &Path, content: &str) -> Result<()> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     if !is(to, content) {
-        fs::write(to, content).with_context(|| format!("write {}", to.display()))?;
+        // Another run may start what is there at this moment: it finds the old or the new, whole.
+        let (run, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = to.file_name().unwrap_or_default().to_string_lossy();
+        let whole = to.with_file_name(format!("{name}.{run}-{number}"));
+        fs::write(&whole, content).with_context(|| format!("write {}", whole.display()))?;
+        fs::rename(&whole, to).with_context(|| format!("write {}", to.display()))?;
     }
     Ok(())
 }

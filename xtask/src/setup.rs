@@ -212,5 +212,6 @@ fn apt() -> Command {
     command.env("DEBIAN_FRONTEND", "noninteractive");
     // Another apt may be at work, an image's first-boot one for example.
     command.args(["--yes", "--quiet=2", "-o", "DPkg::Lock::Timeout=300"]);
+    command.args(["-o", "Acquire::Retries=3"]);
     command
 }

@@ -6,9 +6,11 @@
 use std::io::{self, Write};
 use std::process::{Command, Output, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail, ensure};
-use wirespan_tests::{sys, workloads};
+use wirespan_tests::sys;
+use wirespan_tests::workloads::{self, ports};
 
 use crate::build;
 use crate::command::{run as run_program, say};
@@ -82,11 +84,41 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Before an installation is tried again: what it asks is somewhere on the internet, and may fail once.
+const AGAIN: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(30)];
+
 /// The services' and the clients' packages, and the servers.
 fn needed() -> Result<()> {
     say("what the end-to-end tests need");
-    workloads::install()?.for_accuracy("python3")?;
-    setup::servers()
+    let installed = tried("the services' packages", workloads::install)?;
+    tried("the clients' packages", || installed.for_accuracy("python3"))?;
+    tried("the servers", setup::servers)?;
+    // Few tests ask these: without them the others can still tell. Kafka's installation needs what is
+    // installed as a server.
+    for (what, installed) in [
+        ("Apache Kafka", tried("Apache Kafka", || installed.kafka())),
+        ("rotel", tried("rotel", || installed.rotel())),
+    ] {
+        if let Err(error) = installed {
+            say(&format!("the tests with {what} will fail: {error:#}"));
+        }
+    }
+    Ok(())
+}
+
+/// Installs something. What was installed by then is kept from one try to the next.
+fn tried<T>(what: &str, install: impl Fn() -> Result<T>) -> Result<T> {
+    for pause in AGAIN {
+        match install() {
+            Ok(installed) => return Ok(installed),
+            Err(error) => {
+                let seconds = pause.as_secs();
+                say(&format!("can't install {what}, once more in {seconds} s: {error:#}"));
+                thread::sleep(pause);
+            }
+        }
+    }
+    install()
 }
 
 /// Runs the end-to-end tests, which mostly wait, in two halves at once, the second in a network namespace of its
@@ -103,7 +135,9 @@ fn end_to_end(command: impl Fn() -> Command) -> Vec<Result<()>> {
     if !can_unshare() {
         return vec![run_program(&mut half(command())), run_program(&mut rest(command()))];
     }
-    let apart = in_own_network(&half(command()));
+    let mut apart = in_own_network(&half(command()));
+    // But not each half's own processes: a rule for a port must name one that only its half listens on.
+    apart.env(ports::VARIABLE, ports::OTHER.to_string());
     let (here, apart) = beside(apart, "the second half of the end-to-end tests", || {
         run_program(&mut rest(command()))
     });
