@@ -16,7 +16,7 @@ use crate::workloads::{root, service::tail};
 use crate::{sys, wait};
 
 /// How long loading and attaching may take on a busy machine.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(180);
 
 /// The binary under test: `WIRESPAN_BIN`, else the release build.
 #[must_use]

@@ -13,8 +13,8 @@ use anyhow::{Error, Result, anyhow};
 use crate::http::Connection;
 use crate::sys;
 
-/// How long a connect, a read or a write may take.
-const LIMIT: Duration = Duration::from_secs(30);
+/// How long a connect, a read or a write may take: a bound on a hang, not on speed.
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// One request to send.
 #[derive(Debug, Clone)]

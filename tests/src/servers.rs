@@ -32,7 +32,7 @@ pub const PASSWORD: &str = "s3cr3t-password";
 pub const DATABASE: &str = "shop";
 
 /// How long a server may take to accept connections.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(180);
 
 /// How long PostgreSQL may take to end at once.
 const END: Duration = Duration::from_secs(10);

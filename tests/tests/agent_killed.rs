@@ -6,7 +6,6 @@ use crate::common;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use common::kernel::{existing, held, pinned};
 use common::lab::{Lab, PATIENCE, Tracing, distinct, gets, load, rule};
@@ -154,7 +153,7 @@ fn told_to_end_it_first_delivers_all_that_was_asked_before() {
     assert_eq!(all_answered(&report), 400);
     // At once: nothing of the last second is decided yet.
     let socket = tracing.agent.socket().to_owned();
-    assert!(tracing.agent.terminate(Duration::from_secs(20)).unwrap().success());
+    assert!(tracing.agent.terminate(PATIENCE).unwrap().success());
     let delivered = spans::read(&tracing.file);
     assert_eq!(delivered.len(), 3 * 400);
     let numbers = distinct(delivered.iter().map(|span| span.number().unwrap()));

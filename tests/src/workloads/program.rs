@@ -17,8 +17,8 @@ use crate::broker::Broker;
 use crate::process::Group;
 use crate::servers::{PASSWORD, RabbitMq, Server};
 
-/// How long one operation may take.
-const LIMIT: Duration = Duration::from_secs(60);
+/// How long one operation may take: a bound on a hang, not on speed.
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// What runs a client library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

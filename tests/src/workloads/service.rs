@@ -20,7 +20,7 @@ use crate::{sys, wait};
 
 /// How long an application may take to its first answer. Importing FastAPI alone takes seconds on a busy
 /// machine.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(180);
 
 /// gunicorn's way to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use super::forest::Forest;
 use super::spans::{self, Span};
 
 /// How long a test waits for what must happen: a bound on a hang, not on speed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(crate) struct Lab {
     directory: TempDir,

@@ -2,12 +2,13 @@
 //! agent itself never lets out.
 
 use std::ops::ControlFlow;
-use std::time::Duration;
 
 use wirespan::capture::{Capture, CaptureSettings, Operation, Record, Slot};
 use wirespan_ebpf::ProcessSlot;
 use wirespan_tests::script::Script;
 use wirespan_tests::wait;
+
+use super::capture::LIMIT;
 
 /// One operation.
 #[derive(Clone, Debug)]
@@ -64,7 +65,7 @@ impl Recorder {
         let number = |way: &str, what: &str| counts[way][what].as_u64().unwrap();
         let operations = [number("receive", "operations"), number("send", "operations")];
         let total: u64 = operations.iter().sum();
-        wait::until("every operation's record is read", Duration::from_secs(20), || {
+        wait::until("every operation's record is read", LIMIT, || {
             self.drain();
             let read = self.of(slot).filter(|seen| seen.length > 0).count();
             Ok((read as u64 >= total).then_some(()))

@@ -6,7 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-const LIMIT: Duration = Duration::from_secs(30);
+/// How long a connect or a read may take: a bound on a hang, not on speed.
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// A stream that can be told what to send and asked for what came.
 pub(crate) trait Talk: Read + Write {
