@@ -4,11 +4,11 @@
 use crate::common;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use common::kernel::{existing, held, pinned};
-use common::lab::{Lab, PATIENCE, Tracing, distinct, gets, load, rule};
+use common::lab::{Lab, PATIENCE, Stop, Tracing, distinct, gets, load, rule};
 use common::spans::{self, Kind};
 use wirespan_tests::load::{self as loading, Plan, Report};
 use wirespan_tests::sys::BpfObject;
@@ -28,6 +28,7 @@ fn under_load(front: &Service, least: usize, work: impl FnOnce()) -> Report {
     let requests = gets("/api/orders", 1, 200_000);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
+        let stopping = Stop(&stop);
         let load = scope.spawn(|| loading::run(&Plan::new(front.address(), 4), &requests, &stop));
         work();
         let asked = |service: &Service| {
@@ -37,7 +38,7 @@ fn under_load(front: &Service, least: usize, work: impl FnOnce()) -> Report {
         let enough = wait::until("enough requests were answered", PATIENCE, || {
             Ok((asked(front) >= least as u64).then_some(()))
         });
-        stop.store(true, Ordering::Relaxed);
+        drop(stopping);
         enough.unwrap();
         load.join().unwrap()
     })

@@ -8,9 +8,10 @@ use wirespan_tests::agent::Agent;
 use wirespan_tests::workloads::{Loop, Service, Worker};
 use wirespan_tests::{sys, wait};
 
-use crate::common::lab::{Lab, PATIENCE, Tracing, gets, load};
+use crate::common::lab::{Lab, PATIENCE, Stop, Tracing, gets, load};
 use crate::common::spans::{Kind, Value};
 use crate::node_assist::{application, becomes, says};
+use crate::node_parents::exact;
 
 const RELOADS: usize = 100;
 
@@ -72,6 +73,7 @@ fn reloads_under_load_lose_no_span_of_what_stays_allowed() {
     becomes(&configured.tracing, "exact");
     let (over, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
+        let _stopping = Stop(&over);
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 let first = sent.load(Ordering::Relaxed);
@@ -96,7 +98,6 @@ fn reloads_under_load_lose_no_span_of_what_stays_allowed() {
             let error = status.last_error.unwrap_or_default();
             assert!(!refused || error.contains("rules[0].match.prot"), "{error}");
         }
-        over.store(true, Ordering::Relaxed);
     });
     let sent = sent.into_inner();
     let status = configured.tracing.quiet();
@@ -165,7 +166,8 @@ front server GET /orders/{order} 200
     let rules = rules(&[(&gateway, front), (&orders, ignored), (&stock, off), (&prices, "")]);
     let text = format!("settings: {{sampling: {{ratio: 0.5}}}}\n{rules}");
     let configured = Configured::start(&lab, &text);
-    becomes(&configured.tracing, "exact");
+    // The four services, and gunicorn's arbiter.
+    exact(&configured.tracing, 5);
     load(&gateway, 1, &gets("/orders", 1, REQUESTS));
     wait::until("all calls are placed", PATIENCE, || {
         let status = configured.tracing.status();

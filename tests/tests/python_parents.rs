@@ -5,10 +5,10 @@ use crate::common;
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread;
 
-use common::lab::{Lab, PATIENCE, Tracing, distinct, gets, load};
+use common::lab::{Lab, PATIENCE, Stop, Tracing, distinct, gets, load};
 use common::spans::{Kind, Span};
 use rstest::rstest;
 use serde_json::json;
@@ -123,6 +123,13 @@ fn a_process_that_is_not_traced_has_no_probe() {
     assert_eq!(stranger.run(child).unwrap(), json!(0));
 }
 
+/// How many orders a service says that it has answered. None where a worker was asked that ends: that may reset what it
+/// has just accepted.
+fn orders_answered(front: &Service) -> Option<u64> {
+    let counts = front.counts().ok()?;
+    Some(counts["requests"]["GET /api/orders/<int:order>"]["requests"].as_u64().unwrap_or(0))
+}
+
 /// Workers that die under load are replaced by forks of their master: those are probed when they are there, and
 /// until then their calls are nobody's.
 #[test]
@@ -141,6 +148,7 @@ fn forked_workers_are_followed_and_none_of_their_calls_is_misplaced() {
     let requests = gets("/api/orders", 1, FIRST - 1);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
+        let stopping = Stop(&stop);
         // A worker that is told to end may reset what it has just accepted: only what was answered counts.
         let loading = scope.spawn(|| loading::run(&plan, &requests, &stop));
         for worker in &old {
@@ -161,7 +169,15 @@ fn forked_workers_are_followed_and_none_of_their_calls_is_misplaced() {
             Ok(front.workers()?.iter().all(followed).then_some(()))
         })
         .unwrap();
-        stop.store(true, Ordering::Relaxed);
+        // Those in flight at once and as many again: some of them have reached whoever asked.
+        let mut before = None;
+        wait::until("the new workers have answered", PATIENCE, || {
+            let Some(now) = orders_answered(&front) else { return Ok(None) };
+            let first = *before.get_or_insert(now);
+            Ok((now >= first + 8 || loading.is_finished()).then_some(()))
+        })
+        .unwrap();
+        drop(stopping);
         let answered = loading.join().unwrap().outcomes.len();
         assert!(answered > 0);
     });
@@ -190,6 +206,7 @@ fn two_hundred_agents_come_and_go_under_load_and_leave_no_probe() {
     let requests = gets("/api/orders", 1, 10_000_000);
     let served = |service: &Service| service.workers().unwrap();
     thread::scope(|scope| {
+        let stopping = Stop(&stop);
         let loads: Vec<_> = services
             .iter()
             .map(|service| {
@@ -218,7 +235,7 @@ fn two_hundred_agents_come_and_go_under_load_and_leave_no_probe() {
             }
             fs::remove_dir_all(tracing.file.parent().unwrap()).unwrap();
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stopping);
         for load in loads {
             let report = load.join().unwrap();
             assert!(report.failures.is_empty(), "{:?}", report.failures);
@@ -249,6 +266,7 @@ fn workers_that_are_replaced_all_the_time_have_no_wrong_parents() {
     let plan = Plan { keep_alive: false, ..Plan::new(front.address(), 8) };
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
+        let _stopping = Stop(&stop);
         // A worker that ends may reset what it has just accepted: only what was answered counts.
         let loading =
             scope.spawn(|| loading::run(&plan, &gets("/api/orders", 1_000_000, REQUESTS), &stop));

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -112,9 +112,18 @@ impl Tracing {
             Ok((self.status().spans >= count as u64).then_some(()))
         });
         enough.unwrap_or_else(|error| {
-            let (made, calls) = (self.spans(), self.status().calls);
+            let (made, status) = (self.spans(), self.status());
             let last = &made[made.len().saturating_sub(40)..];
-            panic!("{error}: {} of {count}, {calls:?}, the last are {last:#?}", made.len());
+            // A hook that was not run, or records that were lost, would be why.
+            let missed: Vec<_> = status.hooks.iter().filter(|hook| hook.missed > 0).collect();
+            panic!(
+                "{error}: {} of {count}, {:?}, {:?}, hooks that missed {missed:?}, {} recoveries, the last are \
+                 {last:#?}",
+                made.len(),
+                status.calls,
+                status.total.kernel,
+                status.recoveries,
+            );
         });
         let forest = self.forest();
         assert_eq!(forest.spans.len(), count, "services {:?}", forest.services());
@@ -133,6 +142,15 @@ pub(crate) fn gets(path: &str, first: usize, count: usize) -> Vec<Request> {
 pub(crate) fn load(service: &Service, connections: usize, requests: &[Request]) -> Vec<Outcome> {
     let plan = Plan::new(service.address(), connections);
     load::run(&plan, requests, &AtomicBool::new(false)).all_ok().unwrap()
+}
+
+/// Ends what goes on beside a test, also where that fails: a scope waits for its threads.
+pub(crate) struct Stop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The distinct values of something.
