@@ -4,7 +4,8 @@
 use crate::common;
 
 use std::collections::BTreeSet;
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 use common::capture::{self, Bench, Script, python, unique};
 use common::lab::{Lab, PATIENCE, Tracing, distinct, gets, load, rule};
@@ -130,7 +131,8 @@ fn a_range_of_ports_and_everything() {
     let range = lab.agent("range", &[format!("port={}-{port}", port - 1)], &[]);
     assert!(traced(&range).is_superset(&pids(&node)));
     drop(range);
-    let all = lab.agent("all", &[], &["--all"]);
+    // Whatever runs here: others' processes are not to be changed for this.
+    let all = lab.agent("all", &[], &["--all", "--no-node-assist"]);
     assert!(traced(&all).is_superset(&pids(&node)));
 }
 
@@ -161,10 +163,11 @@ fn a_process_that_asks_to_be_left_alone_is() {
     assert!(forest.spans.iter().all(|span| span.number().unwrap() > 10));
 }
 
-/// Exports as an SDK does, between two ordinary requests.
+/// Once it has read a line: exports as an SDK does, between two ordinary requests.
 const EXPORTER: &str = "
 import http.client, sys, time
 host, port = sys.argv[1], int(sys.argv[2])
+sys.stdin.readline()
 connection = http.client.HTTPConnection(host, port)
 def ask(method, path, **more):
     connection.request(method, path, **more)
@@ -190,13 +193,19 @@ fn exporters_are_never_traced_neither_an_applications_nor_its_own() {
     std::fs::write(&file, "settings: {yield_to_sdk: false}").unwrap();
     let config = format!("--config={}", file.display());
     let tracing = lab.agent("agent", &rules, &[&receiver.export(), &config]);
-    let done = Command::new(lab.installed.venv_program("python"))
+    let mut application = Command::new(lab.installed.venv_program("python"))
         .arg(&script)
         .args(["127.0.0.1", &node.port().to_string()])
         .env("OTEL_SERVICE_NAME", "application")
-        .status()
+        .stdin(Stdio::piped())
+        .spawn()
         .unwrap();
-    assert!(done.success());
+    wait::until("it is traced before it asks", PATIENCE, || {
+        Ok(traced(&tracing).contains(&application.id()).then_some(()))
+    })
+    .unwrap();
+    application.stdin.take().unwrap().write_all(b"\n").unwrap();
+    assert!(application.wait().unwrap().success());
     let forest = tracing.forest_of(6);
     for kind in [Kind::Client, Kind::Server] {
         let service = if kind == Kind::Client { "application" } else { "node" };

@@ -3,7 +3,8 @@
     serve [WORD]        answers on PORT, after it has printed that it listens;
                         /exec/again replaces it by itself, /exec/sleep by another program, /exec/node by
                         Node.js with the script NEXT
-    fork URL FIRST N    forks N children, one after the other, each of which asks URL/NUMBER and exits
+    fork URL FIRST N    once it has read a line: forks N children, one after the other, each of which asks
+                        URL/NUMBER and exits
     ask URL NUMBER      asks once and exits
 """
 
@@ -26,6 +27,7 @@ def ask(url, number):
 
 
 def fork(url, first, count):
+    sys.stdin.readline()
     for number in range(first, first + count):
         child = os.fork()
         if child == 0:
