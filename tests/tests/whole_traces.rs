@@ -3,21 +3,28 @@
 use crate::common;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use common::forest::{Forest, STAMP_NS};
-use common::lab::{Lab, PATIENCE, distinct, gets, load, rule};
+use common::lab::{Lab, PATIENCE, Stop, Tracing, distinct, gets, load, rule};
 use common::receiver::Receiver;
 use common::spans::{Kind, Span, Value};
 use wirespan_tests::load::{Outcome, Request};
-use wirespan_tests::wait;
 use wirespan_tests::workloads::{Brokers, Loop, Service, System, Worker};
+use wirespan_tests::{sys, wait};
 
 const REQUESTS: usize = 1_000;
 
 /// Clock reads on both sides of a boundary, and the sampling of the distance to wall time.
 const CLOCKS_NS: u64 = 2_000_000;
 
-/// Spans arrive within this after their end; a few more are granted to a machine that does other things.
+/// A machine that is shared may take the processor away between a call and its stamp (docs/limitations.md): from
+/// few, and not for as long as this.
+const STOLEN_NS: u64 = 100_000_000;
+
+/// Spans arrive within this after their end; a few may come later, by what the agent itself was held up.
 const IN_TIME_NS: u64 = 2_000_000_000;
 
 const TREE: &str = "\
@@ -61,8 +68,19 @@ fn a_thousand_requests_are_a_thousand_whole_traces() {
     let receiver = Receiver::start();
     let services = [&gateway, &orders, &stock, &prices];
     let tracing = lab.agent("agent", &services.map(rule), &[&receiver.export()]);
-    let outcomes = load(&gateway, 1, &gets("/orders", 1, REQUESTS));
-    let forest = tracing.forest_of(REQUESTS * TREE.lines().count());
+    let stop = AtomicBool::new(false);
+    let (outcomes, forest, busy_ns) = thread::scope(|scope| {
+        let stopping = Stop(&stop);
+        let watching = scope.spawn(|| longest_answer_ns(&tracing, &stop));
+        let outcomes = load(&gateway, 1, &gets("/orders", 1, REQUESTS));
+        let forest = tracing.forest_of(REQUESTS * TREE.lines().count());
+        wait::until("the receiver has all", PATIENCE, || {
+            Ok((receiver.spans().len() >= forest.spans.len()).then_some(()))
+        })
+        .unwrap();
+        drop(stopping);
+        (outcomes, forest, watching.join().unwrap())
+    });
 
     let whole = |root: &&Span| forest.outline(root) == TREE;
     let others: Vec<String> = (forest.roots().filter(|root| !whole(root)))
@@ -73,32 +91,36 @@ fn a_thousand_requests_are_a_thousand_whole_traces() {
     let roots: HashMap<u64, &Span> =
         forest.roots().map(|root| (root.number().unwrap(), root)).collect();
     assert_eq!(roots.len(), REQUESTS);
+    let mut late = 0;
     for outcome in &outcomes {
         let root = roots[&outcome.id.parse().unwrap()];
         assert_eq!(forest.outline(root), TREE, "{}", outcome.path);
-        within(root, outcome);
+        let outside_ns = outside_ns(root, outcome);
+        let seen = (outcome.start_ns, outcome.end_ns);
+        assert!(outside_ns < STOLEN_NS, "{root:#?} {outside_ns} ns outside {seen:?}");
+        late += usize::from(outside_ns > CLOCKS_NS);
         root_attributes(root, &gateway, outcome);
     }
+    assert!(late * 100 <= REQUESTS, "{late} of {REQUESTS} are outside what was seen");
     for span in &forest.spans {
         nested(&forest, span);
         attributes(span, &services);
     }
 
     // The same through the other exporter: nothing more, nothing less, nothing else.
-    wait::until("the receiver has all", PATIENCE, || {
-        Ok((receiver.spans().len() >= forest.spans.len()).then_some(()))
-    })
-    .unwrap();
     let delays = receiver.delays_ns();
     let at = |percent: usize| delays[(delays.len() - 1) * percent / 100] / 1_000_000;
     eprintln!(
-        "arrival after the end: median {} ms, 99 % {} ms, all {} ms",
+        "arrival after the end: median {} ms, 99 % {} ms, all {} ms; an answer took up to {} ms",
         at(50),
         at(99),
-        at(100)
+        at(100),
+        busy_ns / 1_000_000
     );
     let in_time = delays.iter().filter(|delay| **delay <= IN_TIME_NS).count();
-    assert_eq!(in_time, delays.len(), "within 2 s");
+    assert!(in_time * 100 >= delays.len() * 99, "{in_time} of {} within 2 s", delays.len());
+    let longest = delays.last().unwrap();
+    assert!(*longest <= IN_TIME_NS + busy_ns, "{longest} ns, where an answer took {busy_ns} ns");
 
     let by_id = |mut spans: Vec<Span>| {
         spans.sort_by(|a, b| a.id.cmp(&b.id));
@@ -107,11 +129,23 @@ fn a_thousand_requests_are_a_thousand_whole_traces() {
     assert!(by_id(receiver.spans()) == by_id(forest.spans), "file and gRPC differ");
 }
 
-/// The front's span lies inside what the client saw.
-fn within(root: &Span, outcome: &Outcome) {
-    let (start, end) = (outcome.start_ns - CLOCKS_NS, outcome.end_ns + CLOCKS_NS);
-    let inside = start <= root.start_ns && root.end_ns <= end;
-    assert!(inside, "{root:#?} outside {}..{}", outcome.start_ns, outcome.end_ns);
+/// The longest that the agent needed to answer, until told to stop: spans wait for the processor as an answer does.
+fn longest_answer_ns(tracing: &Tracing, stop: &AtomicBool) -> u64 {
+    let mut longest = Duration::ZERO;
+    while !stop.load(Ordering::Relaxed) {
+        let asked = sys::monotonic();
+        tracing.status();
+        longest = longest.max(sys::monotonic() - asked);
+        // These are samples: without a pause the asking itself would be what holds it up.
+        thread::sleep(Duration::from_millis(50));
+    }
+    u64::try_from(longest.as_nanos()).unwrap()
+}
+
+/// The front's span lies inside what the client saw: how far it does not.
+fn outside_ns(root: &Span, outcome: &Outcome) -> u64 {
+    let early = outcome.start_ns.saturating_sub(root.start_ns);
+    early.max(root.end_ns.saturating_sub(outcome.end_ns))
 }
 
 /// A client encloses its server; a server encloses what it awaits.
@@ -189,10 +223,18 @@ fn one_tree_leads_from_a_request_through_its_messages_to_what_the_workers_ask() 
         .unwrap();
     };
     // The four services and gunicorn's arbiter. Then the two workers: what they do when they connect tells which queues
-    // they take from, and an agent that is busy with others may come too late for that.
+    // they take from, so they connect when they are followed.
     followed(5);
-    let workers = brokers.work(&system.prices, lab.path()).unwrap();
+    let go = lab.path().join("go");
+    let workers = brokers.held_until(&go).work(&system.prices, lab.path()).unwrap();
     followed(7);
+    std::fs::write(&go, "").unwrap();
+    for worker in workers.services() {
+        wait::until("the worker is at work", PATIENCE, || {
+            Ok(worker.output()?.contains("at work").then_some(()))
+        })
+        .unwrap_or_else(|error| panic!("{error}: {}", worker.output().unwrap()));
+    }
     let checkout = |id: usize| {
         let path = format!("/checkout/{id}?rid={id}");
         Request::post(id.to_string(), path, &serde_json::json!({}))

@@ -42,6 +42,15 @@ impl Brokers {
         Ok(Self { rabbitmq, redis, receipts, shipping })
     }
 
+    /// The same, whose workers connect to their brokers when this file is there, and not before.
+    #[must_use]
+    pub fn held_until(mut self, go: &Path) -> Self {
+        let go = go.to_string_lossy();
+        self.receipts = self.receipts.env("GO", go.as_ref());
+        self.shipping = self.shipping.env("GO", go);
+        self
+    }
+
     /// The brokers that are missing.
     #[must_use]
     pub fn missing(&self) -> Vec<&'static str> {
