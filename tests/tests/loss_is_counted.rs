@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use crate::common::capture::{Bench, line, outer_pid, python, unique};
 use crate::common::forest::Forest;
-use crate::common::lab::{Lab, PATIENCE, Tracing, gets, load, rule};
+use crate::common::lab::{Lab, PATIENCE, gets, load, rule};
 use crate::common::spans::{Kind, Span};
 use wirespan::books::{ProcessStatus, Status};
+use wirespan_tests::agent::Agent;
 use wirespan_tests::http::Connection;
 use wirespan_tests::load::{self as loading, Plan, Request};
 use wirespan_tests::script::Script;
@@ -70,16 +71,24 @@ impl Services {
     }
 }
 
+/// After a loss time alone changes the books: half a second of silence ends a body, after a second all processes are
+/// looked at again. What was the same for that long stays so.
+const STILL: Duration = Duration::from_secs(3);
+
 /// Waits until nothing is under way but what lost its end. Every column balances then.
-fn settled(tracing: &Tracing) -> Status {
+fn settled(agent: &Agent) -> Status {
     let mut last = Status::default();
+    let mut since = sys::monotonic();
     let settled = wait::until("nothing moves and the books balance", PATIENCE, || {
-        let (before, now) = (std::mem::take(&mut last), tracing.status());
+        let now: Status = serde_json::from_value(agent.status()?)?;
         let queued: u64 = now.exporters.iter().map(|exporter| exporter.queued).sum();
-        let still = before.total == now.total && before.spans == now.spans;
-        let quiet = still && now.calls.waiting == 0 && queued == 0 && now.check().is_empty();
+        let still = last.total == now.total && last.spans == now.spans;
+        let quiet = now.calls.waiting == 0 && queued == 0 && now.check().is_empty();
         last = now;
-        Ok(quiet.then(|| last.clone()))
+        if !still || !quiet {
+            since = sys::monotonic();
+        }
+        Ok((sys::monotonic() - since >= STILL).then(|| last.clone()))
     });
     settled.unwrap_or_else(|error| panic!("{error}: {:#?}\n{last:#?}", last.check()))
 }
@@ -137,7 +146,7 @@ fn a_ring_that_is_far_too_small_loses_only_what_is_counted() {
     let services = Services::start(&lab);
     let tracing = lab.agent("agent", &services.rules(), &["--ring-bytes=4096"]);
     services.flood(1);
-    let status = settled(&tracing);
+    let status = settled(&tracing.agent);
     let forest = Forest::new(tracing.spans());
     told(&status, &forest);
     assert!(status.total.kernel.operations_dropped > 0, "{:?}", status.total);
@@ -168,7 +177,7 @@ fn an_agent_that_was_stopped_for_a_while_goes_on_where_it_can() {
     services.flood(20_000);
     sys::kill(tracing.agent.pid(), libc::SIGCONT).unwrap();
 
-    let status = settled(&tracing);
+    let status = settled(&tracing.agent);
     let forest = Forest::new(tracing.spans());
     told(&status, &forest);
     assert!(status.total.kernel.operations_dropped > 1_000, "{:?}", status.total);
@@ -178,7 +187,7 @@ fn an_agent_that_was_stopped_for_a_while_goes_on_where_it_can() {
     (41..=60).for_each(&mut ask);
     answers(&services.shapes, 2, &mixed(40_000, 200));
     load(&services.front, 1, &gets("/api/orders", 40_000, 50));
-    let after = settled(&tracing);
+    let after = settled(&tracing.agent);
     assert_eq!(after.total.kernel.operations_dropped, status.total.kernel.operations_dropped);
     let forest = Forest::new(tracing.spans());
     told(&after, &forest);
@@ -247,26 +256,13 @@ fn totals_are_those_of_the_processes_under_loss_and_without() {
     }
     let place = server.run("listener, place = listen(); place").unwrap();
     client.run(&format!("place = {}", python(&place))).unwrap();
-    let still = || {
-        let mut last = Status::default();
-        bench.until("nothing moves and the books balance", |now| {
-            now.check().is_empty() && now.calls.waiting == 0 && now.spans > 0
-        });
-        wait::until("nothing moves", PATIENCE, || {
-            let now: Status = serde_json::from_value(bench.agent.status()?)?;
-            let same = now.total == last.total && now.calls.waiting == 0 && now.check().is_empty();
-            last = now;
-            Ok(same.then(|| last.clone()))
-        })
-        .unwrap()
-    };
 
     server.begin(&format!("serve({CONNECTIONS})")).unwrap();
     let flood =
         format!("all_of(ask, [(place, 'flood%d' % one, {EACH}) for one in range({CONNECTIONS})])");
     client.run(&flood).unwrap();
     server.finish().unwrap();
-    let under_loss = still();
+    let under_loss = settled(&bench.agent);
     assert!(under_loss.total.kernel.operations_dropped > 0, "{:?}", under_loss.total);
     let asked = CONNECTIONS * EACH;
     let before = [&mut client, &mut server].map(|script| {
@@ -283,7 +279,7 @@ fn totals_are_those_of_the_processes_under_loss_and_without() {
         server.finish().unwrap();
         bench.until("all is read", |status| status.check().is_empty());
     }
-    let after = still();
+    let after = settled(&bench.agent);
     for (script, before) in [&mut client, &mut server].into_iter().zip(before) {
         let line = as_the_process_says(&after, script);
         assert_eq!(line.kernel.operations_dropped, before.kernel.operations_dropped);

@@ -110,7 +110,15 @@ fn every_process_of_a_cluster_is_assisted() {
     // The primary too.
     exact(&tracing, 5);
     assert_eq!(says(&service)["assisted"], true);
-    inspector_was_open(&service, 5);
+    // When the primary is asked, Node.js itself signals its workers. One that is so late that it doesn't find the port in
+    // use opens it once more, and it is closed after a while (docs/limitations.md).
+    wait::until("the port refuses", PATIENCE, || {
+        Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, INSPECTOR)).is_err().then_some(()))
+    })
+    .unwrap();
+    let output = service.output().unwrap();
+    let times = output.matches("Debugger listening on").count();
+    assert!((5..=9).contains(&times), "{output}");
 }
 
 /// Nothing can be written anywhere that the process sees.
