@@ -35,6 +35,11 @@ impl<M: Clone + 'static> Connection<M> {
                 },
                 State::Head(_) => self.response_head(piece, out),
                 State::Body(_) => self.response_body(piece, out),
+                // The next request has begun, so the response is over, and this is the next one's: perhaps of a
+                // request whose head was cut.
+                State::Lost { .. } if matches!(self.requests.state, State::Head(_)) => {
+                    return Flow::Hold;
+                }
                 State::Lost { .. } => self.response_lost(piece, out),
                 State::Desync => {
                     if self.resync_responses(piece, out) == Flow::Hold {
