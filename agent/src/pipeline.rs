@@ -554,10 +554,14 @@ impl Stages {
             return;
         }
         // What an inspector is asked is nobody's request, and makes no calls.
-        if role == Role::Server
-            && self.runtimes.node.is_inspector(process, connection.socket.as_ref())
-        {
-            return;
+        if role == Role::Server {
+            let asked = match &content {
+                Content::Http { request, .. } => request.host.as_deref(),
+                _ => None,
+            };
+            if self.runtimes.node.is_inspector(process, connection.socket.as_ref(), asked) {
+                return;
+            }
         }
         let books = self.books.entry(process).or_default();
         let remote = match &content {

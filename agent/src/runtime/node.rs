@@ -238,8 +238,13 @@ impl Assist {
     }
 
     /// Whether a socket of a process is its inspector's, which the agent had opened: an application that is
-    /// on that port itself is not assisted.
-    pub fn is_inspector(&self, process: ProcessId, socket: Option<&Socket>) -> bool {
+    /// on that port itself is not assisted. `asked`: the request's `Host`, where it has one.
+    pub fn is_inspector(
+        &self,
+        process: ProcessId,
+        socket: Option<&Socket>,
+        asked: Option<&str>,
+    ) -> bool {
         let Some(Followed { state, .. }) = self.followed.get(&process) else { return false };
         match socket {
             Some(socket) => {
@@ -247,7 +252,10 @@ impl Assist {
                     && !matches!(state, State::Waiting { .. } | State::Unassisted)
             }
             // What was told of it is lost: while the agent itself asks there, it may be that.
-            None => matches!(state, State::Asked { .. } | State::Undoing { .. }),
+            None => {
+                matches!(state, State::Asked { .. } | State::Undoing { .. })
+                    && asked.is_none_or(names_the_inspector)
+            }
         }
     }
 
@@ -499,4 +507,24 @@ impl Assist {
 /// The assist as a file for `--require`, for those who start the process themselves.
 pub fn file() -> String {
     script::file()
+}
+
+/// Whether this `Host` is what the agent writes when it asks an inspector: an address with its port.
+fn names_the_inspector(host: &str) -> bool {
+    host.rsplit_once(':').is_some_and(|(_, port)| port.parse() == Ok(INSPECTOR_PORT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_inspector_is_asked_at_its_port() {
+        for host in ["127.0.0.1:9229", "[::1]:9229"] {
+            assert!(names_the_inspector(host), "{host}");
+        }
+        for host in ["127.0.0.1:3000", "[::1]", "localhost", "inspector:9229x", ""] {
+            assert!(!names_the_inspector(host), "{host}");
+        }
+    }
 }
