@@ -102,11 +102,11 @@ impl Settings {
             At::Set if is(&["time"]) => At::Time,
             At::Set if is(&["role", "authorization", "names", "schema", "catalog"]) => At::Value,
             At::Time if is(&["zone"]) => At::Value,
-            At::Set if matches!(token.kind, Kind::Word | Kind::Quoted) => At::Name,
+            At::Set if is_name(token) => At::Name,
             At::Name if token.is_symbol("=") || is(&["to"]) => At::Value,
             At::Name if is(&["from"]) => At::Plain,
             At::Name if token.is_symbol(".") => At::NamePart,
-            At::NamePart if matches!(token.kind, Kind::Word | Kind::Quoted) => At::Name,
+            At::NamePart if is_name(token) => At::Name,
             At::Set | At::Time | At::Name | At::NamePart => return value,
             At::Alter if is(&["role", "user", "group", "database", "system"]) => At::Role,
             At::Create if is(&["or", "replace"]) => At::Create,
@@ -126,10 +126,12 @@ impl Settings {
             }
             At::Routine | At::RoutineBehindValue => At::Routine,
             At::RoutineName if token.is_symbol("=") || is(&["to"]) => At::RoutineValue,
-            At::RoutineName
-                if matches!(token.kind, Kind::Word | Kind::Quoted) || token.is_symbol(".") =>
-            {
-                if is(&["from"]) { At::Routine } else { At::RoutineName }
+            At::RoutineName if is_name(token) || token.is_symbol(".") => {
+                if is(&["from"]) {
+                    At::Routine
+                } else {
+                    At::RoutineName
+                }
             }
             At::RoutineName => At::Routine,
             At::RoutineValue if ["-", "+"].iter().any(|sign| token.is_symbol(sign)) => {
@@ -139,6 +141,13 @@ impl Settings {
         };
         (at, Show::AsItIs)
     }
+}
+
+/// A word that names something. What `TRUE` and `FALSE` are shown as is no name any more.
+fn is_name(token: &Token<'_>) -> bool {
+    matches!(token.kind, Kind::Word | Kind::Quoted)
+        && !token.is_word("true")
+        && !token.is_word("false")
 }
 
 /// A literal, a parameter, or what stands for one.
@@ -166,6 +175,9 @@ mod tests {
     #[case("SET a.transaction = secret", "SET a.transaction = ?")]
     #[case("SET password my secret words", "SET password ?")]
     #[case("SET @secret = 1", "SET ?")]
+    #[case("SET false*.secret", "SET ?")]
+    #[case("SET a.true*secret", "SET a.?")]
+    #[case("SELECT 1; SET FALSE secret; SET b = secret", "SELECT ?; SET ?; SET b = ?")]
     #[case("SET a = secret (secret) \"secret", "SET a = ?")]
     #[case("SET a FROM CURRENT", "SET a FROM CURRENT")]
     #[case("SET TRANSACTION SNAPSHOT '0003'", "SET TRANSACTION SNAPSHOT ?")]
