@@ -140,8 +140,6 @@ pub struct Placement {
     pub trace_state: Option<Box<str>>,
     /// How sure the parent is.
     pub status: ParentStatus,
-    /// A request that the process serves asked for it, or one of several may have.
-    pub in_request: bool,
     /// Spans that are no parent.
     pub links: Vec<(Origin, LinkReason)>,
     /// When the one message was sent that the call received, CLOCK_MONOTONIC.

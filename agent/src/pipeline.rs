@@ -811,13 +811,6 @@ impl Stages {
             books.calls_ignored += 1;
             return;
         }
-        let ended = exchange.end.as_ref().filter(|_| exchange.role == Role::Client);
-        if !placement.in_request
-            && ended.is_some_and(|(_, outcome)| outcome.is_empty_poll(&exchange.content))
-        {
-            books.calls_silent += 1;
-            return;
-        }
         let flags = placement.continued.then_some(placement.trace_flags);
         let sampled = settings.sampling.keeps(&placement.trace_id, flags);
         // Names are learned of what is not sampled, too: which is does not depend on the path.

@@ -284,14 +284,6 @@ impl Outcome {
         }
     }
 
-    /// It asked for work without waiting, and there was none: no span comes of it, but in a request.
-    pub fn is_empty_poll(&self, content: &Content) -> bool {
-        match (self, content) {
-            (Self::Redis { end, .. }, Content::Redis(call)) => call.is_empty_poll(end),
-            _ => false,
-        }
-    }
-
     /// The message that a call of this process's asked for and was given, where enough is known of it. `connection`:
     /// its socket's cookie; `at_ns`: when it ended.
     pub fn fetched(&self, connection: u64, at_ns: u64) -> Option<Receipt> {

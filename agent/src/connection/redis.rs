@@ -41,14 +41,6 @@ impl RedisCall {
         };
         internal || is_silent(&self.command, end)
     }
-
-    /// It asked for work without waiting, and there was none. In a request that is an answer like any other.
-    pub(super) fn is_empty_poll(&self, end: &End<'_>) -> bool {
-        let (End::Complete { reply, .. } | End::Inferred { reply: Some(reply), .. }) = end else {
-            return false;
-        };
-        self.command.poll && is_empty(reply)
-    }
 }
 
 /// The parser, which tells what queues are known by.
@@ -212,10 +204,6 @@ fn is_incidental(command: &Command<'_>) -> bool {
         )
 }
 
-fn is_empty(reply: &Reply<'_>) -> bool {
-    matches!(reply, Reply::Nil | Reply::Array { items: 0 } | Reply::Map { entries: 0 })
-}
-
 /// An idle worker's poll, a connection found alive, or a library's setting up of a session that went well:
 /// counted, and no span.
 fn is_silent(command: &Command<'_>, end: &End<'_>) -> bool {
@@ -229,8 +217,9 @@ fn is_silent(command: &Command<'_>, end: &End<'_>) -> bool {
         // What an older server doesn't know, libraries ask for all the same, and go on without.
         ("CLIENT SETINFO" | "CLIENT MAINT_NOTIFICATIONS", _) => true,
         (_, Reply::Error { .. } | Reply::Queued) => false,
-        // Of what doesn't wait, where it was asked decides.
-        (_, reply) if command.poll && command.blocking && is_empty(reply) => true,
+        (_, Reply::Nil | Reply::Array { items: 0 } | Reply::Map { entries: 0 }) if command.poll => {
+            true
+        }
         (name, _) => is_setting_up(name),
     }
 }
@@ -266,7 +255,7 @@ mod tests {
         for (name, poll, reply, silent) in [
             ("BRPOP", true, Reply::Nil, true),
             ("BRPOP", true, Reply::Array { items: 2 }, false),
-            ("ZPOPMAX", true, Reply::Array { items: 0 }, false),
+            ("ZPOPMAX", true, Reply::Array { items: 0 }, true),
             ("BRPOP", true, error(), false),
             ("GET", false, Reply::Nil, false),
             ("PING", false, Reply::Simple, true),
@@ -282,25 +271,11 @@ mod tests {
             ("READONLY", false, error(), false),
         ] {
             let what = format!("{name} {reply:?}");
-            let command = Command { blocking: name == "BRPOP", ..command(name, poll) };
-            assert_eq!(is_silent(&command, &replied(reply)), silent, "{what}");
+            assert_eq!(is_silent(&command(name, poll), &replied(reply)), silent, "{what}");
         }
         let broken = End::NoResponse { error: None };
         assert!(!is_silent(&command("BRPOP", true), &broken));
         assert!(!is_silent(&command("PING", false), &broken));
-    }
-
-    #[test]
-    fn what_asks_for_work_and_waits_for_none_is_silent_but_in_a_request() {
-        for (name, poll, reply, empty) in [
-            ("ZPOPMAX", true, Reply::Array { items: 0 }, true),
-            ("LPOP", true, Reply::Nil, true),
-            ("LPOP", true, Reply::Bulk { bytes: 1 }, false),
-            ("GET", false, Reply::Nil, false),
-        ] {
-            let call = RedisCall { command: command(name, poll), submits: None, internal: false };
-            assert_eq!(call.is_empty_poll(&replied(reply)), empty, "{name}");
-        }
     }
 
     #[test]

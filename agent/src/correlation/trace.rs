@@ -294,14 +294,6 @@ impl Engine {
             Parent::Withheld(reason) => (None, None, ParentStatus::Withheld(reason)),
             Parent::Root | Parent::Undecided | Parent::After(_) => (None, None, ParentStatus::Root),
         };
-        let in_request = match call.parent {
-            Parent::Local(parent) => {
-                let parent = self.calls.get(&parent);
-                parent.is_some_and(|parent| parent.role == Role::Server && !parent.handled)
-            }
-            Parent::Withheld(reason) => reason == Withheld::Concurrent,
-            _ => false,
-        };
         let links = match call.parent {
             Parent::After(origin) => vec![(origin, LinkReason::LateWork)],
             _ => Vec::new(),
@@ -318,7 +310,6 @@ impl Engine {
             continued: trace.continued,
             trace_state: trace.state.as_deref().map(Box::from),
             status,
-            in_request,
             links,
             sent_at_ns: call.mail.as_ref().and_then(|mail| mail.sent_at()),
             unwanted: call.unwanted,
