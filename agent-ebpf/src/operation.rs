@@ -20,7 +20,7 @@ use crate::{lanes, python, socket};
 
 /// A burst goes on for so many units of 2^30 ns at least before it is given a new budget: a stream that nobody
 /// answers would else have been read once and for all.
-const BURST_UNITS: u8 = 2;
+const BURST_UNITS: i8 = 2;
 
 const MSG_OOB: i32 = 0x1;
 const MSG_PEEK: i32 = 0x2;
@@ -197,7 +197,7 @@ fn record(
     if !tcp.is_null() {
         let sequence: u32 = if direction == Direction::SEND {
             let written: u32 = field!(tcp, tcp_write_seq);
-            now = sent_at(tcp, written, length);
+            now = sent_at(tcp, written, next, length);
             written
         } else {
             received_up_to(sk, tcp, next, length)
@@ -215,8 +215,10 @@ fn record(
     lanes::approach();
     // SAFETY: `state` is a map value.
     let burst = unsafe { (*state).burst_direction };
-    // The first operation behind an announcement must not seem to have come before it.
-    if now == 0 || burst == NO_BURST {
+    // The first operation behind an announcement must not seem to have come before it; and of a thread that serves
+    // one request at a time the time on a CPU is told, which is the present's.
+    // SAFETY: `state` is a map value.
+    if now == 0 || burst == NO_BURST || unsafe { (*state).blocking } != 0 {
         now = kernel::now_ns();
     }
 
@@ -225,7 +227,7 @@ fn record(
     let turns = burst != direction.0;
     // SAFETY: as above.
     unsafe {
-        if turns || units.wrapping_sub((*state).burst_since) >= BURST_UNITS {
+        if turns || units.wrapping_sub((*state).burst_since).cast_signed() >= BURST_UNITS {
             (*state).burst_direction = direction.0;
             (*state).burst_since = units;
             (*state).burst_left = if (*state).wide != 0 { wide_budget } else { budget };
@@ -422,11 +424,13 @@ fn python_context(
 /// had already. 0: it has not done so yet.
 ///
 /// It looks at the clock each time before it sends anything (`tcp_write_xmit` in net/ipv4/tcp_output.c), so where
-/// nothing waits any more it did since the bytes were given to it.
+/// nothing waits any more it did since the bytes were given to it: if they were (a sockmap, or TLS in the kernel, may
+/// have taken them). `before`: what had been given when the send before was over.
 #[inline(always)]
-fn sent_at(tcp: Object, written: u32, length: u32) -> u64 {
-    let next: u32 = field!(tcp, tcp_snd_nxt);
-    if offset!(tcp_clock_cache) == KernelFields::ABSENT || next != written || length == 0 {
+fn sent_at(tcp: Object, written: u32, before: u64, length: u32) -> u64 {
+    let sent: u32 = field!(tcp, tcp_snd_nxt);
+    let given = before != 0 && length > 0 && written.wrapping_sub(before as u32) >= length;
+    if offset!(tcp_clock_cache) == KernelFields::ABSENT || sent != written || !given {
         return 0;
     }
     field!(tcp, tcp_clock_cache)

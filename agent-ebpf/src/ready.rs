@@ -47,7 +47,8 @@ fn sk_data_ready(ctx: BtfTracePointContext) -> i32 {
 }
 
 /// Now. TCP has just looked at the clock: it does for each segment (`tcp_rcv_established` and
-/// `tcp_rcv_state_process` in net/ipv4/tcp_input.c).
+/// `tcp_rcv_state_process` in net/ipv4/tcp_input.c). Where the application alone made ready what had come before
+/// (SO_RCVLOWAT), it is when that came.
 #[inline(always)]
 fn came_at(sk: Object) -> u64 {
     let tcp = kernel::tcp_sock(sk);

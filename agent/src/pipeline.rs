@@ -554,12 +554,11 @@ impl Stages {
             return;
         }
         // What an inspector is asked is nobody's request, and makes no calls.
-        if role == Role::Server {
-            let asked = match &content {
-                Content::Http { request, .. } => request.host.as_deref(),
-                _ => None,
-            };
-            if self.runtimes.node.is_inspector(process, connection.socket.as_ref(), asked) {
+        if role == Role::Server
+            && let Content::Http { request, .. } = &content
+        {
+            let (node, socket) = (&self.runtimes.node, connection.socket.as_ref());
+            if node.is_inspector(process, socket, request.host.as_deref()) {
                 return;
             }
         }

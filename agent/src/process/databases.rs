@@ -172,7 +172,8 @@ fn said_otherwise(name: &str, value: &str) -> Option<Database> {
         &["DATABASE_NAME", "DB_DATABASE", "DB_NAME", "POSTGRES_DATABASE", "POSTGRES_DB"];
     let keyed = || {
         let mut words = value.split_ascii_whitespace();
-        words.find_map(|word| word.strip_prefix("dbname=")).map(|name| name.trim_matches('\''))
+        let name = words.find_map(|word| word.strip_prefix("dbname="))?.split(';').next()?;
+        Some(name.trim_matches('\''))
     };
     let name =
         if NAMES.contains(&name) { Some(value).filter(|it| !it.is_empty()) } else { keyed() };
@@ -218,8 +219,8 @@ fn url(text: &str, default: Option<&str>) -> Option<Database> {
         (_, None) => (Host::Anywhere, PORT),
     };
     let name = if path.is_empty() { default.unwrap_or(user) } else { path };
-    // What is encoded would have to be decoded as the client does.
-    let unread = name.contains(['%', '/']) || query.contains("dbname=");
+    // What is encoded would have to be decoded as the client does; and a password may have what parts a URL.
+    let unread = name.contains(['%', '/', '@', ':', ';']) || query.contains("dbname=");
     Some(database(host, port, if unread { "" } else { name }))
 }
 
@@ -400,8 +401,10 @@ mod tests {
             ("A", "postgres://user-s3cr3t:s3cr3t@10.0.0.7/shop"),
             ("PGPASSWORD", "s3cr3t"),
             ("PGDATABASE", "shop"),
+            ("B", "pgsql:host=db; dbname=shop;password=s3cr3t"),
+            ("C", "postgres://me:pass/s3cr3t@10.0.0.7"),
         ]);
-        assert_eq!(found.0.len(), 2);
+        assert_eq!(found.0.len(), 4);
         assert!(!format!("{found:?}").contains("s3cr3t"));
     }
 }

@@ -254,7 +254,7 @@ impl Assist {
             // What was told of it is lost: while the agent itself asks there, it may be that.
             None => {
                 matches!(state, State::Asked { .. } | State::Undoing { .. })
-                    && asked.is_none_or(names_the_inspector)
+                    && asked.is_some_and(names_the_inspector)
             }
         }
     }

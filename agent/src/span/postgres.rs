@@ -107,7 +107,8 @@ impl Batch {
         // One that failed had begun.
         let begun = completed + usize::from(error.is_some());
         let in_text = sql::statements(text).count();
-        let several = begun > 1 || in_text > 1;
+        // A server that is shut down says so behind the last one.
+        let several = in_text > 1 || (query.cut && begun > 1);
         if !several {
             return Self::default();
         }
@@ -118,6 +119,7 @@ impl Batch {
             _ => Some(in_text),
         };
         let failed = error.and_then(|error| failed_statement(text, completed, error));
+        let failed = failed.filter(|number| query.cut || *number < in_text);
         let failed = failed.map(|number| {
             let range = sql::statements(text).nth(number);
             let is_last = number + 1 == in_text;
@@ -180,8 +182,7 @@ fn operation(
 }
 
 fn answer(completion: &Completion, batch: &Batch, attributes: &mut Vec<Attribute>) {
-    // Of several statements' rows a sum says nothing.
-    // What failed has changed nothing.
+    // Of several statements' rows a sum says nothing, and what failed has changed nothing.
     if completion.statements <= 1 && !batch.several && completion.error.is_none() {
         let rows = [
             (key::DB_RESPONSE_RETURNED_ROWS, completion.returned),
@@ -244,7 +245,6 @@ mod tests {
     #[case(SEVERAL, 0, "42601", Some(999), None)]
     #[case(SEVERAL, 0, "42601", None, None)]
     #[case("SELECT 1/0", 0, "22012", None, None)]
-    #[case("SELECT 1; SELECT secr", 2, "22012", None, Some((3, "")))]
     fn the_statement_that_failed_is_told(
         #[case] text: &str,
         #[case] completed: u32,
@@ -259,6 +259,19 @@ mod tests {
         assert_eq!(told, expected);
         assert_eq!(batch.several, expected.is_some() || text == SEVERAL);
         assert_eq!(batch.size.is_some(), batch.several && !cut);
+    }
+
+    #[test]
+    fn behind_the_last_statement_none_failed_but_one_that_was_not_captured() {
+        let text = "SELECT 1; SELECT secr";
+        let batch = Batch::of(&simple(text, true), Some(&failed(2, "22012", None)), true);
+        assert_eq!(batch.failed, Some((2, String::new())));
+        // The server was shut down.
+        for (text, completed) in [(text, 2), ("SELECT 1", 1)] {
+            let query = simple(text, false);
+            let batch = Batch::of(&query, Some(&failed(completed, "57P01", None)), true);
+            assert_eq!((batch.failed, batch.several), (None, completed > 1));
+        }
     }
 
     #[test]

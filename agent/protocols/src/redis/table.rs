@@ -748,7 +748,7 @@ pub(super) static COMMANDS: &[Spec] = &[
     row("ZRANGEBYLEX", -4, ONE_KEY, Shape::Array, 4, "LIMIT:2"),
     row("ZRANGEBYSCORE", -4, ONE_KEY, Shape::Array, 4, "WITHSCORES LIMIT:2"),
     row("ZRANGESTORE", -5, TWO_KEYS, Shape::Integer, 5, "BYSCORE BYLEX REV LIMIT:2"),
-    row("ZRANK", 3, ONE_KEY, Shape::Any, 3, "WITHSCORE"),
+    row("ZRANK", -3, ONE_KEY, Shape::Any, 3, "WITHSCORE"),
     row("ZREM", -3, ONE_KEY, Shape::Integer, 0, ""),
     row("ZREMRANGEBYLEX", 4, ONE_KEY, Shape::Integer, 0, ""),
     row("ZREMRANGEBYRANK", 4, ONE_KEY, Shape::Integer, 0, ""),
@@ -756,7 +756,7 @@ pub(super) static COMMANDS: &[Spec] = &[
     row("ZREVRANGE", -4, ONE_KEY, Shape::Array, 4, "WITHSCORES"),
     row("ZREVRANGEBYLEX", -4, ONE_KEY, Shape::Array, 4, "LIMIT:2"),
     row("ZREVRANGEBYSCORE", -4, ONE_KEY, Shape::Array, 4, "WITHSCORES LIMIT:2"),
-    row("ZREVRANK", 3, ONE_KEY, Shape::Any, 3, "WITHSCORE"),
+    row("ZREVRANK", -3, ONE_KEY, Shape::Any, 3, "WITHSCORE"),
     row("ZSCAN", -3, ONE_KEY, Shape::Array, 3, "MATCH:1 COUNT:1"),
     row("ZSCORE", 3, ONE_KEY, Shape::Bulk, 0, ""),
     row(
