@@ -54,7 +54,7 @@ pub const REDIS_VALUES_BYTES: usize = 64 * 1024;
 /// Most values of one command or reply that are told.
 pub const REDIS_VALUES: usize = 1024;
 
-/// Most bytes of a Redis command's text kept; what follows shows as ` ...`.
+/// Most bytes of a Redis command's text kept; where more follows it is said to be cut.
 pub const REDIS_TEXT_BYTES: usize = 1024;
 
 /// Longest length or number line of RESP (`$`, `*`, `:`, ...), line end included.

@@ -518,7 +518,6 @@ fn push_parts<'a, P: Iterator<Item = &'a str> + Clone>(
     }
     if text.len() + parts.clone().map(str::len).sum::<usize>() + 1 > limits::REDIS_TEXT_BYTES {
         *full = true;
-        text.push_str(" ...");
         return;
     }
     if !text.is_empty() {

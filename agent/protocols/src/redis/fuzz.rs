@@ -63,7 +63,7 @@ pub(super) fn book<M>(books: &mut Books, event: Event<'_, M>) {
             books.request(exchange);
             bounded(&values);
             // " ..." may follow the cap.
-            assert!(request.text.len() <= limits::REDIS_TEXT_BYTES + 4);
+            assert!(request.text.len() <= limits::REDIS_TEXT_BYTES);
             assert!(request.text.starts_with('?') || !request.name.starts_with('?'));
         }
         Event::RequestEnd { exchange, .. } => books.request_end(exchange),
