@@ -115,8 +115,8 @@ fn place(sk: Object) -> ListenerKey {
     ListenerKey { net_namespace: field!(net, net_inum), port: u32::from(port) }
 }
 
-/// Gives the socket to the process in `slot`, and announces it. Its next operation begins a burst. `flags`: what the caller knows of it
-/// ([`socket_flag`]), beside what its state says.
+/// Gives the socket to the process in `slot`, and announces it. Its next operation begins a burst. `flags`: what the
+/// caller knows of it ([`socket_flag`]), beside what its state says.
 #[inline(never)]
 pub(crate) fn announce(sk: Object, state: *mut SocketState, slot: u32, flags: u8) {
     // SAFETY: `state` is a map value.

@@ -166,7 +166,8 @@ fn database(host: Host, port: u16, name: &str) -> Database {
     Database { host, port, name: fits.then(|| name.into()), elsewhere: false }
 }
 
-/// A database without its server: libpq's key words and values, or a variable that programs commonly take its name from.
+/// A database without its server: libpq's key words and values, or a variable that programs commonly take its name
+/// from.
 fn said_otherwise(name: &str, value: &str) -> Option<Database> {
     const NAMES: &[&str] =
         &["DATABASE_NAME", "DB_DATABASE", "DB_NAME", "POSTGRES_DATABASE", "POSTGRES_DB"];

@@ -1,7 +1,7 @@
 //! An error reply as it may be told: its code, and its message without anything of the application's.
 //!
-//! Redis quotes arguments in its errors, and scripts make up errors of their own. So a message is told only if it is one
-//! of Redis' own, and from the list of these: whatever it says of keys, names and numbers is a `?` there.
+//! Redis quotes arguments in its errors, and scripts make up errors of their own. So a message is told only if it is
+//! one of Redis' own, and from the list of these: whatever it says of keys, names and numbers is a `?` there.
 
 /// An error's code: its first word, if that is one of Redis' own; empty where it is not, or where not all of it came.
 pub(super) fn code(line: &[u8], whole: bool) -> &str {

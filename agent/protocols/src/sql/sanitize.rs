@@ -6,9 +6,9 @@ use super::settings::{Settings, Show};
 /// The text with every literal replaced by `?`, comments left out, and `IN` lists of literals collapsed
 /// to `IN (?)`.
 ///
-/// Literals are strings of all kinds, numbers and booleans, and values of settings (`SET a = b`); `NULL` and placeholders (`$1`) stay, and so
-/// do identifiers, quoted ones too, and white space but at the ends. Where a comment kept two words apart a space takes
-/// its place. A literal that the text's end cuts is `?` as well.
+/// Literals are strings of all kinds, numbers and booleans, and values of settings (`SET a = b`); `NULL` and
+/// placeholders (`$1`) stay, and so do identifiers, quoted ones too, and white space but at the ends. Where a comment
+/// kept two words apart a space takes its place. A literal that the text's end cuts is `?` as well.
 #[must_use]
 pub fn sanitize(text: &str) -> String {
     let mut out = Output { text: String::with_capacity(text.len()), list: List::No };
