@@ -253,17 +253,6 @@ fn executed(
         End::Complete { reply: Reply::Executed { .. }, .. } => None,
         end => Some(end.clone().into_owned()),
     };
-    // Whose an error was is known where there was one.
-    let others = values.iter().filter(|value| **value == Value::Other).count();
-    let alone = match end {
-        End::Complete { reply: Reply::Executed { failed: 1, code, message, .. }, bytes }
-            if others == 1 =>
-        {
-            let reply = Reply::Error { code: code.clone(), message: message.clone() };
-            Some(End::Complete { reply: reply.into_owned(), bytes: *bytes })
-        }
-        _ => None,
-    };
     for command in transaction.commands.drain(..) {
         let (reply, after) = split(rest);
         rest = after;
@@ -272,10 +261,6 @@ fn executed(
             read(command.pending, reply, last, out);
         }
         if let Some((_, own)) = command.held {
-            let own = match &alone {
-                Some(failed) if reply == [Value::Other] => failed.clone(),
-                _ => own,
-            };
             out(Told::Over(exchange, *last, failed.clone().unwrap_or(own)));
         }
     }

@@ -69,10 +69,12 @@ function tellRedis([command, facts = {}], more = {}) {
   redisOp(command[0], target, { ...rest, ...more });
 }
 
-/** Of a transaction: each command is answered that it is queued, and EXEC has the answers. */
+/** Of a transaction: each command is answered that it is queued, and EXEC has the answers, the first error among
+ * them. */
 function tellTransaction(commands) {
   redisOp('MULTI');
-  redisOp('EXEC');
+  const failed = commands.find(([, facts = {}]) => facts.error);
+  redisOp('EXEC', '', failed ? { error: failed[1].error } : {});
   for (const [command, facts = {}] of commands) {
     tellRedis([command, { target: facts.target ?? command[1], queued: true }]);
   }

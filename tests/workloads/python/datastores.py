@@ -209,7 +209,9 @@ def redis_sync(scenario):
 def redis_transaction(commands, transaction):
     if transaction:
         redis_op("MULTI")
-        redis_op("EXEC")
+        # The first of its errors.
+        failed = next((facts["error"] for _, facts in commands if "error" in facts), None)
+        redis_op("EXEC", **({"error": failed} if failed else {}))
     for command, facts in commands:
         # Within a transaction the answer to each is that it is queued; EXEC's answer has theirs.
         told(command, {"target": facts.get("target", command[1]), "queued": True} if transaction else facts)
