@@ -510,8 +510,8 @@ impl Engine {
         self.books.silent += 1;
     }
 
-    /// Does what is due. `now_ns`: the newest moment of which everything was delivered; it never goes
-    /// back. Decided calls go to `out`.
+    /// Does what is due. `now_ns`: the newest moment of which everything was delivered, but sends whose thread was
+    /// kept off its CPU before it could tell; it never goes back. Decided calls go to `out`.
     pub fn tick(&mut self, now_ns: u64, out: &mut impl FnMut(Placement)) {
         self.now = self.now.max(now_ns);
         while let Some((at, due)) = self.schedule.pop(self.now) {

@@ -31,6 +31,17 @@ pub(super) fn query_text(mut text: String, cut: bool) -> Attribute {
     Attribute::new(key::DB_QUERY_TEXT, text)
 }
 
+/// What a server's error makes of the call: `db.response.status_code` is its code, unless nobody knows that.
+pub(super) fn refused(code: &str, message: &str, attributes: &mut Vec<Attribute>) -> Failure {
+    let kind = if code.is_empty() {
+        Cow::Borrowed(OTHER)
+    } else {
+        attributes.push(Attribute::new(key::DB_RESPONSE_STATUS_CODE, code.to_owned()));
+        Cow::Owned(code.to_owned())
+    };
+    Failure { kind, text: Cow::Owned(message.to_owned()) }
+}
+
 /// What the connection's end did to the call.
 pub(super) fn broken(exchange: &Exchange) -> Option<Failure> {
     let (kind, text) = match exchange.end.as_ref()?.1.broken()? {

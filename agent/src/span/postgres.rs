@@ -57,12 +57,9 @@ pub(super) fn span(
         add(Attribute::new(key::DB_OPERATION_NAME, operation.clone()));
     }
     batch.tell(&mut attributes);
-    if let Some(completion) = completion {
-        answer(completion, &batch, &mut attributes);
-    }
+    let failure = completion.and_then(|completion| answer(completion, &batch, &mut attributes));
     common::server(exchange, &mut attributes);
     common::peer(exchange, &mut attributes);
-    let failure = completion.and_then(|completion| completion.error.as_deref()).map(failure);
     let failure = failure.or_else(|| common::broken(exchange));
     let name = summary.map(Cow::Owned).or(operation).unwrap_or(Cow::Borrowed("postgresql"));
     common::span(exchange, name, attributes, failure, placement)
@@ -181,7 +178,12 @@ fn operation(
     }
 }
 
-fn answer(completion: &Completion, batch: &Batch, attributes: &mut Vec<Attribute>) {
+/// Adds what the server answered. Returns the error, if it was one.
+fn answer(
+    completion: &Completion,
+    batch: &Batch,
+    attributes: &mut Vec<Attribute>,
+) -> Option<Failure> {
     // Of several statements' rows a sum says nothing, and what failed has changed nothing.
     if completion.statements <= 1 && !batch.several && completion.error.is_none() {
         let rows = [
@@ -194,17 +196,8 @@ fn answer(completion: &Completion, batch: &Batch, attributes: &mut Vec<Attribute
             }
         }
     }
-    if let Some(error) = completion.error.as_ref().filter(|error| !error.sqlstate.is_empty()) {
-        attributes.push(Attribute::new(key::DB_RESPONSE_STATUS_CODE, error.sqlstate.clone()));
-    }
-}
-
-fn failure(error: &PgError) -> Failure {
-    let kind = match &*error.sqlstate {
-        "" => Cow::Borrowed(common::OTHER),
-        code => Cow::Owned(code.to_owned()),
-    };
-    Failure { kind, text: Cow::Owned(error.message.clone()) }
+    let error = completion.error.as_ref()?;
+    Some(common::refused(&error.sqlstate, &error.message, attributes))
 }
 
 #[cfg(test)]
@@ -300,7 +293,7 @@ mod tests {
         let named = operation(&query, Some(&done), summary, &batch);
         assert_eq!(named.as_deref(), Some("CREATE TABLE"));
         let mut attributes = Vec::new();
-        answer(&done, &batch, &mut attributes);
+        assert!(answer(&done, &batch, &mut attributes).is_none());
         assert_eq!(attributes, [Attribute::new(semconv::AFFECTED_ROWS, 7i64)]);
     }
 

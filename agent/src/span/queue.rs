@@ -38,10 +38,7 @@ pub(super) fn submitted(
         _ => None,
     };
     namespace(database, &mut attributes);
-    let failure = error.map(|(code, message)| {
-        attributes.push(Attribute::new(key::DB_RESPONSE_STATUS_CODE, code.to_string()));
-        Failure { kind: Cow::Owned(code.to_string()), text: Cow::Owned(message.to_string()) }
-    });
+    let failure = error.map(|(code, message)| common::refused(code, message, &mut attributes));
     // It is a command all the same.
     attributes.push(Attribute::new(key::DB_OPERATION_NAME, call.command.name.clone()));
     let failure = failure.or_else(|| common::broken(exchange));

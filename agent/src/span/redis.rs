@@ -12,7 +12,7 @@ use crate::call::Placement;
 use crate::connection::Outcome;
 use crate::exchange::Exchange;
 use crate::semconv;
-use crate::span::common::{self, Failure};
+use crate::span::common;
 use crate::span::{Attribute, Span};
 
 /// The span of a finished, placed command.
@@ -44,7 +44,7 @@ pub(super) fn span(exchange: &Exchange, command: &Command<'static>, placement: P
     let whole = exchange.end.as_ref().is_some_and(|(_, outcome)| outcome.is_whole());
     match reply {
         Some(Reply::Error { code, message }) => {
-            failure = Some(error(code, message, &mut attributes));
+            failure = Some(common::refused(code, message, &mut attributes));
         }
         Some(Reply::Nil) => add(Attribute::new(semconv::REDIS_NIL, true)),
         Some(Reply::Executed { nils, failed, code, message, .. }) => {
@@ -54,7 +54,7 @@ pub(super) fn span(exchange: &Exchange, command: &Command<'static>, placement: P
                 add(Attribute::new(name, i64::try_from(count).unwrap_or(i64::MAX)));
             }
             if *failed > 0 {
-                failure = Some(error(code, message, &mut attributes));
+                failure = Some(common::refused(code, message, &mut attributes));
             }
         }
         _ => {}
@@ -63,18 +63,6 @@ pub(super) fn span(exchange: &Exchange, command: &Command<'static>, placement: P
     common::peer(exchange, &mut attributes);
     let name = if named { command.name.clone() } else { Cow::Borrowed("redis") };
     common::span(exchange, name, attributes, failure, placement)
-}
-
-/// What an error makes of the call.
-fn error(code: &str, message: &str, attributes: &mut Vec<Attribute>) -> Failure {
-    let kind = match code {
-        "" => Cow::Borrowed(common::OTHER),
-        code => Cow::Owned(code.to_owned()),
-    };
-    if !code.is_empty() {
-        attributes.push(Attribute::new(key::DB_RESPONSE_STATUS_CODE, code.to_owned()));
-    }
-    Failure { kind, text: Cow::Owned(message.to_owned()) }
 }
 
 fn reply<'a>(end: &'a End<'static>) -> Option<&'a Reply<'static>> {
