@@ -154,6 +154,8 @@ pub struct Engine {
     messages: Messages,
     /// Calls that this engine gave up by itself and did not tell of yet.
     dropped: Vec<CallId>,
+    /// Calls that turned out to be silent, and were not told of yet.
+    silenced: Vec<CallId>,
 }
 
 impl fmt::Debug for Engine {
@@ -185,6 +187,7 @@ impl Engine {
             books: Books::default(),
             messages: Messages::default(),
             dropped: Vec::new(),
+            silenced: Vec::new(),
         }
     }
 
@@ -292,6 +295,7 @@ impl Engine {
             threads_own: false,
             handled: false,
             unwanted: false,
+            found_nothing: false,
             dependents: 0,
             named: 0,
             mail: receives.then(|| Box::new(Mail::received())),
@@ -510,6 +514,15 @@ impl Engine {
         self.books.silent += 1;
     }
 
+    /// A client's call is over that asked for work and found none: a span comes of it only if a request asked for
+    /// it, or its other end has one. An idle worker's is [`silent`](Self::silent).
+    pub fn found_nothing(&mut self, ended: CallEnded) {
+        if let Some(call) = self.calls.get_mut(&ended.id).filter(|call| call.role == Role::Client) {
+            call.found_nothing = true;
+        }
+        self.ended(ended);
+    }
+
     /// Does what is due. `now_ns`: the newest moment of which everything was delivered, but sends whose thread was
     /// kept off its CPU before it could tell; it never goes back. Decided calls go to `out`.
     pub fn tick(&mut self, now_ns: u64, out: &mut impl FnMut(Placement)) {
@@ -531,6 +544,12 @@ impl Engine {
     /// placement will come.
     pub fn take_dropped(&mut self) -> Vec<CallId> {
         std::mem::take(&mut self.dropped)
+    }
+
+    /// Calls that [found nothing](Self::found_nothing) and turned out since the last time to be no request's: no
+    /// placement will come.
+    pub fn take_silenced(&mut self) -> Vec<CallId> {
+        std::mem::take(&mut self.silenced)
     }
 
     /// The accounts so far.

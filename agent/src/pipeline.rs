@@ -34,7 +34,7 @@ use crate::capture::{Capture, Gone, Operation, Record, Socket};
 use crate::clock::{self, WallClock};
 use crate::connection::{
     Announced, Connection, Connections, Content, Fate, Handled, Mail, Mark, Message, Options,
-    Outcome, Step,
+    Outcome, Silence, Step,
 };
 use crate::correlation::Engine;
 use crate::exchange::{Exchange, Exchanges};
@@ -672,9 +672,11 @@ impl Stages {
         self.runtimes.node.over(cookie, id);
         let broken = outcome.broken().is_some();
         let upgrade = outcome.is_upgrade();
-        if role == Role::Client
-            && outcome.is_silent(&exchange.content, &options(&exchange.settings))
-        {
+        let silence = match role {
+            Role::Client => outcome.silence(&exchange.content, &options(&exchange.settings)),
+            Role::Server => Silence::Never,
+        };
+        if silence == Silence::Always {
             let received = exchange.content.receives();
             let at_ns = if received { last.at_ns } else { exchange.first.at_ns };
             self.engine.silent(id, at_ns);
@@ -699,7 +701,9 @@ impl Stages {
         exchange.end = Some((last, outcome));
         self.deliveries.answered(exchange);
         let over = CallEnded { id, at_ns: last.at_ns };
-        if role == Role::Server && broken {
+        if silence == Silence::UnlessAskedFor {
+            self.engine.found_nothing(over);
+        } else if role == Role::Server && broken {
             self.engine.broken_off(over);
         } else {
             self.engine.ended(over);
@@ -786,6 +790,11 @@ impl Stages {
         for id in self.engine.take_dropped() {
             self.given_up(id);
         }
+        for id in self.engine.take_silenced() {
+            if let Some(exchange) = self.exchanges.remove(id) {
+                self.books.entry(exchange.process).or_default().calls_silent += 1;
+            }
+        }
     }
 
     fn given_up(&mut self, id: CallId) {
@@ -863,6 +872,7 @@ impl Stages {
         for placement in placed {
             self.place(placement);
         }
+        self.drop_calls();
         self.hand_over();
         self.runtimes
     }

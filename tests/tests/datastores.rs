@@ -111,7 +111,7 @@ const CLIENTS: &[Client] = &[
     node("ioredis", "sequential concurrent pipelined autopipelined database blocking unix", &["INFO", "SELECT"]),
     node("node-redis", "sequential concurrent pipelined database resp3 unix", &["SELECT"]),
     node("pg", "sequential concurrent pipelined wired prepared transaction copy several comment notices cancel unix", &[]),
-    node("postgres", "sequential concurrent pipelined prepared transaction unix", &["SELECT pg_catalog.pg_type pg_catalog.pg_type"]),
+    node("postgres", "sequential concurrent pipelined prepared transaction comment unix", &["SELECT pg_catalog.pg_type pg_catalog.pg_type"]),
     node("knex", "sequential concurrent", &["SELECT version"]),
     node("prisma", "sequential concurrent", &[]),
     python("redis-py", "sequential concurrent pipelined database resp3 blocking unix", &["SELECT"]),
@@ -119,7 +119,7 @@ const CLIENTS: &[Client] = &[
     python("psycopg2", "sequential concurrent transaction copy several comment notices cancel functions unix", &["SELECT pg_catalog.pg_proc SELECT pg_catalog.pg_namespace"]),
     python("psycopg", "sequential concurrent pipelined prepared transaction copy unix", &[]),
     python("psycopg-asyncio", "sequential concurrent pipelined", &[]),
-    python("asyncpg", "sequential concurrent pipelined prepared transaction copy unix", &[]),
+    python("asyncpg", "sequential concurrent pipelined prepared transaction copy comment unix", &[]),
     python("sqlalchemy", "sequential concurrent", &["SELECT pg_catalog.version", "SELECT current_schema", "SELECT pg_type pg_namespace", "SHOW"]),
     python("django", "sequential concurrent", &["SELECT set_config"]),
 ];

@@ -268,12 +268,23 @@ impl Content {
     }
 }
 
+/// Whether a client's call that is over gives no span, and is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// It gives one.
+    Never,
+    /// It asked for work and there was none: within a request that is an answer, else an idle worker's poll.
+    UnlessAskedFor,
+    /// It tells nothing.
+    Always,
+}
+
 impl Outcome {
-    /// No span comes of a call that ended so: a worker asked for work and there was none, a connection was
-    /// found alive, or the server passed the statement over.
-    pub fn is_silent(&self, content: &Content, options: &Options) -> bool {
-        match (self, content) {
-            (Self::Redis { end, .. }, Content::Redis(call)) => call.is_silent(end),
+    /// What a call that ended so tells: of a worker that asked for work where there was none, of a connection that
+    /// was found alive, of a statement that the server passed over, nothing.
+    pub fn silence(&self, content: &Content, options: &Options) -> Silence {
+        let silent = match (self, content) {
+            (Self::Redis { end, .. }, Content::Redis(call)) => return call.silence(end),
             (Self::Kafka(end), Content::Kafka(call)) => super::kafka::is_silent(&call.request, end),
             (Self::Postgres(postgres::End::NotExecuted), _) => true,
             (Self::Postgres(end), Content::Postgres { query, .. }) => {
@@ -281,7 +292,8 @@ impl Outcome {
             }
             (Self::Amqp(end), Content::Amqp { call, .. }) => super::amqp::is_silent(call, end),
             _ => false,
-        }
+        };
+        if silent { Silence::Always } else { Silence::Never }
     }
 
     /// The message that a call of this process's asked for and was given, where enough is known of it. `connection`:

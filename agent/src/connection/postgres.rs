@@ -90,6 +90,7 @@ mod tests {
     use std::borrow::Cow;
 
     use super::*;
+    use crate::connection::Silence;
     use wirespan_protocols::postgres::Completion;
     use wirespan_protocols::sql;
 
@@ -150,8 +151,10 @@ mod tests {
         {
             let content = Content::Postgres { query: Box::new(asked(text)), session: session() };
             let pings = Options { silent_pool_pings: true, ..Options::default() };
-            assert_eq!(ended(failed).is_silent(&content, &pings), silent, "{text}");
-            assert!(!ended(failed).is_silent(&content, &Options::default()), "{text}");
+            let silence = if silent { Silence::Always } else { Silence::Never };
+            assert_eq!(ended(failed).silence(&content, &pings), silence, "{text}");
+            let told = ended(failed).silence(&content, &Options::default());
+            assert_eq!(told, Silence::Never, "{text}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wirespan_protocols::redis::{Command, Connection, End, Event, Fact, PushKind, Reply};
 
-use super::message::{Content, Message, Outcome, Step};
+use super::message::{Content, Message, Outcome, Silence, Step};
 use super::parser::{self, Adapter, Out};
 use super::{Mark, Options};
 use crate::queue::{self, Notice, Recognizer, Told, Work};
@@ -26,8 +26,8 @@ impl RedisCall {
         self.internal || is_incidental(&self.command)
     }
 
-    /// No span comes of it.
-    pub(super) fn is_silent(&self, end: &End<'_>) -> bool {
+    /// Whether a span comes of it.
+    pub(super) fn silence(&self, end: &End<'_>) -> Silence {
         let internal = match end {
             // The library sends the script itself then.
             End::Complete { reply: Reply::Error { code, .. }, .. } => {
@@ -39,7 +39,7 @@ impl RedisCall {
             }
             _ => false,
         };
-        internal || is_silent(&self.command, end)
+        if internal { Silence::Always } else { silence(&self.command, end) }
     }
 }
 
@@ -204,23 +204,26 @@ fn is_incidental(command: &Command<'_>) -> bool {
         )
 }
 
-/// An idle worker's poll, a connection found alive, or a library's setting up of a session that went well:
-/// counted, and no span.
-fn is_silent(command: &Command<'_>, end: &End<'_>) -> bool {
+/// A connection found alive, and a library's setting up of a session that went well, tell nothing; an empty answer
+/// to who asks for work is an idle worker's, or a request's.
+fn silence(command: &Command<'_>, end: &End<'_>) -> Silence {
     let reply = match end {
         End::Complete { reply, .. } | End::Inferred { reply: Some(reply), .. } => reply,
         // Who waits for work is done when it leaves.
-        End::NoResponse { error: None } => return command.blocking && command.poll,
-        _ => return false,
+        End::NoResponse { error: None } if command.blocking && command.poll => {
+            return Silence::Always;
+        }
+        _ => return Silence::Never,
     };
     match (&*command.name, reply) {
         // What an older server doesn't know, libraries ask for all the same, and go on without.
-        ("CLIENT SETINFO" | "CLIENT MAINT_NOTIFICATIONS", _) => true,
-        (_, Reply::Error { .. } | Reply::Queued) => false,
+        ("CLIENT SETINFO" | "CLIENT MAINT_NOTIFICATIONS", _) => Silence::Always,
+        (_, Reply::Error { .. } | Reply::Queued) => Silence::Never,
         (_, Reply::Nil | Reply::Array { items: 0 } | Reply::Map { entries: 0 }) if command.poll => {
-            true
+            Silence::UnlessAskedFor
         }
-        (name, _) => is_setting_up(name),
+        (name, _) if is_setting_up(name) => Silence::Always,
+        _ => Silence::Never,
     }
 }
 
@@ -251,31 +254,32 @@ mod tests {
 
     #[test]
     fn only_what_tells_nothing_is_silent() {
+        use Silence::{Always, Never, UnlessAskedFor};
         let error = || Reply::Error { code: "ERR".into(), message: "".into() };
-        for (name, poll, reply, silent) in [
-            ("BRPOP", true, Reply::Nil, true),
-            ("BRPOP", true, Reply::Array { items: 2 }, false),
-            ("ZPOPMAX", true, Reply::Array { items: 0 }, true),
-            ("BRPOP", true, error(), false),
-            ("GET", false, Reply::Nil, false),
-            ("PING", false, Reply::Simple, true),
-            ("PING", false, error(), false),
-            ("AUTH", false, Reply::Ok, true),
-            ("AUTH", false, error(), false),
-            ("CLIENT SETINFO", false, error(), true),
-            ("CLIENT LIST", false, Reply::Bulk { bytes: 9 }, false),
-            ("CLUSTER SLOTS", false, Reply::Array { items: 3 }, true),
-            ("CLUSTER SETSLOT", false, Reply::Ok, false),
-            ("ASKING", false, Reply::Ok, true),
-            ("SENTINEL MASTERS", false, Reply::Array { items: 1 }, true),
-            ("READONLY", false, error(), false),
+        for (name, poll, reply, expected) in [
+            ("BRPOP", true, Reply::Nil, UnlessAskedFor),
+            ("BRPOP", true, Reply::Array { items: 2 }, Never),
+            ("ZPOPMAX", true, Reply::Array { items: 0 }, UnlessAskedFor),
+            ("BRPOP", true, error(), Never),
+            ("GET", false, Reply::Nil, Never),
+            ("PING", false, Reply::Simple, Always),
+            ("PING", false, error(), Never),
+            ("AUTH", false, Reply::Ok, Always),
+            ("AUTH", false, error(), Never),
+            ("CLIENT SETINFO", false, error(), Always),
+            ("CLIENT LIST", false, Reply::Bulk { bytes: 9 }, Never),
+            ("CLUSTER SLOTS", false, Reply::Array { items: 3 }, Always),
+            ("CLUSTER SETSLOT", false, Reply::Ok, Never),
+            ("ASKING", false, Reply::Ok, Always),
+            ("SENTINEL MASTERS", false, Reply::Array { items: 1 }, Always),
+            ("READONLY", false, error(), Never),
         ] {
             let what = format!("{name} {reply:?}");
-            assert_eq!(is_silent(&command(name, poll), &replied(reply)), silent, "{what}");
+            assert_eq!(silence(&command(name, poll), &replied(reply)), expected, "{what}");
         }
         let broken = End::NoResponse { error: None };
-        assert!(!is_silent(&command("BRPOP", true), &broken));
-        assert!(!is_silent(&command("PING", false), &broken));
+        assert_eq!(silence(&command("BRPOP", true), &broken), Never);
+        assert_eq!(silence(&command("PING", false), &broken), Never);
     }
 
     #[test]

@@ -69,6 +69,8 @@ pub(super) struct Call {
     pub(super) handled: bool,
     /// No span is wanted of it, nor of what is below it.
     pub(super) unwanted: bool,
+    /// See [`Engine::found_nothing`](super::Engine::found_nothing).
+    pub(super) found_nothing: bool,
     /// Calls with this parent that are not placed yet.
     pub(super) dependents: u32,
     /// Calls with this parent that are placed.

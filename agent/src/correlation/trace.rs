@@ -206,6 +206,12 @@ impl Engine {
             self.schedule.push(call.due.max(at.saturating_add(TICK_NS)), Due::Emit(id));
             return None;
         }
+        if call.found_nothing && !self.is_asked_for(call) {
+            self.give_up(id, at);
+            self.books.silent += 1;
+            self.silenced.push(id);
+            return None;
+        }
         if let Err(again) = self.settle(id, at, force) {
             let again = again.min(deadline).max(at.saturating_add(1));
             self.schedule.push(again, Due::Emit(id));
@@ -233,6 +239,19 @@ impl Engine {
         self.release_senders(id);
         self.placed(id, at);
         Some(placement)
+    }
+
+    /// A request that was in flight made the call, or another has been told that this is its parent. The work that
+    /// a job or a message is doesn't count: who handles it asks for the next one before it is done.
+    fn is_asked_for(&self, call: &Call) -> bool {
+        let by_request = match call.parent {
+            Parent::Local(parent) => self.calls.get(&parent).is_some_and(|parent| {
+                parent.role == Role::Server && !parent.handled && parent.in_flight_at(call.start)
+            }),
+            Parent::Remote => true,
+            _ => false,
+        };
+        by_request || call.dependents > 0 || call.named > 0
     }
 
     /// Of a request with a context: what goes on with its work long after is linked to it.

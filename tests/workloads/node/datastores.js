@@ -347,18 +347,9 @@ async function pg(scenario) {
       sqlOp('UPDATE orders; SELECT', name, { statements: 3, failed: 'SELECT', error: '22012' });
       break;
     }
-    case 'comment': {
-      // Of a prepared statement the comment is of whoever prepared it.
-      const name = alias(scenario);
-      const [trace, span] = [32, 16].map((length) => (4096 + number).toString(16).padStart(length, '0'));
-      const comment = `/*action='${SECRET}',traceparent='00-${trace}-${span}-01'*/`;
-      const text = `SELECT ${name}.name FROM orders AS ${name} WHERE id <= $1 ${comment}`;
-      for (let rows = 1; rows <= 3; rows++) {
-        await client.query({ name: 'commented', text, values: [rows] });
-        sqlOp('SELECT orders', name, { rows, ...(rows === 1 && { parent: `${trace}-${span}` }) });
-      }
+    case 'comment':
+      await commented((text, values) => client.query({ name: 'commented', text, values }));
       break;
-    }
     case 'notices': {
       const channel = alias(scenario);
       await ask(`LISTEN ${channel}`);
@@ -420,6 +411,18 @@ async function pg(scenario) {
       await run(ask, sqlStatements(scenario, 3));
   }
   await client.end();
+}
+
+/** Of a prepared statement the comment is of whoever prepared it. */
+async function commented(ask) {
+  const name = alias('comment');
+  const [trace, span] = [32, 16].map((length) => (4096 + number).toString(16).padStart(length, '0'));
+  const comment = `/*action='${SECRET}',traceparent='00-${trace}-${span}-01'*/`;
+  const text = `SELECT ${name}.name FROM orders AS ${name} WHERE id <= $1 ${comment}`;
+  for (let rows = 1; rows <= 3; rows++) {
+    await ask(text, [rows]);
+    sqlOp('SELECT orders', name, { rows, ...(rows === 1 && { parent: `${trace}-${span}` }) });
+  }
 }
 
 /** Asks the server on a connection of its own to cancel what this one runs. */
@@ -488,6 +491,8 @@ async function postgresJs(scenario) {
       await sql.unsafe(`SELECT ${name}.name FROM orders AS ${name} WHERE id <= $1`, [rows], { prepare: true });
       sqlOp('SELECT orders', name, { rows });
     }
+  } else if (scenario === 'comment') {
+    await commented((text, values) => sql.unsafe(text, values, { prepare: true }));
   } else if (scenario === 'transaction') {
     await sql.begin(async (inner) => {
       sqlOp('BEGIN');

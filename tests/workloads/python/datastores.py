@@ -630,6 +630,14 @@ async def with_asyncpg(scenario):
         for number in range(1, 21):
             await statement.fetch(number)
             sql_op("SELECT orders", name, rows=number)
+    elif scenario == "comment":
+        # It asks for a statement's types first, and keeps the statement.
+        comment, parent = traced_comment(next(_numbers) + 4096)
+        name = alias(scenario)
+        text = f"SELECT {name}.name FROM orders AS {name} WHERE id <= $1{comment}"
+        for number in range(1, 4):
+            await connection.fetch(text, number)
+            sql_op("SELECT orders", name, rows=number, **({"parent": parent} if number == 1 else {}))
     elif scenario == "transaction":
         for rolled_back in (False, True):
             transaction = connection.transaction()

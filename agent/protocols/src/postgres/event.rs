@@ -150,8 +150,9 @@ pub struct Query<'e> {
     /// The parameters, in their order, as far as they were captured: users' data, and only where the caller
     /// asked for them ([`super::Connection::keep_parameters`]).
     pub parameters: Option<Arc<[Parameter]>>,
-    /// The text was sent for this execution: with it, or in a `Parse` that came before it and behind the last `Sync`,
-    /// and of which this is the first execution. What its comments say of a caller is of nobody else.
+    /// The text was sent for this execution: with it, or in a `Parse` of which this is the first execution and that
+    /// came before it, behind the last `Sync` or as the last one with no execution in between. What its comments say
+    /// of a caller is of nobody else.
     pub fresh: bool,
     /// It asks nothing ([`crate::sql::is_poll`]): a pool or driver looks whether the connection lives.
     pub poll: bool,

@@ -65,9 +65,11 @@ pub(super) struct Statements {
     unnamed_portal: Statement,
     portals: HashMap<Text, Statement>,
     texts: Texts,
-    /// How many `Parse` came, how many before the last `Sync`, and the last that was executed since.
+    /// How many `Parse` came, how many before the last `Sync`, how many before the last `Execute`, and the last that
+    /// was executed.
     parses: u64,
     parses_before: u64,
+    parses_before_execute: u64,
     executed: u64,
 }
 
@@ -198,6 +200,7 @@ impl Statements {
     /// Drivers name every statement anew, so that a known name still means what it did.
     pub(super) fn forget_unnamed(&mut self) {
         self.end_turn();
+        self.parses_before_execute = self.parses;
         self.unnamed = Statement::default();
         self.forget_portals();
     }
@@ -214,16 +217,21 @@ impl Statements {
         self.run(statement);
     }
 
-    /// `Sync`, or what has it in itself; or it may have come.
+    /// `Sync`, or what has it in itself.
     pub(super) fn end_turn(&mut self) {
         self.parses_before = self.parses;
     }
 
-    /// `Execute`: whether it is the first one of what was parsed since the last `Sync`. Where another statement that
-    /// was parsed later was executed already, nobody counts.
+    /// `Execute`: whether it is the first one of what was parsed since the last `Sync`, or of what was parsed last of
+    /// all with nothing executed in between (drivers that ask for a statement's types first). Where another statement
+    /// that was parsed later was executed already, nobody counts.
     pub(super) fn first_execution(&mut self, statement: &Statement) -> bool {
-        let first = statement.parsed > self.parses_before.max(self.executed);
+        let is_next =
+            statement.parsed == self.parses && statement.parsed > self.parses_before_execute;
+        let first = statement.parsed > self.executed
+            && (is_next || statement.parsed > self.parses_before);
         self.executed = self.executed.max(statement.parsed);
+        self.parses_before_execute = self.parses;
         first
     }
 
@@ -235,8 +243,8 @@ impl Statements {
     }
 
     pub(super) fn forget_all(&mut self) {
-        let Self { parses, parses_before, executed, .. } = *self;
-        *self = Self { parses, parses_before, executed, ..Self::default() };
+        let Self { parses, parses_before, parses_before_execute, executed, .. } = *self;
+        *self = Self { parses, parses_before, parses_before_execute, executed, ..Self::default() };
     }
 }
 

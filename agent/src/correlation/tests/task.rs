@@ -188,3 +188,56 @@ fn what_the_answering_strand_calls_is_decided_at_once() {
     s.tick(LATER);
     assert_eq!(s.placed[&3].parent_call, Some(CallId(1)));
 }
+
+fn poll(s: &mut Scenario, call: Told, until_us: u64) {
+    let id = call.0.id;
+    s.start(call.incidental());
+    s.engine.found_nothing(CallEnded { id, at_ns: until_us * 1_000 });
+}
+
+#[test]
+fn a_poll_that_finds_nothing_is_told_where_a_request_asks() {
+    let mut s = Scenario::new();
+    s.start(server(1, 1, 0).thread(5)).start(server(2, 1, 0).context(51));
+    poll(&mut s, client(3, 1, 10).thread(5), 20);
+    poll(&mut s, client(4, 1, 10).context(51), 20);
+    s.end(1, 100).end(2, 100);
+    // What a request left behind, a loop's own, and one of a process that serves nothing.
+    poll(&mut s, client(5, 1, 200).context(51), 210);
+    poll(&mut s, client(6, 1, 300), 310);
+    poll(&mut s, client(7, 2, 300), 310);
+    s.tick(LATER);
+    s.is_child(3, 1);
+    s.is_child(4, 2);
+    assert_eq!(s.placed.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 4]);
+    let mut silenced = s.engine.take_silenced();
+    silenced.sort_unstable();
+    assert_eq!(silenced, [CallId(5), CallId(6), CallId(7)]);
+    assert_eq!(s.engine.books().silent, 3);
+    assert_eq!(s.engine.take_silenced(), []);
+}
+
+#[test]
+fn a_poll_that_finds_nothing_is_told_where_its_other_end_is() {
+    let mut s = Scenario::new();
+    s.pair(71, 72);
+    poll(&mut s, client(1, 1, 0).on(71, 9), 30);
+    s.run(server(2, 2, 10).on(72, 9), 20).tick(LATER);
+    s.is_child(2, 1);
+    assert_eq!(s.engine.take_silenced(), []);
+}
+
+#[test]
+fn a_poll_within_a_job_is_the_workers_own() {
+    let mut s = Scenario::new();
+    let mut message = server(1, 1, 0).thread(5);
+    message.0.receives = true;
+    message.0.role = Role::Client;
+    s.start(message);
+    s.engine.handles(CallId(1), false);
+    s.engine.handled_in(CallId(1), 51, 0);
+    poll(&mut s, client(2, 1, 10).context(51), 20);
+    s.run(client(3, 1, 30).context(51), 40).end(1, 100).tick(LATER);
+    s.is_child(3, 1);
+    assert_eq!(s.engine.take_silenced(), [CallId(2)]);
+}

@@ -304,15 +304,24 @@ fn a_texts_comments_are_of_its_first_execution_behind_its_parse() {
     round(&[execute("")], 1, 0);
     round(&[ask::parse("s", "2 a"), ask::flush(), execute("s"), ask::flush(), execute("s")], 2, 1);
     round(&[execute("s")], 1, 0);
-    // Prepared for later.
+    // Prepared for later, and something else came first.
     round(&[ask::parse("t", "3 -")], 0, 1);
-    round(&[execute("t"), execute("s")], 2, 0);
+    round(&[execute("s"), execute("t")], 2, 0);
+    round(&[ask::parse("x", "9 -"), ask::parse("y", "10 a")], 0, 2);
+    round(&[execute("y"), execute("x"), execute("y")], 3, 0);
     run.requests(ask::query("4 a")).responses([tell::tag("SELECT 0"), READY()].concat());
     let two = [ask::parse("u", "5 a"), ask::parse("v", "6 a")].concat();
     run.requests([two, execute("u"), execute("v"), execute("u"), ask::sync()].concat());
     run.responses([tell::done('1').repeat(2), executed.repeat(3), READY()].concat());
-    run.requests([ask::parse("w", "7 -"), ask::sync(), execute("w"), ask::sync()].concat());
-    run.responses([tell::done('1'), READY(), executed, READY()].concat());
+    // The driver asked for the types first, in a turn of its own or behind its `Sync`.
+    run.requests([ask::parse("w", "7 a"), ask::sync(), execute("w"), ask::sync()].concat());
+    run.responses([tell::done('1'), READY(), executed.clone(), READY()].concat());
+    for asked in [ask::parse("z", "11 a"), execute("z"), execute("z")] {
+        let is_parse = asked[0] == b'P';
+        run.requests([asked, ask::sync()].concat());
+        let answer = if is_parse { tell::done('1') } else { executed.clone() };
+        run.responses([answer, READY()].concat());
+    }
     // One that fails to be prepared has one too.
     run.requests([ask::parse("", "8 a"), ask::sync()].concat());
     run.responses([tell::error("42601", "no"), READY()].concat());
@@ -327,7 +336,7 @@ fn a_texts_comments_are_of_its_first_execution_behind_its_parse() {
             )
         })
         .collect();
-    let expected = "1 a! 1 a 2 a! 2 a 2 a 3 - 2 a 4 a! 5 a! 6 a! 5 a 7 - 8 a! ?"
+    let expected = "1 a! 1 a 2 a! 2 a 2 a 2 a 3 - 10 a! 9 - 10 a 4 a! 5 a! 6 a! 5 a 7 a! 11 a! 11 a 8 a! ?"
         .split(' ')
         .collect::<Vec<_>>()
         .join(" ");
