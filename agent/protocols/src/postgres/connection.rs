@@ -10,7 +10,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use super::{
     event::{CommandTag, Completion, End, Event, Fact, Parameter, PgError, Tally, Transaction},
-    lost::LostAnswer,
+    lost::{Heard, LostAnswer},
     pending::{Exchange, Pending},
     resync::{Certainty, Turns},
     statements::Statements,
@@ -49,6 +49,8 @@ pub struct Connection<M> {
     pub(super) bound: Option<Option<Text>>,
     /// Its parameters, where they are kept.
     pub(super) parameters: Option<Arc<[Parameter]>>,
+    /// Something was executed since the last `Sync` or `Flush`.
+    pub(super) executed: bool,
     /// The caller wants them.
     pub(super) keeps_parameters: bool,
     /// The last group of which an answer came, and the mark of its first byte.
@@ -79,8 +81,8 @@ pub struct Connection<M> {
     pub(super) in_hole: bool,
     /// A request was lost so: there may have been others with it.
     pub(super) lost_in_hole: bool,
-    /// The server answered something since a request was lost.
-    pub(super) heard: bool,
+    /// What the server answered since a request was lost.
+    pub(super) heard: Heard,
     /// What looked like a request came where what was lost had not been answered.
     pub(super) suspected: bool,
     /// The answer in which framing was lost.
@@ -113,6 +115,7 @@ impl<M: Clone + 'static> Connection<M> {
             group_start: None,
             bound: None,
             parameters: None,
+            executed: false,
             keeps_parameters: false,
             answered_group: None,
             described: None,
@@ -130,7 +133,7 @@ impl<M: Clone + 'static> Connection<M> {
             owed: false,
             in_hole: false,
             lost_in_hole: false,
-            heard: false,
+            heard: Heard::default(),
             suspected: false,
             lost_answer: None,
             tally: Tally::default(),
@@ -264,7 +267,7 @@ impl<M: Clone + 'static> Connection<M> {
             self.abandon(&exchange, reason, out);
         }
         self.statements.forget_unnamed();
-        self.end_group();
+        self.end_turn();
         self.answered_group = None;
         self.skipping = false;
         self.copy_in = false;
@@ -293,6 +296,12 @@ impl<M: Clone + 'static> Connection<M> {
         self.group_start = None;
         self.bound = None;
         self.parameters = None;
+    }
+
+    /// The server sends all that it has to say: what comes next may depend on it.
+    pub(super) fn end_turn(&mut self) {
+        self.end_group();
+        self.executed = false;
     }
 }
 

@@ -6,8 +6,10 @@
 //!   pairing go on behind it.
 //! - In a request of a client that takes turns, with nothing due: what was lost ends with one `Sync` or
 //!   `Flush`. Behind a `Bind`, its `Execute` is taken as sent; behind a `Parse`, when `BindComplete`
-//!   comes. Of what else was in it nothing is told. Bytes that never came may have been several requests,
-//!   though: nothing is told if any of the answer is lost as well, or more looks lost behind them.
+//!   comes. Of what else was in it nothing is told, and its answers are counted as not understood. Bytes that
+//!   never came may have been several requests, though: nothing is told if any of the answer is lost as well, or
+//!   more looks lost behind them. Nor is it if something was executed in that turn before and more than a `Sync` was
+//!   lost: there may be much more (asyncpg's `executemany`).
 //! - Elsewhere everything open is abandoned, and pairing begins anew as `resync` says.
 
 use std::borrow::Cow;
@@ -30,6 +32,10 @@ use crate::stream::Piece;
 /// between them: what drivers send behind a `Bind`.
 const BEHIND_BIND_BYTES: [u64; 2] = [15, 22];
 
+/// Bytes of `Sync`, alone and with `Close` of the unnamed portal before it: what drivers send behind an `Execute`
+/// that is a turn's only one.
+const BEHIND_EXECUTE_BYTES: [u64; 2] = [5, 12];
+
 /// An answer in which framing was lost.
 #[derive(Debug)]
 pub(super) struct LostAnswer<M> {
@@ -41,6 +47,46 @@ pub(super) struct LostAnswer<M> {
     end: Vec<u8>,
     /// What that is.
     tail: Option<Tail>,
+}
+
+/// What the server answered since a request was lost.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Heard {
+    bytes: u64,
+    executed: bool,
+}
+
+impl Heard {
+    /// A message that answers.
+    pub(super) fn add(&mut self, kind: u8, bytes: u64) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        // What answers `Parse` and `Describe`.
+        let prepares = matches!(
+            kind,
+            backend::PARSE_COMPLETE
+                | backend::PARAMETER_DESCRIPTION
+                | backend::ROW_DESCRIPTION
+                | backend::NO_DATA
+        );
+        self.executed |= !prepares;
+    }
+
+    /// Only what a statement is prepared with was answered, and less than the server sends by itself: it was asked
+    /// for that by a `Flush`, behind which nothing else can have come.
+    fn is_flushed_preparation(self) -> bool {
+        self.bytes > 0 && self.bytes < SEND_BUFFER_BYTES && !self.executed
+    }
+}
+
+/// What a server keeps before it sends by itself (`PQ_SEND_BUFFER_SIZE`, src/backend/libpq/pqcomm.c).
+const SEND_BUFFER_BYTES: u64 = 8192;
+
+/// Whether only what was executed is answered by such a message.
+pub(super) fn is_results(kind: u8) -> bool {
+    use backend::{COMMAND_COMPLETE, COPY_BOTH, COPY_IN, COPY_OUT};
+    use backend::{DATA_ROW, EMPTY_QUERY, PORTAL_SUSPENDED};
+    let copies = matches!(kind, COPY_IN | COPY_OUT | COPY_BOTH);
+    copies || matches!(kind, DATA_ROW | COMMAND_COMPLETE | EMPTY_QUERY | PORTAL_SUSPENDED)
 }
 
 /// Bytes in which an answer's end is looked for: `ReadyForQuery` behind the longest `CommandComplete`.
@@ -61,18 +107,20 @@ impl<M: Clone + 'static> Connection<M> {
         if self.turns == Turns::Takes && self.responses.state.at == State::Lost && partial > 0 {
             self.end_lost_answer(true, out);
         }
+        let lost = partial.saturating_add(piece.missing);
         let copying = (self.copy_in || self.may_copy) && self.pending.len() == 1;
         let goes_on = self.turns == Turns::Takes
             && self.requests.state.at == State::Framed
             && self.responses.state.at != State::Lost
             && !self.skipping
+            && (!self.executed || copying || BEHIND_EXECUTE_BYTES.contains(&lost))
             && (copying || self.pending.sync_points() == 0);
         if !goes_on {
             self.skip(Direction::Requests, partial, Skip::Resync, out);
             return self.desync(Abandon::Gap, Skip::Resync, out);
         }
         self.took(Direction::Requests, partial, out);
-        let exact = BEHIND_BIND_BYTES.contains(&partial.saturating_add(piece.missing));
+        let exact = BEHIND_BIND_BYTES.contains(&lost);
         if copying {
             // Its end is among what was lost; `ReadyForQuery` will tell.
             self.copy_in = false;
@@ -96,11 +144,11 @@ impl<M: Clone + 'static> Connection<M> {
             self.pending.push(Op::Unknown(parsed));
         }
         self.statements.forget_unnamed();
-        self.end_group();
+        self.end_turn();
         self.tainted = true;
         self.suspected = false;
         self.lost_in_hole = self.in_hole;
-        self.heard = false;
+        self.heard = Heard::default();
         self.requests.state.at = State::Lost;
         let bytes = piece.drain();
         self.took(Direction::Requests, bytes, out);
@@ -119,7 +167,8 @@ impl<M: Clone + 'static> Connection<M> {
             State::Desync if self.answer_cut => self.requests.state.at = State::Framed,
             // What was lost ended with `Flush`.
             State::Framed
-                if self.heard
+                if self.heard.is_flushed_preparation()
+                    && !self.suspected
                     && self.responses.state.at_boundary()
                     && self.pending.len() == 1
                     && matches!(self.pending.front(), Some(Op::Unknown(_))) =>

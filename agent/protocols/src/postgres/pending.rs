@@ -43,8 +43,9 @@ impl Exchange {
         let returned = match (returns, command) {
             _ if counted > 0 || suspended => true,
             (Some(returns), _) => returns,
-            // Nobody asked what it returns. What makes a table has this tag too, and says how many are in it.
-            (None, Some(("SELECT" | "FETCH", rows))) => rows == Some(0),
+            // Nobody asked what it returns: none, or what makes a table, which says how many are in it.
+            (None, Some(("SELECT", Some(0)))) => return,
+            (None, Some(("FETCH", rows))) => rows == Some(0),
             (None, _) => false,
         };
         let affected = match command {
@@ -207,8 +208,8 @@ impl<M> Pending<M> {
     }
 
     pub(super) fn push(&mut self, mut op: Op<M>) {
-        // With nothing before it, a copy's end waits for nothing.
-        if self.ops.is_empty() && matches!(op, Op::CopyEnd) {
+        // With nothing before it, a copy's end waits for nothing; behind another one it says no more.
+        if matches!(op, Op::CopyEnd) && matches!(self.ops.back(), None | Some(Op::CopyEnd)) {
             return;
         }
         if let Op::Work(task) = &mut op
@@ -229,11 +230,6 @@ impl<M> Pending<M> {
 
     pub(super) fn front_mut(&mut self) -> Option<&mut Op<M>> {
         self.ops.front_mut()
-    }
-
-    /// `Execute`, and no `Sync` behind it.
-    pub(super) fn ends_with_execute(&self) -> bool {
-        matches!(self.ops.back(), Some(Op::Execute { .. }))
     }
 
     /// The last message, if it parsed or described a statement and is of this group.
@@ -308,17 +304,19 @@ impl<M> Pending<M> {
     }
 
     /// The first begins to copy from the client, and the server passes over `Sync` until the copy's end:
-    /// those that are queued up to there will have no answer. Whether that end is here already.
-    pub(super) fn begin_copy_in(&mut self) -> bool {
-        let is_end = |op: &Op<M>| matches!(op, Op::CopyEnd);
-        let end = self.ops.iter().position(is_end);
-        let mut at = 0;
-        self.ops.retain(|op| {
-            let passed_over = at > 0 && end.is_none_or(|end| at < end) && matches!(op, Op::Sync);
-            at += 1;
-            !passed_over
-        });
-        self.sync_points = self.ops.iter().filter(|op| op.is_sync_point()).count();
-        end.is_some()
+    /// those that are queued up to there will have no answer. Whether that end is here already; `None`: what is
+    /// here instead is none, and the server will refuse it.
+    pub(super) fn begin_copy_in(&mut self) -> Option<bool> {
+        loop {
+            match self.ops.get(1) {
+                None => return Some(false),
+                Some(Op::CopyEnd) => return Some(true),
+                Some(Op::Sync) => {
+                    self.ops.remove(1);
+                    self.sync_points -= 1;
+                }
+                Some(_) => return None,
+            }
+        }
     }
 }

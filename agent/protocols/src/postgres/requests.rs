@@ -88,16 +88,20 @@ impl<M: Clone + 'static> Connection<M> {
             frontend::COPY_DONE | frontend::COPY_FAIL => return self.pending.push(Op::CopyEnd),
             // Ignored by a server that reads COPY data.
             frontend::SYNC | frontend::FLUSH if self.copy_in => return,
-            frontend::FLUSH => return self.end_group(),
+            frontend::FLUSH => return self.end_turn(),
             frontend::TERMINATE => return self.fact(Fact::Terminate, last, out),
             frontend::SYNC | frontend::QUERY | frontend::FUNCTION_CALL => {
-                self.end_group();
+                self.end_turn();
                 self.statements.end_turn();
             }
             frontend::PARSE | frontend::BIND | frontend::DESCRIBE | frontend::CLOSE => {}
             frontend::EXECUTE => {}
             // Passwords and COPY data are nobody's business.
             _ => return,
+        }
+        if self.copy_in {
+            // A server that reads COPY data refuses anything else, and may have read several of these by then.
+            return self.desync(Abandon::Broken, Skip::Resync, out);
         }
         if self.admit(message.kind, out) {
             self.answered_message(message, last, out);
@@ -174,7 +178,7 @@ impl<M: Clone + 'static> Connection<M> {
             // The answer's end was not captured: it may well have come.
             self.pending.clear();
             self.lose_certainty();
-        } else if due || (kind == frontend::PARSE && self.pending.ends_with_execute()) {
+        } else if due || self.pipelines_by(kind) {
             self.turns = Turns::Pipelines;
             self.turns_unproven = false;
             if self.tainted {
@@ -187,6 +191,17 @@ impl<M: Clone + 'static> Connection<M> {
             return false;
         }
         true
+    }
+
+    /// Whether a message shows that the client sends on without the answers. Who takes turns may execute one
+    /// statement many times in a turn (asyncpg's `executemany`), unless that is what its pipelines look like.
+    fn pipelines_by(&self, kind: u8) -> bool {
+        let goes_on = match kind {
+            frontend::PARSE => true,
+            frontend::BIND | frontend::EXECUTE => self.turns_likely,
+            _ => false,
+        };
+        goes_on && self.executed
     }
 
     fn group_start(&mut self, offset: u64, first: &M) -> (u64, M) {
@@ -310,11 +325,18 @@ impl<M: Clone + 'static> Connection<M> {
         self.statements.run(&statement);
         let portal = portal.unwrap_or_default();
         let mut query = query(QueryKind::Execute, &statement, portal.as_ref());
-        query.parameters = self.parameters.take();
+        // Several portals may be bound: the parameters are the last one's.
+        let is_bound = self.bound.as_ref() == Some(&portal);
+        query.parameters = self.parameters.take().filter(|_| is_bound);
         query.fresh = fresh;
         let group = self.group;
         self.end_group();
-        let op = |exchange| Op::Execute { group, assumed, exchange };
+        self.executed = true;
+        let returns = statement.returns;
+        let op = |exchange: Option<Exchange>| {
+            let exchange = exchange.map(|exchange| Exchange { returns, ..exchange });
+            Op::Execute { group, assumed, exchange }
+        };
         self.request(query, offset, &first, last, out, op);
     }
 

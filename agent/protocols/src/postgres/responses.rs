@@ -4,6 +4,7 @@ use super::{
     connection::{Connection, Finishing, Out},
     event::{CommandTag, Encryption, Event, Fact, Query, QueryKind},
     fields,
+    lost::is_results,
     message::{backend, is_asynchronous},
     pending::{Exchange, Op, Work},
     requests::query,
@@ -120,7 +121,13 @@ impl<M: Clone + 'static> Connection<M> {
     }
 
     fn response_message(&mut self, message: &Message<'_, M>, last: &M, out: &mut Out<'_, M>) {
-        self.took(Direction::Responses, message.bytes, out);
+        let lost = matches!(self.pending.front(), Some(Op::Unknown(_)));
+        if lost && is_results(message.kind) {
+            // Of what was executed in a request that was lost.
+            self.skip(Direction::Responses, message.bytes, Skip::Resync, out);
+        } else {
+            self.took(Direction::Responses, message.bytes, out);
+        }
         match message.kind {
             backend::NOTICE => self.tally.notices += 1,
             backend::NOTIFICATION => self.tally.notifications += 1,
@@ -145,10 +152,12 @@ impl<M: Clone + 'static> Connection<M> {
     fn answer(&mut self, message: &Message<'_, M>, last: &M, out: &mut Out<'_, M>) -> bool {
         let (kind, first) = (message.kind, &message.first);
         let at_sync = matches!(self.pending.front(), Some(Op::Sync));
-        if kind != backend::READY && !(kind == backend::ERROR && at_sync) {
+        // Up to `ReadyForQuery` the transaction's end may fail, be its portal closed before.
+        let closes = kind == backend::CLOSE_COMPLETE;
+        if kind != backend::READY && !closes && !(kind == backend::ERROR && at_sync) {
             self.finish(None, None, out);
         }
-        self.heard = true;
+        self.heard.add(kind, message.bytes);
         if matches!(self.pending.front(), Some(Op::Unknown(_))) {
             match kind {
                 backend::BIND_COMPLETE => self.bound_unseen(first, out),
@@ -187,6 +196,9 @@ impl<M: Clone + 'static> Connection<M> {
                     Some(Op::Work(task)) => {
                         if let Some(returns) = returns {
                             self.described = Some((task.group, returns));
+                            if task.work == Work::DescribeStatement {
+                                self.statements.described(&task.statement, returns);
+                            }
                         }
                         if task.work != Work::Bind {
                             self.tally.session_work += 1;
@@ -202,10 +214,13 @@ impl<M: Clone + 'static> Connection<M> {
                 }
                 true
             }
-            backend::COPY_IN => {
-                self.copy_in = !self.pending.begin_copy_in();
-                true
-            }
+            backend::COPY_IN => match self.pending.begin_copy_in() {
+                Some(ended) if !self.copy_in => {
+                    self.copy_in = !ended;
+                    true
+                }
+                _ => false,
+            },
             backend::DATA_ROW => {
                 if let Some(exchange) = self.pending.front_mut().and_then(Op::exchange_mut) {
                     exchange.data_rows += 1;

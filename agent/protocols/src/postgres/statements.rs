@@ -17,6 +17,8 @@ pub(super) struct Statement {
     pub(super) cut: bool,
     pub(super) name: Option<Text>,
     pub(super) poll: bool,
+    /// Whether it returns rows, where the server has said so.
+    pub(super) returns: Option<bool>,
     /// The ordinal of the `Parse` that it came in, from 1; 0: in none.
     parsed: u64,
     /// It may change what names stand for, behind the protocol's back.
@@ -27,7 +29,7 @@ impl Statement {
     fn new(text: Text, cut: bool, name: Option<Text>) -> Self {
         let meddles = text.split(';').any(meddles);
         let poll = !cut && sql::is_poll(&text);
-        Self { text: Some(text), cut, name, poll, parsed: 0, meddles }
+        Self { text: Some(text), cut, name, poll, returns: None, parsed: 0, meddles }
     }
 
     fn is_same(&self, other: &Self) -> bool {
@@ -142,6 +144,17 @@ impl Statements {
         }
     }
 
+    /// The server has said what a statement returns.
+    pub(super) fn described(&mut self, statement: &Statement, returns: bool) {
+        let defined = match &statement.name {
+            None => Some(&mut self.unnamed),
+            Some(name) => self.named.get_mut(name).map(|(_, named)| named),
+        };
+        if let Some(defined) = defined.filter(|defined| defined.is_same(statement)) {
+            defined.returns = Some(returns);
+        }
+    }
+
     /// `Close`.
     pub(super) fn forget(&mut self, name: Option<&str>) {
         let Some(name) = name else {
@@ -228,8 +241,8 @@ impl Statements {
     pub(super) fn first_execution(&mut self, statement: &Statement) -> bool {
         let is_next =
             statement.parsed == self.parses && statement.parsed > self.parses_before_execute;
-        let first = statement.parsed > self.executed
-            && (is_next || statement.parsed > self.parses_before);
+        let first =
+            statement.parsed > self.executed && (is_next || statement.parsed > self.parses_before);
         self.executed = self.executed.max(statement.parsed);
         self.parses_before_execute = self.parses;
         first

@@ -185,7 +185,7 @@ captures! {
         "FunctionCall ? > Idle",
         "Prepare bad SELECT nothing FROM nowhere > ERROR 42P01 relation ? does not exist Idle",
         "Execute good SELECT generate_series(1, 3) > suspended =2",
-        "Execute good SELECT generate_series(1, 3) > SELECT 1 =1",
+        "Execute good SELECT generate_series(1, 3) > SELECT 1 =1 Idle",
         "Simple CREATE TEMP TABLE d (a int UNIQUE DEFERRABLE INITIALLY DEFERRED) > CREATE TABLE Idle",
         "Execute INSERT INTO d VALUES (1), (1) > INSERT 2 ERROR 23505 duplicate key value violates unique constraint ? =2 Idle",
     ];

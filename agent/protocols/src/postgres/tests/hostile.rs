@@ -163,14 +163,40 @@ fn a_flood_of_answers_is_given_up_and_nothing_grows() {
 }
 
 #[test]
-fn many_openings_of_a_copy_take_linear_time() {
-    let mut run = Run::session();
-    run.requests(ask::query("COPY t FROM STDIN"));
-    for _ in 0..limits::POSTGRES_PENDING - 1 {
-        run.requests(ask::parse("", ""));
+fn a_flood_around_a_copy_takes_linear_time_and_nothing_grows() {
+    const MANY: usize = 100_000;
+    let begins = message(b'G', [0; 3]);
+    for (asked, end) in [(MANY, "open"), (0, "abandoned: Broken")] {
+        let mut run = Run::session();
+        run.requests(ask::query("COPY t FROM STDIN"));
+        // Ends of what has not begun, and turns that the server will pass over.
+        for _ in 0..limits::POSTGRES_PENDING - 2 {
+            run.requests(ask::sync());
+        }
+        for _ in 0..asked {
+            run.requests(message(b'c', ""));
+        }
+        assert!(run.connection.pending.len() <= limits::POSTGRES_PENDING);
+        run.responses(&begins);
+        // Quadratic, this would be noticed.
+        for _ in 0..asked {
+            run.responses([&begins[..], &tell::tag("COPY 1")].concat());
+        }
+        if asked == 0 {
+            run.responses(&begins);
+        }
+        assert_eq!(run.told(), [format!("Simple COPY t FROM STDIN > {end}")]);
     }
-    // Quadratic, this would be noticed.
-    run.responses(message(b'G', [0; 3]).repeat(20_000)).close();
+    let mut run = Run::session();
+    run.requests([ask::query("COPY t FROM STDIN"), ask::query("SELECT 2")].concat());
+    run.responses(&begins);
+    // The server takes the second one for a part of the copy, and refuses it.
+    let told = run.told();
+    assert!(told.iter().all(|told| told.ends_with("abandoned: Broken")), "{told:?}");
+    let mut run = Run::session();
+    run.requests(ask::query("COPY t FROM STDIN")).responses(begins).requests(ask::sync());
+    run.requests(ask::query("SELECT 2"));
+    assert_eq!(run.told(), ["Simple COPY t FROM STDIN > abandoned: Broken"]);
 }
 
 #[test]

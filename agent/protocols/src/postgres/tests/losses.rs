@@ -338,6 +338,55 @@ fn a_prepare_that_was_cut_is_no_exchange() {
     assert_eq!(run.skipped(), 0);
 }
 
+/// A statement that is executed for each of many rows, in several writes and one turn. Row `n` changes `n` rows.
+#[rstest]
+#[case::asyncpg(false)]
+#[case::psycopg(true)]
+fn of_one_executed_many_times_in_a_turn_nothing_wrong_is_told(
+    #[case] parses: bool,
+    #[values(20, 40, 64, 100, 300)] budget: usize,
+    #[values(1, 3, 8)] heard: usize,
+) {
+    let changed = |rows: std::ops::Range<usize>| {
+        rows.map(|row| [tell::done('2'), tell::tag(&format!("UPDATE {row}"))].concat())
+    };
+    let mut run = Run::session();
+    run.connection.takes_turns();
+    run.round("SELECT 1 /* n=1 */", 1);
+    let one = [ask::bind("", "s", 9), ask::execute("", 0)].concat();
+    let text = ask::parse("s", "UPDATE t SET a = $1");
+    if parses {
+        run.cut(Requests, [text, one.repeat(10)].concat(), budget).responses(tell::done('1'));
+    } else {
+        run.requests([text, ask::sync()].concat())
+            .responses([tell::done('1'), tell::ready('I')].concat());
+        run.cut(Requests, one.repeat(10), budget);
+    }
+    run.responses(changed(0..heard).collect::<Vec<_>>().concat());
+    run.requests(one.repeat(10));
+    run.responses(changed(heard..15).collect::<Vec<_>>().concat());
+    run.requests([one.repeat(10), ask::sync()].concat());
+    run.responses([changed(15..30).collect::<Vec<_>>().concat(), tell::ready('I')].concat());
+    for rows in 2..6 {
+        run.round(&format!("SELECT {rows} /* n={rows} */"), rows);
+    }
+    run.close();
+    let mut executed = 0;
+    for exchange in exchanges(&run.events) {
+        exchange.assert_paired_right(&|| format!("{:?}", run.told()));
+        if let Some(Ok(End::Complete(done))) = &exchange.end
+            && let [tag] = &done.tags[..]
+            && &*tag.command == "UPDATE"
+        {
+            assert_eq!(tag.rows, Some(executed), "{:?}", run.told());
+            executed += 1;
+        }
+    }
+    // The rest is counted.
+    assert!(executed <= 10 && run.skipped() > 0);
+    assert_eq!(run.told().last().unwrap(), "Execute SELECT 5 /* n=5 */ > SELECT 5 =5 Idle");
+}
+
 #[test]
 fn requests_and_answers_that_are_both_cut_are_told() {
     let mut run = Run::session();

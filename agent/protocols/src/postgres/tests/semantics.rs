@@ -164,6 +164,47 @@ fn a_copys_end_that_comes_before_the_server_begins_is_its_own() {
 }
 
 #[test]
+fn a_transaction_that_fails_at_its_end_fails_what_was_executed_though_its_portal_is_closed() {
+    let mut run = Run::session();
+    for failed in [true, false] {
+        let closed = [ask::unnamed("INSERT INTO t"), ask::close('P', ""), ask::sync()].concat();
+        run.requests(closed).responses([tell::done('1'), tell::done('2')].concat());
+        run.responses([tell::done('n'), tell::tag("INSERT 0 1"), tell::done('3')].concat());
+        if failed {
+            run.responses(tell::error("23503", "no such row"));
+        }
+        run.responses(READY());
+    }
+    run.close();
+    let told = "Execute INSERT INTO t > INSERT 1";
+    assert_eq!(
+        run.told(),
+        [format!("{told} ERROR 23503 no such row =1 Idle"), format!("{told} =1 Idle")]
+    );
+}
+
+#[test]
+fn what_a_statement_returns_is_known_from_when_it_was_described() {
+    let mut run = Run::session();
+    for (name, described, tag) in
+        [("a", tell::done('n'), "SELECT 0"), ("b", tell::columns(), "SELECT 0")]
+    {
+        run.requests([ask::parse(name, "x"), ask::describe('S', name), ask::sync()].concat());
+        run.responses([tell::done('1'), message(b't', [0; 2]), described, READY()].concat());
+        for _ in 0..2 {
+            run.requests([ask::bind("", name, 1), ask::execute("", 0), ask::sync()].concat());
+            run.responses([tell::done('2'), tell::tag(tag), READY()].concat());
+        }
+    }
+    let rows = exchanges(&run.events).into_iter().map(|exchange| match exchange.end {
+        Some(Ok(End::Complete(done))) => (done.returned, done.affected),
+        end => panic!("{end:?}"),
+    });
+    let (made, found) = ((None, Some(0)), (Some(0), None));
+    assert_eq!(rows.collect::<Vec<_>>(), [made, made, found, found]);
+}
+
+#[test]
 fn every_execute_of_a_portal_is_an_exchange() {
     let mut run = Run::session();
     run.requests(
@@ -336,10 +377,11 @@ fn a_texts_comments_are_of_its_first_execution_behind_its_parse() {
             )
         })
         .collect();
-    let expected = "1 a! 1 a 2 a! 2 a 2 a 2 a 3 - 10 a! 9 - 10 a 4 a! 5 a! 6 a! 5 a 7 a! 11 a! 11 a 8 a! ?"
-        .split(' ')
-        .collect::<Vec<_>>()
-        .join(" ");
+    let expected =
+        "1 a! 1 a 2 a! 2 a 2 a 2 a 3 - 10 a! 9 - 10 a 4 a! 5 a! 6 a! 5 a 7 a! 11 a! 11 a 8 a! ?"
+            .split(' ')
+            .collect::<Vec<_>>()
+            .join(" ");
     assert_eq!(told.join(" "), expected);
 }
 
@@ -415,7 +457,7 @@ fn rows_are_counted_by_what_came_and_not_by_the_tag_alone() {
         vec![both(2); 6],
         vec![some(2); 6],
         // Whether `SELECT 0` had none to return or made a table is known where somebody asked.
-        vec![some(0), some(0), some(0), changed(0)],
+        vec![some(0), some(0), none, changed(0)],
         vec![both(0), both(0), changed(0), changed(0)],
         vec![some(0), some(0), some(0), none],
     ];
@@ -489,7 +531,7 @@ fn a_statement_that_exists_already_keeps_no_other_text() {
     assert_eq!(
         run.told(),
         [
-            "Execute s ? > SELECT 0 =0 Idle",
+            "Execute s ? > SELECT 0 Idle",
             "Prepare s SELECT b > ERROR 42P05 prepared statement ? already exists Idle",
             "Execute t SELECT c > SELECT 1 =1 Idle",
         ]
@@ -626,6 +668,24 @@ fn parameters_are_kept_only_where_they_are_asked_for(#[values(true, false)] aske
         text(""),
     ];
     assert_eq!(kept, [asked_for.then(|| all.into()), None]);
+}
+
+#[test]
+fn of_two_portals_the_parameters_are_the_last_ones() {
+    let mut run = Run::session();
+    run.connection.keep_parameters();
+    let bind = |portal: &str, value: &str| {
+        let mut bind = bind_with(&[(0, Some(value.as_bytes()))]);
+        let body = bind.split_off(5);
+        message(b'B', [portal.as_bytes(), &body].concat())
+    };
+    run.requests([ask::parse("", "SELECT $1"), bind("a", "one"), bind("b", "two")].concat());
+    run.requests([ask::execute("a", 0), ask::execute("b", 0), ask::sync()].concat());
+    for exchange in exchanges(&run.events) {
+        let right = Parameter::Text("two".into());
+        let expected = (exchange.query.portal.as_deref() == Some("b")).then(|| [right].into());
+        assert!(exchange.query.parameters.is_none() || exchange.query.parameters == expected);
+    }
 }
 
 #[test]
