@@ -33,7 +33,9 @@ use crate::queue::Rule;
 pub use amqp::AmqpSession;
 use ends::Ends;
 pub use kafka::{HandledRecords, KafkaCall};
-pub use message::{Broken, Content, Handled, Mail, Message, Outcome, PostgresSession, Silence, Step};
+pub use message::{
+    Broken, Content, Handled, Mail, Message, Outcome, PostgresSession, Silence, Step,
+};
 use parser::{Choice, Parser};
 pub use redis::RedisCall;
 use stream::{Piece, Stream};

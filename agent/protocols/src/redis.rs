@@ -18,6 +18,7 @@ mod event;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod inline;
+mod push;
 mod reply;
 mod request;
 mod requests;

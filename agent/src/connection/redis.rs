@@ -51,6 +51,8 @@ pub(super) fn connection(from_start: bool, options: &Options) -> Connection<Mark
 pub(super) struct Redis {
     /// The selected database, where it is known.
     database: Option<u32>,
+    /// The last `SELECT` that was not answered: what comes behind it is in its database, or not.
+    selecting: Option<u64>,
     queues: Recognizer,
     /// What is told of queues behind a call's beginning. Empty between events: kept for its room.
     later: Vec<Told>,
@@ -60,6 +62,7 @@ impl Redis {
     pub(super) fn new(from_start: bool, options: &Options) -> Self {
         Self {
             database: from_start.then_some(0),
+            selecting: None,
             queues: Recognizer::new(Arc::clone(&options.queues)),
             later: Vec::new(),
         }
@@ -118,12 +121,18 @@ impl Adapter for Redis {
     const LEAST_PAUSE_NS: Option<u64> = Some(1_000_000);
 
     fn tell(&mut self, event: Event<'_, Mark>, out: &mut Out<'_>) {
-        let Self { database, queues, later } = self;
+        let Self { database, selecting, queues, later } = self;
+        if let Event::End { exchange, .. } | Event::Abandoned { exchange, .. } = &event {
+            selecting.take_if(|select| *select == *exchange);
+        }
         let (exchange, step) = match event {
             Event::Request { exchange, offset, first, request, values } => {
                 let hold = &mut |told| later.push(told);
                 let part = queues.asked(exchange, &first, &request, &values, hold);
                 let internal = part.is_internal();
+                if request.name == "SELECT" {
+                    *selecting = Some(exchange);
+                }
                 // The text has the key.
                 let command = Command { key: None, ..request }.into_owned();
                 let submits = part.submits;
@@ -135,7 +144,8 @@ impl Adapter for Redis {
                     let notice = Notice::Submitted { id: None, messages };
                     later.push(Told::Notice(exchange, first, notice));
                 }
-                return later.drain(..).for_each(relay(*database, out));
+                let database = database.filter(|_| selecting.is_none());
+                return later.drain(..).for_each(relay(database, out));
             }
             Event::RequestEnd { exchange, last, .. } => {
                 (exchange, Step::RequestEnd { last, content_bytes: None })

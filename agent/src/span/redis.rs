@@ -35,8 +35,10 @@ pub(super) fn span(exchange: &Exchange, command: &Command<'static>, placement: P
     if let Some(procedure) = &command.procedure {
         add(Attribute::new(key::DB_STORED_PROCEDURE_NAME, procedure.to_string()));
     }
-    // A transaction that began unseen, or was refused.
-    let queued = reply.map_or(command.queued, |reply| *reply == Reply::Queued);
+    // The reply tells of a transaction that began unseen, or was refused; but a script may answer what it wants to.
+    let scripted = ["EVAL", "FCALL"].iter().any(|script| command.name.starts_with(script));
+    let queued = reply
+        .map_or(command.queued, |reply| *reply == Reply::Queued && (command.queued || !scripted));
     if queued {
         add(Attribute::new(semconv::REDIS_QUEUED, true));
     }

@@ -261,6 +261,8 @@ impl<M: Clone> Parser<M> {
 
     fn line_reply(&self) -> Option<Reply<'_>> {
         Some(match self.kind {
+            // Of a part nobody knows which it is.
+            b'+' if !self.over => return None,
             b'+' if self.line == b"OK" => Reply::Ok,
             b'+' if self.line == b"QUEUED" => Reply::Queued,
             b'+' => Reply::Simple,

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use super::{
     connection::{Confirmed, Connection, Entry, LostReply, Out, Parked, Tracking},
     event::{End, Event, PushKind},
+    push,
     reply::Reply,
     resp::{Asking, Elements, Parser, Progress},
     session::{Answered, Answers, Channels, Kind},
@@ -50,6 +51,10 @@ impl<M: Clone + 'static> Connection<M> {
                 }
                 Tracking::Lost => {
                     self.heard();
+                    if piece.start && push::begins(piece.bytes) {
+                        // Of what was published, or changed elsewhere: no more of the reply.
+                        self.end_inferred(out);
+                    }
                     match &mut self.lost_reply {
                         Some(lost) => {
                             lost.last = piece.mark.clone();
@@ -81,7 +86,8 @@ impl<M: Clone + 'static> Connection<M> {
     fn begin_reply(&mut self, piece: &Piece<'_, M>, out: &mut Out<'_, M>) -> Flow {
         let first = piece.bytes.first().copied();
         let in_array = first == Some(b'*') && self.session.is_subscriber();
-        if self.open.is_empty() && first != Some(b'>') && !in_array {
+        let may_be_unasked = (first == Some(b'>') || in_array) && !push::confirms(piece.bytes);
+        if self.open.is_empty() && !may_be_unasked {
             if self.session.doubt {
                 // A command that asked not to be answered was, so nothing is as it seems.
                 self.desync(Abandon::Unpaired, out);

@@ -257,6 +257,9 @@ impl Session {
             } else {
                 answers = Answers::None;
             }
+        } else if kind == Kind::Reset && self.reply == Replies::SkipNext {
+            // Its effects come without a word.
+            answers = Answers::Unknown;
         }
         match (kind, self.reply) {
             (Kind::ReplyOn | Kind::Reset, _) => self.reply = Replies::On,

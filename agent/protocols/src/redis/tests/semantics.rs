@@ -287,6 +287,60 @@ fn messages_to_a_subscriber_pair_with_nothing() {
     assert_eq!(run.pushes(), [(PushKind::Message, Some("a")); 3]);
 }
 
+#[rstest]
+fn a_confirmation_that_is_read_before_its_subscription_waits_for_it(
+    #[values(false, true)] resp3: bool,
+) {
+    let mut run = Run::new(true);
+    let sort = if resp3 { '>' } else { '*' };
+    let word = |channel: &str, count: u32| {
+        format!("{sort}3\r\n$9\r\nsubscribe\r\n$1\r\n{channel}\r\n:{count}\r\n")
+    };
+    run.requests(command(&["SUBSCRIBE", "a"])).responses(word("a", 1));
+    // Another thread reads than sends.
+    run.responses(word("b", 2)).requests(command(&["SUBSCRIBE", "b"]));
+    run.requests(command(&["SUBSCRIBE", "c"])).responses(word("c", 3)).close();
+    assert_eq!(run.told(), ["SUBSCRIBE a > *1", "SUBSCRIBE b > *1", "SUBSCRIBE c > *1"]);
+    assert_eq!(run.pushes(), []);
+}
+
+#[test]
+fn what_is_pushed_behind_a_reply_that_was_cut_is_none_of_it() {
+    let mut run = Run::new(true);
+    run.requests(command(&["SMEMBERS", "s:9"]));
+    run.piece(Responses, b"~9\r\n$1\r\na\r\n", 100);
+    assert_eq!(run.told(), ["SMEMBERS s:9 > open"]);
+    let invalidate = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n";
+    run.responses(invalidate);
+    let told = run.told();
+    run.responses(invalidate).close();
+    assert_eq!(run.told(), told);
+    assert_eq!(told, ["SMEMBERS s:9 > ~*9"]);
+}
+
+#[test]
+fn a_reset_that_was_to_be_skipped_is_not_answered() {
+    let mut run = Run::new(true);
+    run.requests(commands(&["CLIENT REPLY SKIP", "RESET", "SET a b", "GET s:1"]));
+    run.responses("+OK\r\n$1\r\nx\r\n").close();
+    let told = run.told();
+    let wrong = |told: &&String| told.starts_with("RESET") || told.contains("GET s:1 > +");
+    assert!(!told.iter().any(|told| wrong(&told) && !told.contains("abandoned")), "{told:?}");
+}
+
+#[test]
+fn of_a_line_that_was_cut_nobody_knows_what_it_says() {
+    let mut run = Run::new(true);
+    run.requests(commands(&["MULTI", "EVAL x 0"])).responses("+OK\r\n");
+    run.piece(Responses, b"+QUEU", 4);
+    run.requests(command(&["GET", "s:1"])).close();
+    let ends = run.events.iter().filter_map(|event| match event {
+        Event::End { exchange: 1, end, .. } => Some(end),
+        _ => None,
+    });
+    assert!(matches!(ends.collect::<Vec<_>>()[..], [End::Inferred { reply: None, .. }]));
+}
+
 #[test]
 fn a_refused_subscription_changes_nothing() {
     let mut run = Run::new(true);
