@@ -392,6 +392,46 @@ fn a_budget_costs_spans_that_are_counted_and_makes_none_wrong(#[case] budget: u3
     no_secret(&bench.tracing.file);
 }
 
+/// `executemany`, of more than is copied of one burst: each span says with which number of rows its statement was
+/// executed, and how many it changed.
+#[rstest]
+fn of_one_statement_executed_many_times_in_a_turn_none_is_told_as_another(
+    #[values(&[], &["--payload-budget=64"], &["--payload-budget=1024"])] budget: &[&str],
+) {
+    let bench = Bench::start(&[budget, &["--query-parameters"]].concat());
+    let clients = ["psycopg", "asyncpg"].map(|name| Client { scenarios: "bulk", ..*of_name(name) });
+    let done = bench.run(&clients.iter().collect::<Vec<_>>());
+    let status = bench.tracing.quiet();
+    let spans = bench.tracing.spans();
+    for (client, (program, done)) in clients.iter().zip(&done) {
+        let spans = of(&spans, client);
+        let updates: Vec<_> = spans
+            .iter()
+            .filter(|span| span.name == "UPDATE orders")
+            .filter_map(|span| span.int("wirespan.db.affected_rows").zip(number(span)))
+            .collect();
+        eprintln!("{budget:?}: {}: {} and {}", client.name, updates.len(), spans.len());
+        let wrong = updates.iter().filter(|(changed, asked)| changed != asked).count();
+        assert_eq!(wrong, 0, "{} of {}: {updates:?}", client.name, updates.len());
+        let pid = i32::try_from(program.pid()).unwrap();
+        let line = status.processes.iter().find(|line| line.pid == pid).unwrap();
+        let books = &line.agent;
+        assert!(spans.len() <= done.len());
+        assert!(spans.len() == done.len() || books.bytes_skipped > 0, "{line:#?}");
+    }
+}
+
+/// The parameter of an update that is a number: psycopg's in text or with 2 bytes, asyncpg's with 4.
+fn number(span: &Span) -> Option<i64> {
+    ["db.query.parameter.0", "db.query.parameter.1"].iter().find_map(|key| {
+        let shown = span.text(key)?;
+        match shown.strip_prefix("\\x") {
+            Some(binary) => i64::from_str_radix(binary, 16).ok(),
+            None => shown.parse().ok(),
+        }
+    })
+}
+
 /// Programs of these clients whose connections are there, with statements prepared, before the agent is.
 fn older_programs(lab: &Lab, servers: &Servers, clients: &[&Client]) -> (Vec<Program>, Tracing) {
     let mut programs: Vec<Program> =

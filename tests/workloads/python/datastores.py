@@ -292,6 +292,15 @@ def transaction_statements(scenario):
     return [s for s in sql_statements(scenario, count) if "error" not in s[2]]
 
 
+def bulk(limit, text):
+    """One statement, and the rows to execute it with in one turn, in several writes: row `n` changes `n` rows."""
+    name = alias("bulk")
+    rows = [(number % 10 + 1, SECRET * 4) for number in range(6_000)]
+    for number, _ in rows:
+        sql_op("UPDATE orders", name, affected=number)
+    return f"UPDATE orders AS {name} SET name = {text} WHERE id <= {limit}", rows
+
+
 def traced_comment(number):
     """A comment as sqlcommenter writes it, and the parent that it names."""
     trace, span = f"{number:032x}", f"{number:016x}"
@@ -507,6 +516,13 @@ def psycopg_sync(scenario):
     if scenario == "large":
         return large_psycopg(connect())
     with connect() as connection:
+        if scenario == "bulk":
+            # The order of the parameters is that of the text.
+            text, rows = bulk("%(number)s", "%(name)s")
+            rows = [{"number": number, "name": name} for number, name in rows]
+            connection.cursor().executemany(text, rows)
+            sequence(connection, 1)
+            return
         if scenario in ("pipelined", "many"):
             with connection.pipeline():
                 statements = list(transaction_statements(scenario)) * 2
@@ -624,6 +640,10 @@ async def with_asyncpg(scenario):
         await connection.executemany(f"UPDATE orders AS {name} SET name = $2 WHERE id <= $1", rows)
         for number, _ in rows:
             sql_op("UPDATE orders", name, affected=number)
+    elif scenario == "bulk":
+        text, rows = bulk("$1", "$2")
+        await connection.executemany(text, rows)
+        await sequence(connection, 1)
     elif scenario == "prepared":
         name = alias(scenario)
         statement = await connection.prepare(f"SELECT {name}.name FROM orders AS {name} WHERE id <= $1")

@@ -8,8 +8,8 @@
 //!   `Flush`. Behind a `Bind`, its `Execute` is taken as sent; behind a `Parse`, when `BindComplete`
 //!   comes. Of what else was in it nothing is told, and its answers are counted as not understood. Bytes that
 //!   never came may have been several requests, though: nothing is told if any of the answer is lost as well, or
-//!   more looks lost behind them. Nor is it if something was executed in that turn before and more than a `Sync` was
-//!   lost: there may be much more (asyncpg's `executemany`).
+//!   more looks lost behind them. Where something was executed in that turn before and more than a `Sync` was lost,
+//!   there may be much more (asyncpg's `executemany`): what was seen is answered first, then pairing begins anew.
 //! - Elsewhere everything open is abandoned, and pairing begins anew as `resync` says.
 
 use std::borrow::Cow;
@@ -108,12 +108,12 @@ impl<M: Clone + 'static> Connection<M> {
             self.end_lost_answer(true, out);
         }
         let lost = partial.saturating_add(piece.missing);
+        let many = self.executed && !BEHIND_EXECUTE_BYTES.contains(&lost);
         let copying = (self.copy_in || self.may_copy) && self.pending.len() == 1;
         let goes_on = self.turns == Turns::Takes
             && self.requests.state.at == State::Framed
             && self.responses.state.at != State::Lost
             && !self.skipping
-            && (!self.executed || copying || BEHIND_EXECUTE_BYTES.contains(&lost))
             && (copying || self.pending.sync_points() == 0);
         if !goes_on {
             self.skip(Direction::Requests, partial, Skip::Resync, out);
@@ -146,7 +146,7 @@ impl<M: Clone + 'static> Connection<M> {
         self.statements.forget_unnamed();
         self.end_turn();
         self.tainted = true;
-        self.suspected = false;
+        self.suspected = many && !copying;
         self.lost_in_hole = self.in_hole;
         self.heard = Heard::default();
         self.requests.state.at = State::Lost;
@@ -189,7 +189,7 @@ impl<M: Clone + 'static> Connection<M> {
 
     /// Behind a lost request there may be another one: which of them is answered can't be known.
     pub(super) fn suspect(&mut self, out: &mut Out<'_, M>) {
-        if self.requests.state.at == State::Lost {
+        if self.requests.state.at == State::Lost && !self.suspected {
             self.suspected = true;
             self.pending.forget_parsed();
             self.abandon_waiting(out);
@@ -218,7 +218,8 @@ impl<M: Clone + 'static> Connection<M> {
     pub(super) fn lose_response(&mut self, piece: &mut Piece<'_, M>, out: &mut Out<'_, M>) {
         let startup = matches!(self.pending.front(), Some(Op::Startup));
         // Its answer may be the lost one, and what comes another's.
-        let doubtful = self.requests.state.at == State::Lost && self.lost_in_hole;
+        let doubtful =
+            self.requests.state.at == State::Lost && (self.lost_in_hole || self.suspected);
         if !self.pending.ends_with_its_only_sync_point() || startup || doubtful {
             return self.desync(Abandon::Gap, Skip::Resync, out);
         }

@@ -55,7 +55,11 @@ impl<M: Clone + 'static> Connection<M> {
                 }
                 State::Lost => {
                     let bytes = piece.drain();
-                    self.took(Direction::Requests, bytes, out);
+                    if self.suspected {
+                        self.skip(Direction::Requests, bytes, Skip::Resync, out);
+                    } else {
+                        self.took(Direction::Requests, bytes, out);
+                    }
                 }
                 State::Expect if piece.start && begins_request(piece.bytes, piece.missing) => {
                     self.requests.state.at = State::Framed;

@@ -382,8 +382,9 @@ fn of_one_executed_many_times_in_a_turn_nothing_wrong_is_told(
             executed += 1;
         }
     }
-    // The rest is counted.
-    assert!(executed <= 10 && run.skipped() > 0);
+    // What was seen is told, and the rest is counted.
+    let seen = (budget / one.len()).min(if parses { 1 } else { 10 });
+    assert!(executed >= seen as u64 && executed <= 10 && run.skipped() > 0, "{:?}", run.told());
     assert_eq!(run.told().last().unwrap(), "Execute SELECT 5 /* n=5 */ > SELECT 5 =5 Idle");
 }
 
