@@ -9,6 +9,7 @@
 //! codings; folded values; `Connection` and `Keep-Alive` (the stream's end is seen, not foretold);
 //! RFC 9112's rule that transfer codings of HTTP/1.0 are faulty (senders frame by them all the same).
 
+mod asked;
 mod body;
 mod connection;
 mod detect;
@@ -22,6 +23,7 @@ mod responses;
 mod stream;
 
 pub use crate::exchange::{Abandon, Counters, Detected, Direction, EndError, Skip};
+pub use asked::{Asked, Field};
 pub use connection::Connection;
 pub use detect::detect;
 pub use event::{End, Event};

@@ -15,6 +15,12 @@ pub const HTTP1_METHOD_BYTES: usize = 24;
 /// are cut at a character's boundary.
 pub const HTTP1_VALUE_BYTES: usize = 512;
 
+/// Longest value kept of a field that was asked for; one that is longer is cut at a character's boundary.
+pub const HTTP1_ASKED_VALUE_BYTES: usize = 1024;
+
+/// Most fields kept of one head because they were asked for.
+pub const HTTP1_ASKED_FIELDS: usize = 32;
+
 /// Longest chunk-size line, extensions included (RFC 9112, 7.1.1 asks for such a limit).
 pub const HTTP1_CHUNK_LINE_BYTES: u32 = 4 * 1024;
 

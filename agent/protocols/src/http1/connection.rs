@@ -6,8 +6,10 @@
 //! each direction does with its bytes is in `requests` and `responses`.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::{
+    asked::Asked,
     event::{End, Event},
     stream::{State, Stream},
 };
@@ -67,6 +69,7 @@ pub struct Connection<M> {
     /// What a head that comes in several pieces is gathered in, kept for the next: no longer than one.
     pub(super) spare: Vec<u8>,
     pub(super) propagators: Propagators,
+    asked: Option<Arc<Asked>>,
 }
 
 impl<M: Clone + 'static> Connection<M> {
@@ -88,6 +91,7 @@ impl<M: Clone + 'static> Connection<M> {
             suspected: false,
             spare: Vec::new(),
             propagators: Propagators::default(),
+            asked: None,
         }
     }
 
@@ -96,6 +100,16 @@ impl<M: Clone + 'static> Connection<M> {
     pub fn propagators(mut self, propagators: Propagators) -> Self {
         self.propagators = propagators;
         self
+    }
+
+    /// Keeps these fields of heads from now on.
+    pub fn ask(&mut self, asked: &Arc<Asked>) {
+        self.asked = (!asked.is_empty()).then(|| Arc::clone(asked));
+    }
+
+    /// Names of the fields that are kept.
+    pub(super) fn asked(&self, direction: Direction) -> &[Arc<str>] {
+        self.asked.as_deref().map_or(&[], |asked| asked.of(direction))
     }
 
     /// Puts a stream in a state that keeps nothing of what it had.

@@ -4,9 +4,11 @@
 //! a field that nobody here asks for is only checked for its form.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use memchr::memchr;
 
+use super::asked::{Field, Found};
 use super::head::host;
 use crate::{
     limits,
@@ -48,12 +50,13 @@ pub(super) struct Fields<'a> {
     /// Behind the first: hardly any message has them.
     tracestates: Vec<&'a [u8]>,
     others: Carrier<'a>,
+    asked: Found<'a>,
 }
 
 impl<'a> Fields<'a> {
     /// Reads the lines after the first one. When not `complete`, a last line without end is left out:
-    /// the `1` of `Content-Length: 10` says nothing. `None`: broken.
-    pub(super) fn read(mut rest: &'a [u8], complete: bool) -> Option<Self> {
+    /// the `1` of `Content-Length: 10` says nothing. `asked`: names of fields that are kept. `None`: broken.
+    pub(super) fn read(mut rest: &'a [u8], complete: bool, asked: &[Arc<str>]) -> Option<Self> {
         let mut fields = Self::default();
         let mut may_fold = false;
         while let Some((line, after)) = memchr(b'\n', rest).and_then(|at| rest.split_at_checked(at))
@@ -71,13 +74,18 @@ impl<'a> Fields<'a> {
                 if !may_fold {
                     return None;
                 }
+                fields.asked.folded();
                 continue;
             }
             let (name, value) = line.split_at_checked(memchr(b':', line)?)?;
             if name.is_empty() || !name.iter().all(|&byte| is_token(byte)) {
                 return None;
             }
-            may_fold = fields.field(name, value.get(1..)?.trim_ascii());
+            let value = value.get(1..)?.trim_ascii();
+            if !asked.is_empty() {
+                fields.asked.field(asked, name, value);
+            }
+            may_fold = fields.field(name, value);
         }
         (!complete).then_some(fields)
     }
@@ -169,6 +177,11 @@ impl<'a> Fields<'a> {
             return combine_tracestate(&[first]);
         }
         combine_tracestate(&[&[first], &*self.tracestates].concat())
+    }
+
+    /// The fields that were asked for.
+    pub(super) fn take_asked(&mut self) -> Vec<Field<'a>> {
+        std::mem::take(&mut self.asked).into_fields()
     }
 
     pub(super) fn forwarded(&self) -> Option<Cow<'a, str>> {

@@ -3,7 +3,9 @@
 //! An ordinary test runs it over the captures and all their prefixes; `fuzz/` runs it under libFuzzer.
 //! It holds what every caller relies on, and panics where that fails; it is not for use in the agent.
 
-use super::{Connection, Event, detect};
+use std::sync::Arc;
+
+use super::{Asked, Connection, Direction, Event, detect};
 use crate::script::{self, Books, Protocol};
 
 /// Runs `data` as a script and checks the promises of [`Event`] and [`super::Counters`].
@@ -13,7 +15,11 @@ use crate::script::{self, Books, Protocol};
 pub fn fuzz_http1(data: &[u8]) {
     std::hint::black_box(detect(data));
     let Some((&flags, script)) = data.split_first() else { return };
-    script::run(Connection::new(flags & 1 == 0), script, &Protocol { cut, book });
+    let asked = Asked::new().field(Direction::Requests, "host");
+    let asked = asked.field(Direction::Responses, "content-type");
+    let mut connection = Connection::new(flags & 1 == 0);
+    connection.ask(&Arc::new(asked));
+    script::run(connection, script, &Protocol { cut, book });
 }
 
 /// The next line, with its end, or half of it.

@@ -3,11 +3,12 @@
 //! Reads whole heads and heads of which only a prefix was captured. Decides how the body is framed as
 //! far as the head alone tells; whose response it is and what that changes is `connection`'s.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use memchr::{memchr, memrchr};
 
 use super::{
+    asked::Field,
     detect::{STATUS_LINE_BYTES, skip_empty_lines},
     fields::{Fields, Lengths, text},
 };
@@ -104,6 +105,8 @@ pub struct RequestHead<'a> {
     pub upgrade: bool,
     /// The client that the nearest proxy names first: `X-Forwarded-For`, else `Forwarded`'s `for`.
     pub forwarded: Option<Cow<'a, str>>,
+    /// The fields that were asked for, in order.
+    pub fields: Vec<Field<'a>>,
     /// The whole head was captured. If not, an absent field may just not have been seen.
     pub complete: bool,
 }
@@ -133,6 +136,7 @@ impl RequestHead<'_> {
             content_type: self.content_type.map(owned),
             upgrade: self.upgrade,
             forwarded: self.forwarded.map(owned),
+            fields: self.fields.into_iter().map(Field::into_owned).collect(),
             complete: self.complete,
         }
     }
@@ -149,6 +153,8 @@ pub struct ResponseHead<'a> {
     pub content_length: Option<u64>,
     /// `Content-Type`.
     pub content_type: Option<Cow<'a, str>>,
+    /// The fields that were asked for, in order.
+    pub fields: Vec<Field<'a>>,
     /// The whole head was captured. If not, an absent field may just not have been seen.
     pub complete: bool,
 }
@@ -162,6 +168,7 @@ impl ResponseHead<'_> {
             version: self.version,
             content_length: self.content_length,
             content_type: self.content_type.map(owned),
+            fields: self.fields.into_iter().map(Field::into_owned).collect(),
             complete: self.complete,
         }
     }
@@ -195,13 +202,14 @@ pub(super) struct Response<'a> {
     pub(super) framing: Framing,
 }
 
-/// Reads a request head: all of it (`complete`) or a captured prefix. `None`: broken, or not enough of
-/// it to name the method.
-pub(super) fn request(
-    bytes: &[u8],
+/// Reads a request head: all of it (`complete`) or a captured prefix. `asked`: names of fields that are kept. `None`:
+/// broken, or not enough of it to name the method.
+pub(super) fn request<'a>(
+    bytes: &'a [u8],
     complete: bool,
     propagators: Propagators,
-) -> Option<Request<'_>> {
+    asked: &[Arc<str>],
+) -> Option<Request<'a>> {
     let (line, rest, line_whole) = first_line(bytes);
     if complete && !line_whole {
         return None;
@@ -222,7 +230,7 @@ pub(super) fn request(
         return None;
     }
     let method = Method::new(method);
-    let fields = Fields::read(rest, complete)?;
+    let mut fields = Fields::read(rest, complete, asked)?;
     // RFC 9112, 6.3: a request whose last coding is not chunked can't be framed, and is refused.
     let framing = match (fields.transfer_coding(), fields.content_length) {
         (Some(coding), _) if coding.chunked_last => Framing::Chunked,
@@ -249,14 +257,19 @@ pub(super) fn request(
             content_type: fields.content_type(),
             upgrade: fields.upgrade,
             forwarded: fields.forwarded(),
+            fields: fields.take_asked(),
             complete,
         },
     })
 }
 
-/// Reads a response head: all of it (`complete`) or a captured prefix. `None`: broken, or its status
-/// code is not there.
-pub(super) fn response(bytes: &[u8], complete: bool) -> Option<Response<'_>> {
+/// Reads a response head: all of it (`complete`) or a captured prefix. `asked`: names of fields that are kept. `None`:
+/// broken, or its status code is not there.
+pub(super) fn response<'a>(
+    bytes: &'a [u8],
+    complete: bool,
+    asked: &[Arc<str>],
+) -> Option<Response<'a>> {
     let (line, rest, line_whole) = first_line(bytes);
     if complete && !line_whole {
         return None;
@@ -269,7 +282,7 @@ pub(super) fn response(bytes: &[u8], complete: bool) -> Option<Response<'_>> {
     if !reason.is_empty() && !reason.starts_with(b" ") {
         return None;
     }
-    let fields = Fields::read(rest, complete)?;
+    let mut fields = Fields::read(rest, complete, asked)?;
     let framing = match (fields.transfer_coding(), fields.content_length) {
         (Some(coding), _) if coding.chunked_last => Framing::Chunked,
         (Some(_), _) | (None, Lengths::None) => Framing::UntilClose,
@@ -284,6 +297,7 @@ pub(super) fn response(bytes: &[u8], complete: bool) -> Option<Response<'_>> {
             version,
             content_length: fields.body_length(),
             content_type: fields.content_type(),
+            fields: fields.take_asked(),
             complete,
         },
     })

@@ -121,8 +121,9 @@ impl<M: Clone + 'static> Connection<M> {
     fn request_begun(&mut self, head: &Head<'_, M>, mark: &M, out: &mut Out<'_, M>) {
         let (offset, first, bytes) = (head.offset, head.first.clone(), head.len());
         let propagators = self.propagators;
+        let asked = self.asked(Direction::Requests);
         let Some(request) =
-            head.parsed(|bytes, complete| head::request(bytes, complete, propagators))
+            head.parsed(|bytes, complete| head::request(bytes, complete, propagators, asked))
         else {
             self.skip(Direction::Requests, bytes, Skip::Broken, out);
             return self.desync(Abandon::Broken, Skip::Resync, out);

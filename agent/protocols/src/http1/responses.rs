@@ -109,7 +109,9 @@ impl<M: Clone + 'static> Connection<M> {
 
     fn response_begun(&mut self, head: &Head<'_, M>, mark: &M, out: &mut Out<'_, M>) {
         let (first, bytes, complete) = (head.first.clone(), head.len(), head.complete);
-        let Some(response) = head.parsed(head::response) else {
+        let asked = self.asked(Direction::Responses);
+        let Some(response) = head.parsed(|bytes, complete| head::response(bytes, complete, asked))
+        else {
             self.skip(Direction::Responses, bytes, Skip::Broken, out);
             return self.desync_response(Abandon::Broken, out);
         };
@@ -217,7 +219,9 @@ impl<M: Clone + 'static> Connection<M> {
     fn response_cut_off(&mut self, gather: Gather<M>, out: &mut Out<'_, M>) -> bool {
         let head = gather.cut(Direction::Responses);
         let (first, bytes) = (head.first.clone(), head.len());
-        let Some(response) = head.parsed(head::response) else {
+        let asked = self.asked(Direction::Responses);
+        let Some(response) = head.parsed(|bytes, complete| head::response(bytes, complete, asked))
+        else {
             self.skip(Direction::Responses, bytes, Skip::Broken, out);
             return false;
         };

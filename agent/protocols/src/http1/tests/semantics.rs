@@ -1,6 +1,8 @@
 //! What RFC 9112 and RFC 9110 say of framing and pairing, and what this parser says where capture was
 //! incomplete: one short session each.
 
+use std::sync::Arc;
+
 use rstest::rstest;
 
 use super::*;
@@ -429,6 +431,73 @@ fn another_format_of_trace_contexts_is_read_where_it_is_asked_for_and_no_tracepa
         let read = head.traceparent.map(|it| it.trace_id.to_string());
         assert_eq!((read.as_deref(), &head.tracestate), (trace, &None), "{fields}");
     }
+}
+
+/// What a head's fields are that were asked for, and whether each is whole.
+fn asked(fields: &[Field<'_>]) -> Vec<(String, String, bool)> {
+    fields.iter().map(|it| (it.name.to_string(), it.value.to_string(), it.whole)).collect()
+}
+
+#[test]
+fn fields_are_kept_that_are_asked_for_and_no_others() {
+    let mut run = Run::new(true);
+    let names = Asked::new().field(Requests, "X-User").field(Requests, "host");
+    run.connection.ask(&Arc::new(names.field(Responses, "x-job")));
+    let long = "x".repeat(crate::limits::HTTP1_ASKED_VALUE_BYTES - 1) + "\u{e9}";
+    run.requests(format!(
+        "GET /a HTTP/1.1\r\nHost: h\r\nx-USER: 7\r\nx-user:\t8 \r\nx-job: 1\r\nx-user:\r\n\
+         authorization: b\r\nX-User: {long}\r\n\r\n",
+    ));
+    run.responses("HTTP/1.1 200 OK\r\nX-Job: 9\r\nx-user: 7\r\ncontent-length: 0\r\n\r\n");
+    let exchange = &exchanges(&run.events)[0];
+    let field = |name: &str, value: &str, whole| (name.to_owned(), value.to_owned(), whole);
+    let expected = [
+        field("host", "h", true),
+        field("x-user", "7", true),
+        field("x-user", "8", true),
+        field("x-user", long.trim_end_matches('\u{e9}'), false),
+    ];
+    assert_eq!(asked(&exchange.request.fields), expected);
+    let response = exchange.response.as_ref().unwrap();
+    assert_eq!(asked(&response.fields), [field("x-job", "9", true)]);
+    assert_eq!(exchange.request.host.as_deref(), Some("h"), "it is read as ever");
+
+    run.connection.ask(&Arc::default());
+    run.requests("GET /b HTTP/1.1\r\nHost: h\r\nx-user: 7\r\n\r\n");
+    run.responses(OK);
+    assert!(exchanges(&run.events)[1].request.fields.is_empty(), "nothing is asked for any more");
+}
+
+#[test]
+fn a_field_that_may_go_on_is_not_kept() {
+    let ask = |head: &str, missing: u64| {
+        let mut connection = Connection::new(true);
+        connection.ask(&Arc::new(Asked::new().field(Requests, "x-user")));
+        let mut fields = None;
+        connection.on_bytes(Requests, 0, head.as_bytes(), missing, &0_u32, &mut |event| {
+            if let Event::Request { head, .. } = event {
+                fields = Some(asked(&head.into_owned().fields));
+            }
+        });
+        fields.unwrap()
+    };
+    let start = "GET /a HTTP/1.1\r\nHost: h\r\nx-user: 71";
+    assert_eq!(ask(&format!("{start}\r\n folded\r\n\r\n"), 0), []);
+    assert_eq!(ask(&format!("{start}\r\nx: y\r\n folded\r\n\r\n"), 0).len(), 1);
+    assert_eq!(ask(start, 100), [], "cut within the value");
+    assert_eq!(ask(&format!("{start}\r\nx"), 100).len(), 1);
+}
+
+#[test]
+fn of_many_fields_that_are_asked_for_the_first_are_kept() {
+    let mut run = Run::new(true);
+    run.connection.ask(&Arc::new(Asked::new().field(Requests, "a")));
+    let most = crate::limits::HTTP1_ASKED_FIELDS;
+    let fields: String = (0..=most).map(|number| format!("a: {number}\r\n")).collect();
+    run.requests(format!("GET /a HTTP/1.1\r\nHost: h\r\n{fields}\r\n"));
+    run.responses(OK);
+    let fields = &exchanges(&run.events)[0].request.fields;
+    assert_eq!((fields.len(), &*fields[most - 1].value), (most, &*(most - 1).to_string()));
 }
 
 #[test]
