@@ -11,6 +11,7 @@ pub mod scalar;
 pub mod settings;
 #[cfg(test)]
 mod tests;
+pub mod traffic;
 pub mod watch;
 
 use std::collections::BTreeMap;

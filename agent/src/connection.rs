@@ -24,6 +24,7 @@ mod tests;
 use std::sync::Arc;
 
 use wirespan_protocols::exchange::{Direction, EndError};
+use wirespan_protocols::http1;
 use wirespan_protocols::propagation::Propagators;
 
 use crate::call::{ProcessId, Role};
@@ -55,6 +56,10 @@ pub struct Options {
     pub queues: Arc<[Arc<Rule>]>,
     /// Formats of trace contexts that are read beside W3C's.
     pub propagators: Propagators,
+    /// Fields of HTTP heads that are kept.
+    pub fields: Arc<http1::Asked>,
+    /// First keys of Redis commands are kept.
+    pub redis_keys: bool,
 }
 
 /// Times that a connection which was met in its middle is given to show a message's beginning.
@@ -256,8 +261,12 @@ impl Connection {
         Self { options, ..self }
     }
 
-    /// What the operator asks for from now on. What a parser was told before stays.
+    /// What the operator asks for from now on. Of a protocol that is known already only what is kept of heads and keys
+    /// changes.
     pub fn ask(&mut self, options: Options) {
+        if let Protocol::Known(parser) = &mut self.protocol {
+            parser.ask(&options);
+        }
         self.options = options;
     }
 

@@ -28,6 +28,8 @@ pub struct Exchange {
     pub resource: Arc<Resource>,
     /// What is done with its span.
     pub settings: Arc<Settings>,
+    /// The process's variables that its span is to have.
+    pub environment: Vec<(String, String)>,
     /// The ends of the connection.
     pub socket: Option<Socket>,
     /// What was asked, and what an HTTP response's head says.
@@ -157,12 +159,13 @@ impl Exchanges {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use wirespan_protocols::exchange::Parser as _;
     use wirespan_protocols::http1::{Connection, Direction, End, Event};
 
-    fn exchange(role: Role) -> Exchange {
+    /// One whose request is `GET /a`.
+    pub(crate) fn exchange(role: Role) -> Exchange {
         let (mut connection, mut heads) = (Connection::new(true), Vec::new());
         let bytes = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
         connection.on_bytes(Direction::Requests, 0, bytes, 0, &(), &mut |event| {
@@ -175,6 +178,7 @@ mod tests {
             role,
             resource: Arc::new(Resource { attributes: Vec::new() }),
             settings: Arc::default(),
+            environment: Vec::new(),
             socket: None,
             content: Content::Http { request: heads.remove(0), response: None },
             first: Mark::default(),

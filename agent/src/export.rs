@@ -18,7 +18,7 @@ mod sender;
 mod tap;
 mod target;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod text;
 mod top;
 mod writer;

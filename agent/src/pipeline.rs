@@ -612,6 +612,7 @@ impl Stages {
             role,
             resource: Arc::clone(&traced.resource),
             settings: Arc::clone(&traced.settings),
+            environment: traced.settings.traffic.environment(&traced.process),
             socket: connection.socket.clone(),
             content,
             first,
@@ -901,6 +902,8 @@ fn options(settings: &Settings) -> Options {
         queues: Arc::clone(&settings.queues),
         silent_pool_pings: settings.silent_pool_pings,
         propagators: settings.propagators,
+        fields: Arc::clone(settings.traffic.asked()),
+        redis_keys: settings.traffic.wants_redis_keys(),
     }
 }
 

@@ -3,6 +3,8 @@
 //! Beside the data path: selection gives each process its settings, later stages ask them. Knows neither the
 //! configuration file's spelling (`config`) nor any process's traffic.
 
+mod traffic;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,6 +15,8 @@ use wirespan_protocols::w3c::TraceId;
 use crate::process::Process;
 use crate::queue::Rule;
 use crate::span::{Attribute, Span, Value};
+
+pub use traffic::{KeyPattern, Lifted, Place, Traffic};
 
 /// What is done with the spans of a process.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +35,8 @@ pub struct Settings {
     pub ignored_routes: Globs,
     /// Database calls whose text or name is like one of these make no span.
     pub ignored_statements: Globs,
+    /// What is shown of calls beyond what always is.
+    pub traffic: Arc<Traffic>,
     /// The longest that an attribute's text may be, in characters.
     pub attribute_length: Option<usize>,
     /// A Node.js process may be assisted.
@@ -61,6 +67,7 @@ impl Default for Settings {
             routes: Vec::new(),
             ignored_routes: Globs::default(),
             ignored_statements: Globs::default(),
+            traffic: Arc::default(),
             attribute_length: None,
             node_assist: true,
             query_parameters: false,
@@ -78,10 +85,11 @@ impl Settings {
     /// The variables of a process that its values are taken from.
     pub fn variables(&self) -> impl Iterator<Item = &str> {
         let sources = self.attributes.iter().map(|(_, source)| source).chain(&self.service);
-        sources.filter_map(|source| match source {
+        let named = sources.filter_map(|source| match source {
             Source::Variable { name, .. } => Some(name.as_str()),
             Source::Fixed(_) | Source::Argument { .. } => None,
-        })
+        });
+        named.chain(self.traffic.variables())
     }
 
     /// Whether a span's statement or operation is one of those that are ignored.

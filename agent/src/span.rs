@@ -6,6 +6,7 @@ pub mod amqp;
 mod common;
 pub mod http;
 mod kafka;
+mod lifted;
 mod postgres;
 mod queue;
 mod redis;
@@ -21,7 +22,7 @@ use crate::exchange::Exchange;
 
 /// The span of a finished, placed exchange. `route`: of HTTP the low-cardinality form of its path, or empty.
 pub fn of(exchange: &Exchange, route: &str, placement: Placement) -> Span {
-    match &exchange.content {
+    let mut span = match &exchange.content {
         Content::Http { request, response } => {
             http::span(exchange, request, response.as_ref(), route, placement)
         }
@@ -35,7 +36,9 @@ pub fn of(exchange: &Exchange, route: &str, placement: Placement) -> Span {
         Content::Kafka(call) => kafka::span(exchange, call, placement),
         Content::Postgres { query, session } => postgres::span(exchange, query, session, placement),
         Content::Amqp { call, session } => amqp::span(exchange, call, session, placement),
-    }
+    };
+    lifted::add(exchange, &mut span);
+    span
 }
 
 /// OpenTelemetry's span kind.

@@ -131,6 +131,7 @@ const TAIL: &str = r"
 #   routes: ['/users/{id}/posts/*']    # names of routes; others are guessed
 #   node_assist: false                 # evaluate no script in Node.js processes
 #   query_parameters: true             # users' data leaves the process
+#   span_attributes: [{name: user.id, header: x-user-id}]
 
 # Where spans go.
 # exporters:

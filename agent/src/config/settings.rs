@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, de};
 use wirespan_protocols::propagation::Propagator;
 
 use super::scalar::{Count, Leaf, Ratio, Scalar};
+use super::traffic::{self, CheckedAttribute, HttpSettings};
 use crate::queue::{Rule, Step, Where};
 use crate::route::Routes;
 use crate::settings::{self, Globs, Protocols, Sampling, Source};
@@ -25,6 +26,11 @@ pub struct Settings {
     pub routes: Option<Vec<Scalar<Template>>>,
     /// What makes no span.
     pub ignore: Ignore,
+    /// What of HTTP is shown beyond what always is.
+    pub http: HttpSettings,
+    /// Attributes that are taken from calls. Of several with one name the first that has a value counts. Users' data
+    /// may leave the process with them. Default: none.
+    pub span_attributes: Option<Vec<CheckedAttribute>>,
     /// The longest that an attribute's text may be, in characters; what is longer is cut. Default: no limit.
     pub attribute_value_length: Option<Scalar<Count>>,
     /// Evaluate the assist in Node.js processes. Without it, parents are known only where one request is in
@@ -190,6 +196,10 @@ impl Settings {
             },
             ignored_routes: globs(&self.ignore.routes, &defaults.ignored_routes),
             ignored_statements: globs(&self.ignore.statements, &defaults.ignored_statements),
+            traffic: match (&self.http, &self.span_attributes) {
+                (http, None) if *http == HttpSettings::default() => Arc::clone(&defaults.traffic),
+                (http, own) => Arc::new(traffic::traffic(http, own.as_ref(), &defaults.traffic)),
+            },
             attribute_length: match &self.attribute_value_length {
                 Some(length) => Some(length.0.0),
                 None => defaults.attribute_length,

@@ -8,8 +8,8 @@ use wirespan_protocols::propagation::Propagator;
 use super::plan::{Flags, Plan};
 use super::*;
 use crate::export::{Color, Compression, Protocol, Target};
-use crate::settings::{Sampling, Source};
-use crate::span::Value;
+use crate::settings::{KeyPattern, Lifted, Place, Sampling, Source};
+use crate::span::{SpanKind, Value};
 
 struct Fake;
 
@@ -137,6 +137,14 @@ fn a_service_is_named_and_described() {
 #[case("routes: [/users/{id}]", |it: &Settings| it.routes == ["/users/{id}"])]
 #[case("ignore: {routes: [/healthz]}", |it: &Settings| it.ignored_routes.is_match("/healthz"))]
 #[case("ignore: {statements: ['SELECT 1*']}", |it: &Settings| it.ignored_statements.is_match("SELECT 1;"))]
+#[case("http: {request_headers: [X-Request-Id]}", |it: &Settings| it.traffic.request_headers() == ["x-request-id"])]
+#[case("http: {response_headers: [x-a, x-b]}", |it: &Settings| it.traffic.response_headers() == ["x-a", "x-b"])]
+#[case("span_attributes: [{name: user.id, header: X-User}]", |it: &Settings| lifts(it, Place::RequestHeader("x-user".to_owned()), None))]
+#[case("span_attributes: [{name: user.id, response_header: x-user}]", |it: &Settings| lifts(it, Place::ResponseHeader("x-user".to_owned()), None))]
+#[case("span_attributes: [{name: user.id, query: User}]", |it: &Settings| lifts(it, Place::Query("User".to_owned()), None))]
+#[case("span_attributes: [{name: user.id, env: USER_ID}]", |it: &Settings| lifts(it, Place::Variable("USER_ID".to_owned()), None) && it.variables().eq(["USER_ID"]))]
+#[case("span_attributes: [{name: user.id, redis_key: 'user:{id}:*'}]", |it: &Settings| lifts(it, Place::RedisKey(KeyPattern::new("user:{id}:*").unwrap()), None))]
+#[case("span_attributes: [{name: user.id, query: u, kind: server}]", |it: &Settings| lifts(it, Place::Query("u".to_owned()), Some(SpanKind::Server)))]
 #[case("attribute_value_length: 100", |it: &Settings| it.attribute_length == Some(100))]
 #[case("node_assist: false", |it: &Settings| !it.node_assist)]
 #[case("query_parameters: true", |it: &Settings| it.query_parameters)]
@@ -152,6 +160,36 @@ fn settings_are_taken(#[case] line: &str, #[case] holds: fn(&Settings) -> bool) 
     assert!(holds(&rule(&format!("  settings:\n    {line}\n"))), "in a rule");
     let plan = of(&format!("settings:\n  {line}\nrules:\n- match: {{port: 1}}\n"));
     assert!(holds(&plan.rules.settings) && holds(&plan.rules.allow[0].settings), "for all");
+}
+
+/// Whether `user.id` is lifted from here, and nothing else is.
+fn lifts(settings: &Settings, place: Place, kind: Option<SpanKind>) -> bool {
+    settings.traffic.lifted() == [Lifted { name: "user.id".to_owned(), place, kind }]
+}
+
+#[test]
+fn what_is_shown_of_calls_is_a_rules_key_by_key() {
+    let plan = of("
+settings:
+  http: {request_headers: [x-a], response_headers: [x-b]}
+  span_attributes: [{name: a, query: a}]
+rules:
+- match: {port: 1}
+  settings:
+    http: {request_headers: [x-c]}
+- match: {port: 2}
+  settings: {span_attributes: []}
+");
+    let [first, second] = [0, 1].map(|index| &*plan.rules.allow[index].settings);
+    let (shown, all) = (&first.traffic, &plan.rules.settings.traffic);
+    assert_eq!(
+        (shown.request_headers(), shown.response_headers()),
+        (&["x-c".to_owned()][..], all.response_headers())
+    );
+    assert_eq!((shown.lifted().len(), second.traffic.lifted().len()), (1, 0));
+    assert_eq!(second.traffic.request_headers(), ["x-a"]);
+    assert_ne!(first.traffic.asked(), all.asked());
+    assert_eq!(second.traffic.asked(), all.asked());
 }
 
 #[test]
@@ -246,6 +284,18 @@ fn capture_is_taken() {
 #[case::bad_route("settings:\n  routes:\n  - users", (3, 5), "settings.routes[0]", "expected a route")]
 #[case::bad_ignored("settings: {ignore: {routes: ['[a']}}", (1, 30), "settings.ignore.routes[0]", "expected a glob")]
 #[case::bad_statement("settings: {ignore: {statements: ['[a']}}", (1, 34), "settings.ignore.statements[0]", "expected a glob")]
+#[case::credentials("settings: {http: {request_headers: [a, Cookie]}}", (1, 40), "settings.http.request_headers[1]", "credentials")]
+#[case::no_header("settings: {http: {response_headers: ['a b']}}", (1, 38), "settings.http.response_headers[0]", "name of a header")]
+#[case::lifted_credentials("settings: {span_attributes: [{name: a, header: authorization}]}", (1, 48), "settings.span_attributes[0]", "credentials")]
+#[case::no_lifted_header("settings: {span_attributes: [{name: a, response_header: ':'}]}", (1, 57), "settings.span_attributes[0]", "name of a header")]
+#[case::no_place("settings: {span_attributes: [{name: a}]}", (1, 30), "settings.span_attributes[0]", "one of `header`")]
+#[case::two_places("settings: {span_attributes: [{name: a, env: A, query: a}]}", (1, 30), "settings.span_attributes[0]", "one of `header`")]
+#[case::no_attribute("settings: {span_attributes: [{name: telemetry.x, env: A}]}", (1, 37), "settings.span_attributes[0]", "only the agent")]
+#[case::no_query("settings: {span_attributes: [{name: a, query: ''}]}", (1, 47), "settings.span_attributes[0]", "it is empty")]
+#[case::no_variable("settings: {span_attributes: [{name: a, env: ''}]}", (1, 45), "settings.span_attributes[0]", "it is empty")]
+#[case::no_key("settings: {span_attributes: [{name: a, redis_key: 'a:*'}]}", (1, 51), "settings.span_attributes[0]", "in braces")]
+#[case::no_kind("settings: {span_attributes: [{name: a, env: A, kind: internal}]}", (1, 54), "settings.span_attributes[0]", "server, client")]
+#[case::unknown_place("settings: {span_attributes: [{name: a, json: A}]}", (1, 40), "settings.span_attributes[0]", "unknown field")]
 #[case::bad_length("settings: {attribute_value_length: 0}", (1, 36), "settings.attribute_value_length", "whole number")]
 #[case::bad_assist("settings: {node_assist: 2}", (1, 25), "settings.node_assist", "true or false")]
 #[case::bad_parameters("settings: {query_parameters: 2}", (1, 30), "settings.query_parameters", "true or false")]
@@ -423,12 +473,15 @@ fn the_documentation_is_current() {
     assert_eq!(schema, reference::schema(), "keys changed: run `cargo xtask docs`");
 }
 
-/// What the page shows as an example is one.
+/// What the page shows as examples are some.
 #[test]
-fn the_documentations_example_is_understood() {
+fn the_documentations_examples_are_understood() {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
     let page = std::fs::read_to_string(docs.join("configuration.md")).unwrap();
-    let example = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
-    let plan = of(&example.replace("/etc/wirespan/token", "/run/token"));
+    let examples = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let [rules, shown] = examples.collect::<Vec<_>>()[..] else { panic!("two examples") };
+    let plan = of(&rules.replace("/etc/wirespan/token", "/run/token"));
     assert_eq!(plan.rules.allow.len(), 2);
+    let settings = of(shown).rules.settings;
+    assert_eq!(settings.traffic.lifted().len(), 5);
 }

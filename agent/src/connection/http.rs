@@ -2,9 +2,9 @@
 
 use wirespan_protocols::http1::{Connection, Event};
 
-use super::Mark;
 use super::message::{Content, Message, Outcome, Step};
 use super::parser::{self, Adapter, Out};
+use super::{Mark, Options};
 
 pub(super) struct Http;
 
@@ -14,6 +14,10 @@ impl Adapter for Http {
     /// Ends a body whose framing was lost.
     const QUIET_NS: u64 = 500_000_000;
     const LEAST_PAUSE_NS: Option<u64> = None;
+
+    fn ask(&mut self, connection: &mut Connection<Mark>, options: &Options) {
+        connection.ask(&options.fields);
+    }
 
     fn tell(&mut self, event: Event<'_, Mark>, out: &mut Out<'_>) {
         let (exchange, step) = match event {

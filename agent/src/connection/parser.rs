@@ -29,6 +29,9 @@ pub(super) trait Adapter: Send {
     /// protocol's parser has no trials.
     const LEAST_PAUSE_NS: Option<u64>;
 
+    /// What the operator asks for from now on, as far as that can change on a connection.
+    fn ask(&mut self, _connection: &mut Self::Connection, _options: &Options) {}
+
     /// Makes an event a message, or none, or remembers what it says of the connection.
     fn tell(&mut self, event: <Self::Connection as Tells>::Event<'_>, out: &mut Out<'_>);
 }
@@ -43,6 +46,8 @@ pub(super) fn skipped(direction: Direction, reason: Skip, out: &mut Out<'_>) {
 
 /// One connection's parser: two streams in, messages out. Offsets count from the first byte handed in.
 pub(super) trait Parser: Send {
+    /// What the operator asks for from now on, as far as that can change on a connection.
+    fn ask(&mut self, options: &Options);
     /// A run of one direction's bytes, captured ones first, then `missing` ones.
     fn on_bytes(
         &mut self,
@@ -114,6 +119,10 @@ impl<A: Adapter> Adapted<A> {
 }
 
 impl<A: Adapter> Parser for Adapted<A> {
+    fn ask(&mut self, options: &Options) {
+        self.adapter.ask(&mut self.connection, options);
+    }
+
     fn on_bytes(
         &mut self,
         direction: Direction,
@@ -211,10 +220,11 @@ impl Protocol {
                 let connection = http1::Connection::new(from_start);
                 // What a process sends on by itself is told apart from what it was sent by `traceparent` alone:
                 // its request is asked for by the one that it serves, and stays in that one's trace.
-                let connection = match role {
+                let mut connection = match role {
                     Role::Server => connection.propagators(options.propagators),
                     Role::Client => connection,
                 };
+                connection.ask(&options.fields);
                 Box::new(Adapted::new(connection, http::Http))
             }
             Self::Redis => Box::new(Adapted::new(

@@ -54,6 +54,8 @@ pub(super) struct Redis {
     /// The last `SELECT` that was not answered: what comes behind it is in its database, or not.
     selecting: Option<u64>,
     queues: Recognizer,
+    /// Commands are handed on with their first key.
+    keeps_keys: bool,
     /// What is told of queues behind a call's beginning. Empty between events: kept for its room.
     later: Vec<Told>,
 }
@@ -64,6 +66,7 @@ impl Redis {
             database: from_start.then_some(0),
             selecting: None,
             queues: Recognizer::new(Arc::clone(&options.queues)),
+            keeps_keys: options.redis_keys,
             later: Vec::new(),
         }
     }
@@ -120,8 +123,12 @@ impl Adapter for Redis {
     /// Longer than most commands take, with the way there and back.
     const LEAST_PAUSE_NS: Option<u64> = Some(1_000_000);
 
+    fn ask(&mut self, _: &mut Connection<Mark>, options: &Options) {
+        self.keeps_keys = options.redis_keys;
+    }
+
     fn tell(&mut self, event: Event<'_, Mark>, out: &mut Out<'_>) {
-        let Self { database, selecting, queues, later } = self;
+        let Self { database, selecting, queues, keeps_keys, later } = self;
         if let Event::End { exchange, .. } | Event::Abandoned { exchange, .. } = &event {
             selecting.take_if(|select| *select == *exchange);
         }
@@ -134,7 +141,8 @@ impl Adapter for Redis {
                     *selecting = Some(exchange);
                 }
                 // The text has the key.
-                let command = Command { key: None, ..request }.into_owned();
+                let key = if *keeps_keys { request.key } else { None };
+                let command = Command { key, ..request }.into_owned();
                 let submits = part.submits;
                 let messages = submits.as_ref().map(|work| work.messages.clone());
                 let call = RedisCall { command, submits, internal };

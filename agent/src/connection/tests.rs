@@ -298,3 +298,57 @@ fn what_is_not_read_is_named_where_two_words_tell() {
     assert_eq!(state(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), "HTTP/2, which is not read");
     assert_eq!(state(b"\xff\xfe\xfd\xfc\xfb\xfa\xf9\xf8"), "a protocol that is not known");
 }
+
+/// Fields of heads, and keys, that a connection hands on.
+#[derive(Default)]
+struct Kept(Vec<String>);
+
+impl Kept {
+    fn hear(&mut self, message: Message) {
+        match message {
+            Message::Call {
+                step: Step::Begun { content: Content::Http { request, .. }, .. },
+                ..
+            } => {
+                self.0.extend(request.fields.iter().map(|field| field.value.to_string()));
+            }
+            Message::Call { step: Step::Begun { content: Content::Redis(call), .. }, .. } => {
+                self.0.extend(call.command.key.map(|key| key.to_string()));
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn what_is_asked_for_later_is_kept_on_an_open_connection() {
+    let fields = http1::Asked::new().field(Direction::Requests, "x-user");
+    let asking = Options { fields: Arc::new(fields), redis_keys: true, ..Options::default() };
+    for (ask, answer, value) in [
+        ("GET /a HTTP/1.1\r\nx-user: 7\r\n\r\n", "HTTP/1.1 204 x\r\n\r\n", "7"),
+        ("*2\r\n$3\r\nGET\r\n$3\r\na:1\r\n", "$-1\r\n", "a:1"),
+    ] {
+        let mut session = Session::new();
+        let mut kept = Kept::default();
+        let mut offsets = [0; 2];
+        for options in [None, Some(asking.clone()), Some(Options::default())] {
+            if let Some(options) = options {
+                session.connection.ask(options);
+            }
+            for (sent, text) in [(false, ask), (true, answer)] {
+                let offset = offsets[usize::from(sent)];
+                offsets[usize::from(sent)] += text.len() as u64;
+                session.at_ns += MS;
+                let operation = Operation { offset, ..session.operation(sent, text) };
+                session.connection.operation(&operation, &mut |message| kept.hear(message));
+            }
+        }
+        assert_eq!(kept.0, [value], "only while it is asked for");
+    }
+    let mut kept = Kept::default();
+    let mut connection = Session::new().connection.with(asking);
+    let operation = Session::new();
+    let operation = operation.operation(false, "GET /a HTTP/1.1\r\nx-user: 7\r\n\r\n");
+    connection.operation(&operation, &mut |message| kept.hear(message));
+    assert_eq!(kept.0, ["7"], "from the beginning");
+}

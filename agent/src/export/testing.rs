@@ -15,7 +15,7 @@ pub(super) fn resource(service: &'static str) -> Arc<Resource> {
 }
 
 /// A server span; `trace`, `id` and `parent` are the last bytes of its ids.
-pub(super) fn span(trace: u8, id: u8, parent: Option<u8>) -> Span {
+pub(crate) fn span(trace: u8, id: u8, parent: Option<u8>) -> Span {
     let span_id = |id: u8| SpanId([0, 0, 0, 0, 0, 0, 0, id]);
     let mut trace_id = [0; 16];
     trace_id[15] = trace;

@@ -1,7 +1,7 @@
 //! HTTP exchanges as spans: OpenTelemetry's stable HTTP conventions
 //! (<https://opentelemetry.io/docs/specs/semconv/http/http-spans/>).
 //!
-//! Query values, credentials and bodies are never among them.
+//! Query values, credentials and bodies are never among them; fields that the operator asks for are `lifted`'s.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
