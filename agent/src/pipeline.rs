@@ -834,6 +834,7 @@ impl Stages {
             books.calls_ignored += 1;
             return;
         }
+        settings.redaction.apply(&mut span);
         settings.shorten(&mut span.attributes);
         books.calls_spans += 1;
         self.spans += 1;

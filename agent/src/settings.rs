@@ -3,6 +3,7 @@
 //! Beside the data path: selection gives each process its settings, later stages ask them. Knows neither the
 //! configuration file's spelling (`config`) nor any process's traffic.
 
+mod redaction;
 mod traffic;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use crate::process::Process;
 use crate::queue::Rule;
 use crate::span::{Attribute, Span, Value};
 
+pub use redaction::{REDACTED, Redaction, pattern};
 pub use traffic::{KeyPattern, Lifted, Place, Traffic};
 
 /// What is done with the spans of a process.
@@ -37,6 +39,8 @@ pub struct Settings {
     pub ignored_statements: Globs,
     /// What is shown of calls beyond what always is.
     pub traffic: Arc<Traffic>,
+    /// What is taken out of spans.
+    pub redaction: Redaction,
     /// The longest that an attribute's text may be, in characters.
     pub attribute_length: Option<usize>,
     /// A Node.js process may be assisted.
@@ -68,6 +72,7 @@ impl Default for Settings {
             ignored_routes: Globs::default(),
             ignored_statements: Globs::default(),
             traffic: Arc::default(),
+            redaction: Redaction::default(),
             attribute_length: None,
             node_assist: true,
             query_parameters: false,

@@ -132,6 +132,7 @@ const TAIL: &str = r"
 #   node_assist: false                 # evaluate no script in Node.js processes
 #   query_parameters: true             # users' data leaves the process
 #   span_attributes: [{name: user.id, header: x-user-id}]
+#   redact: {attributes: [client.address]}
 
 # Where spans go.
 # exporters:

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, de};
 use wirespan_protocols::propagation::Propagator;
 
 use super::scalar::{Count, Leaf, Ratio, Scalar};
-use super::traffic::{self, CheckedAttribute, HttpSettings};
+use super::traffic::{self, CheckedAttribute, HttpSettings, Redact};
 use crate::queue::{Rule, Step, Where};
 use crate::route::Routes;
 use crate::settings::{self, Globs, Protocols, Sampling, Source};
@@ -31,6 +31,8 @@ pub struct Settings {
     /// Attributes that are taken from calls. Of several with one name the first that has a value counts. Users' data
     /// may leave the process with them. Default: none.
     pub span_attributes: Option<Vec<CheckedAttribute>>,
+    /// What is taken out of spans, last of all, for every exporter and every tap.
+    pub redact: Redact,
     /// The longest that an attribute's text may be, in characters; what is longer is cut. Default: no limit.
     pub attribute_value_length: Option<Scalar<Count>>,
     /// Evaluate the assist in Node.js processes. Without it, parents are known only where one request is in
@@ -200,6 +202,7 @@ impl Settings {
                 (http, None) if *http == HttpSettings::default() => Arc::clone(&defaults.traffic),
                 (http, own) => Arc::new(traffic::traffic(http, own.as_ref(), &defaults.traffic)),
             },
+            redaction: self.redact.over(&defaults.redaction),
             attribute_length: match &self.attribute_value_length {
                 Some(length) => Some(length.0.0),
                 None => defaults.attribute_length,

@@ -145,6 +145,8 @@ fn a_service_is_named_and_described() {
 #[case("span_attributes: [{name: user.id, env: USER_ID}]", |it: &Settings| lifts(it, Place::Variable("USER_ID".to_owned()), None) && it.variables().eq(["USER_ID"]))]
 #[case("span_attributes: [{name: user.id, redis_key: 'user:{id}:*'}]", |it: &Settings| lifts(it, Place::RedisKey(KeyPattern::new("user:{id}:*").unwrap()), None))]
 #[case("span_attributes: [{name: user.id, query: u, kind: server}]", |it: &Settings| lifts(it, Place::Query("u".to_owned()), Some(SpanKind::Server)))]
+#[case("redact: {attributes: ['user.*']}", |it: &Settings| it.redaction.keys.is_match("user.id"))]
+#[case("redact: {patterns: ['\\d{4}$']}", |it: &Settings| it.redaction.patterns.iter().any(|it| it.is_match("a1234")))]
 #[case("attribute_value_length: 100", |it: &Settings| it.attribute_length == Some(100))]
 #[case("node_assist: false", |it: &Settings| !it.node_assist)]
 #[case("query_parameters: true", |it: &Settings| it.query_parameters)]
@@ -173,10 +175,12 @@ fn what_is_shown_of_calls_is_a_rules_key_by_key() {
 settings:
   http: {request_headers: [x-a], response_headers: [x-b]}
   span_attributes: [{name: a, query: a}]
+  redact: {attributes: [a], patterns: [b+]}
 rules:
 - match: {port: 1}
   settings:
     http: {request_headers: [x-c]}
+    redact: {attributes: []}
 - match: {port: 2}
   settings: {span_attributes: []}
 ");
@@ -188,6 +192,8 @@ rules:
     );
     assert_eq!((shown.lifted().len(), second.traffic.lifted().len()), (1, 0));
     assert_eq!(second.traffic.request_headers(), ["x-a"]);
+    assert!(first.redaction.keys.is_empty() && first.redaction.patterns.len() == 1);
+    assert_eq!(second.redaction, plan.rules.settings.redaction);
     assert_ne!(first.traffic.asked(), all.asked());
     assert_eq!(second.traffic.asked(), all.asked());
 }
@@ -296,6 +302,9 @@ fn capture_is_taken() {
 #[case::no_key("settings: {span_attributes: [{name: a, redis_key: 'a:*'}]}", (1, 51), "settings.span_attributes[0]", "in braces")]
 #[case::no_kind("settings: {span_attributes: [{name: a, env: A, kind: internal}]}", (1, 54), "settings.span_attributes[0]", "server, client")]
 #[case::unknown_place("settings: {span_attributes: [{name: a, json: A}]}", (1, 40), "settings.span_attributes[0]", "unknown field")]
+#[case::bad_redacted("settings: {redact: {attributes: ['[a']}}", (1, 34), "settings.redact.attributes[0]", "expected a glob")]
+#[case::bad_pattern("settings: {redact: {patterns: ['(a']}}", (1, 32), "settings.redact.patterns[0]", "unclosed group")]
+#[case::empty_pattern("settings: {redact: {patterns: ['a*']}}", (1, 32), "settings.redact.patterns[0]", "matches nothing")]
 #[case::bad_length("settings: {attribute_value_length: 0}", (1, 36), "settings.attribute_value_length", "whole number")]
 #[case::bad_assist("settings: {node_assist: 2}", (1, 25), "settings.node_assist", "true or false")]
 #[case::bad_parameters("settings: {query_parameters: 2}", (1, 30), "settings.query_parameters", "true or false")]
@@ -484,4 +493,5 @@ fn the_documentations_examples_are_understood() {
     assert_eq!(plan.rules.allow.len(), 2);
     let settings = of(shown).rules.settings;
     assert_eq!(settings.traffic.lifted().len(), 5);
+    assert!(settings.redaction.patterns[0].is_match("mail to a.b@c.example"));
 }

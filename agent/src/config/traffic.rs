@@ -1,10 +1,13 @@
-//! What of a call is shown beyond what always is: `settings.http` and `settings.span_attributes`.
+//! What of a call is shown beyond what always is, and what is taken out: `settings.http`, `settings.span_attributes`
+//! and `settings.redact`.
 
+use regex::Regex;
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
 use super::scalar::{Leaf, Scalar};
-use crate::settings::{KeyPattern, Lifted, Place, Traffic};
+use super::settings::GlobText;
+use crate::settings::{Globs, KeyPattern, Lifted, Place, Redaction, Traffic, pattern};
 use crate::span::SpanKind;
 
 /// What of HTTP is shown beyond what always is.
@@ -78,6 +81,17 @@ impl SpanAttribute {
     }
 }
 
+/// What is taken out of spans, last of all, for every exporter and every tap.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Redact {
+    /// Globs over names of attributes, of spans and of resources: their values are `REDACTED`. Default: none.
+    pub attributes: Option<Vec<Scalar<GlobText>>>,
+    /// Regular expressions (<https://docs.rs/regex/latest/regex/#syntax>): what they match in an attribute's text, a
+    /// span's name or its status is `REDACTED`. Each costs time for each text. Default: none.
+    pub patterns: Option<Vec<Scalar<Pattern>>>,
+}
+
 /// What is shown of calls, where these settings leave it open as in `defaults`.
 pub(super) fn traffic(
     http: &HttpSettings,
@@ -96,6 +110,23 @@ pub(super) fn traffic(
             None => defaults.lifted().to_vec(),
         },
     )
+}
+
+impl Redact {
+    pub(super) fn over(&self, defaults: &Redaction) -> Redaction {
+        Redaction {
+            keys: match &self.attributes {
+                // They were tried when they were read.
+                Some(globs) => Globs::new(globs.iter().map(|glob| glob.0.0.clone()).collect())
+                    .unwrap_or_else(|_| defaults.keys.clone()),
+                None => defaults.keys.clone(),
+            },
+            patterns: match &self.patterns {
+                Some(patterns) => patterns.iter().map(|pattern| pattern.0.0.clone()).collect(),
+                None => defaults.patterns.clone(),
+            },
+        }
+    }
 }
 
 /// The name of a header, in lower case.
@@ -204,5 +235,27 @@ impl Leaf for Kind {
 
     fn schema() -> Schema {
         json_schema!({ "enum": KINDS.map(|(word, _)| word) })
+    }
+}
+
+/// A regular expression.
+#[derive(Clone, Debug)]
+pub struct Pattern(pub Regex);
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+impl Leaf for Pattern {
+    const EXPECTED: &'static str = r"a regular expression, as in \d{16}";
+
+    fn read(text: &str) -> Result<Self, String> {
+        pattern(text).map(Self)
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "minLength": 1 })
     }
 }

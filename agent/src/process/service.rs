@@ -105,7 +105,9 @@ pub fn resource(
     attributes.put(key::TELEMETRY_SDK_VERSION, agent.version.clone());
     attributes.put(key::TELEMETRY_DISTRO_NAME, "wirespan");
     attributes.put(key::TELEMETRY_DISTRO_VERSION, agent.version.clone());
-    Resource { attributes: attributes.0 }
+    let mut attributes = attributes.0;
+    settings.redaction.apply_to(&mut attributes);
+    Resource { attributes }
 }
 
 /// Where a process's `service.name` comes from.

@@ -221,3 +221,17 @@ fn a_rule_names_before_anything_else_and_describes() {
     assert_eq!(found.text(key::SERVICE_NAME), Some("own"));
     assert_eq!(name_source(&procfs, &process, &settings), NameSource::ServiceName);
 }
+
+#[test]
+fn what_is_redacted_is_in_no_resource() {
+    let (tree, process) = tree_with_node("/app/server.js");
+    let process = with(process, &[("OTEL_RESOURCE_ATTRIBUTES", "team=pay,owner=a@b.example")]);
+    let redaction = crate::settings::Redaction {
+        keys: crate::settings::Globs::new(vec!["host.*".to_owned()]).unwrap(),
+        patterns: vec![crate::settings::pattern("[a-z]+@[a-z.]+").unwrap()],
+    };
+    let settings = Settings { redaction, ..Settings::default() };
+    let found = resource(&tree.procfs(), &process, &agent(), &settings);
+    let texts = ["host.name", "owner", "team"].map(|key| found.text(key));
+    assert_eq!(texts, [Some("REDACTED"), Some("REDACTED"), Some("pay")]);
+}
