@@ -835,7 +835,7 @@ impl Stages {
             return;
         }
         settings.redaction.apply(&mut span);
-        settings.shorten(&mut span.attributes);
+        settings.limit(&mut span);
         books.calls_spans += 1;
         self.spans += 1;
         self.batch.push(span);

@@ -20,6 +20,10 @@ use crate::span::{Attribute, Span, Value};
 pub use redaction::{REDACTED, Redaction, pattern};
 pub use traffic::{KeyPattern, Lifted, Place, Traffic};
 
+/// What OpenTelemetry's SDKs keep of a span's attributes
+/// (<https://opentelemetry.io/docs/specs/otel/common/#configurable-parameters>).
+const ATTRIBUTE_COUNT: usize = 128;
+
 /// What is done with the spans of a process.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -41,6 +45,8 @@ pub struct Settings {
     pub traffic: Arc<Traffic>,
     /// What is taken out of spans.
     pub redaction: Redaction,
+    /// The most attributes that a span may have.
+    pub attribute_count: usize,
     /// The longest that an attribute's text may be, in characters.
     pub attribute_length: Option<usize>,
     /// A Node.js process may be assisted.
@@ -73,6 +79,7 @@ impl Default for Settings {
             ignored_statements: Globs::default(),
             traffic: Arc::default(),
             redaction: Redaction::default(),
+            attribute_count: ATTRIBUTE_COUNT,
             attribute_length: None,
             node_assist: true,
             query_parameters: false,
@@ -106,8 +113,15 @@ impl Settings {
         !self.ignored_statements.is_empty() && KEYS.iter().any(ignored)
     }
 
-    /// Cuts texts that are longer than they may be.
-    pub fn shorten(&self, attributes: &mut [Attribute]) {
+    /// Leaves out attributes beyond those that there may be, and cuts texts that are longer than they may be.
+    pub fn limit(&self, span: &mut Span) {
+        let beyond = span.attributes.len().saturating_sub(self.attribute_count);
+        span.attributes.truncate(self.attribute_count);
+        span.dropped_attributes = u32::try_from(beyond).unwrap_or(u32::MAX);
+        self.shorten(&mut span.attributes);
+    }
+
+    fn shorten(&self, attributes: &mut [Attribute]) {
         let Some(length) = self.attribute_length else { return };
         let cut = |text: &str| text.char_indices().nth(length).map(|(end, _)| end);
         for attribute in attributes {
@@ -370,6 +384,7 @@ mod tests {
             start_unix_ns: 0,
             end_unix_ns: 1,
             attributes: vec![Attribute::new(key, value)],
+            dropped_attributes: 0,
             links: Vec::new(),
             status: crate::span::Status::Unset,
             resource: Arc::new(crate::span::Resource { attributes: Vec::new() }),
@@ -383,6 +398,18 @@ mod tests {
         assert!(!settings.ignores_statement_of(&with(key::DB_QUERY_TEXT, "SELECT ? FROM t")));
         assert!(!settings.ignores_statement_of(&with(key::URL_PATH, "PING")));
         assert!(!Settings::default().ignores_statement_of(&with(key::DB_OPERATION_NAME, "PING")));
+    }
+
+    #[test]
+    fn attributes_beyond_the_limit_are_left_out_and_counted() {
+        let settings = Settings { attribute_count: 2, ..Settings::default() };
+        for (count, kept, dropped) in [(0, 0, 0), (2, 2, 0), (5, 2, 3)] {
+            let mut span = crate::export::testing::span(1, 1, None);
+            span.attributes = (0..count).map(|key| Attribute::new(key.to_string(), key)).collect();
+            settings.limit(&mut span);
+            assert_eq!((span.attributes.len(), span.dropped_attributes), (kept, dropped));
+            assert!((0..).zip(&span.attributes).all(|(key, it)| it.value == Value::Int(key)));
+        }
     }
 
     #[test]

@@ -133,6 +133,8 @@ pub struct Span {
     pub end_unix_ns: u64,
     /// Attributes, each key once.
     pub attributes: Vec<Attribute>,
+    /// Attributes that were left out, being more than there may be.
+    pub dropped_attributes: u32,
     /// Links.
     pub links: Vec<Link>,
     /// The status.

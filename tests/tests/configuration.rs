@@ -19,13 +19,13 @@ const RELOADS: usize = 100;
 const BURST: usize = 100;
 
 /// A configuration file and the agent that follows it.
-struct Configured {
+pub(crate) struct Configured {
     file: PathBuf,
-    tracing: Tracing,
+    pub(crate) tracing: Tracing,
 }
 
 impl Configured {
-    fn start(lab: &Lab, text: &str) -> Self {
+    pub(crate) fn start(lab: &Lab, text: &str) -> Self {
         let directory = lab.path().join("agent");
         let file = lab.path().join("wirespan.yaml");
         put(&file, text);
@@ -37,7 +37,7 @@ impl Configured {
     }
 
     /// Puts another file in its place, says so, and waits until the agent has answered it.
-    fn reload(&self, text: &str) -> ConfigStatus {
+    pub(crate) fn reload(&self, text: &str) -> ConfigStatus {
         let count = |status: &ConfigStatus| status.reloads + status.refused;
         let before = count(&self.tracing.status().config);
         put(&self.file, text);

@@ -15,6 +15,7 @@
 mod common;
 
 mod agent_killed;
+mod attributes;
 mod capture_budget;
 mod capture_canary;
 mod capture_older_connections;

@@ -143,6 +143,7 @@ impl Plan {
 /// What flags and variables say of every rule's settings.
 struct Override {
     sampling: Option<Sampling>,
+    attribute_count: Option<usize>,
     attribute_length: Option<usize>,
     propagators: Option<Propagators>,
     no_node_assist: bool,
@@ -156,7 +157,14 @@ impl Override {
     fn new(flags: &Flags, lookup: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
         Ok(Self {
             sampling: sampling(&lookup)?,
-            attribute_length: attribute_length(&lookup)?,
+            attribute_count: number(
+                &lookup,
+                ["OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"],
+            )?,
+            attribute_length: number(
+                &lookup,
+                ["OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"],
+            )?,
             propagators: propagators(&lookup)?,
             no_node_assist: flags.no_node_assist,
             routes: flags.routes.clone(),
@@ -169,6 +177,7 @@ impl Override {
     fn apply(&self, settings: Settings) -> Settings {
         Settings {
             sampling: self.sampling.unwrap_or(settings.sampling),
+            attribute_count: self.attribute_count.unwrap_or(settings.attribute_count),
             attribute_length: self.attribute_length.or(settings.attribute_length),
             propagators: self.propagators.unwrap_or(settings.propagators),
             node_assist: settings.node_assist && !self.no_node_assist,
@@ -233,11 +242,15 @@ fn propagators(lookup: &impl Fn(&str) -> Option<String>) -> anyhow::Result<Optio
     others.map(format).collect::<anyhow::Result<Propagators>>().map(Some)
 }
 
-fn attribute_length(lookup: &impl Fn(&str) -> Option<String>) -> anyhow::Result<Option<usize>> {
-    for name in ["OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"] {
+/// The number in the first of these variables that is set.
+fn number(
+    lookup: &impl Fn(&str) -> Option<String>,
+    names: [&str; 2],
+) -> anyhow::Result<Option<usize>> {
+    for name in names {
         if let Some(text) = variable(lookup, name) {
             return match text.parse() {
-                Ok(length) => Ok(Some(length)),
+                Ok(number) => Ok(Some(number)),
                 Err(_) => anyhow::bail!("{name}: expected a whole number"),
             };
         }

@@ -33,6 +33,8 @@ pub struct Settings {
     pub span_attributes: Option<Vec<CheckedAttribute>>,
     /// What is taken out of spans, last of all, for every exporter and every tap.
     pub redact: Redact,
+    /// The most attributes that a span may have; those behind are left out and counted in it. Default: 128.
+    pub attribute_count: Option<Scalar<Count>>,
     /// The longest that an attribute's text may be, in characters; what is longer is cut. Default: no limit.
     pub attribute_value_length: Option<Scalar<Count>>,
     /// Evaluate the assist in Node.js processes. Without it, parents are known only where one request is in
@@ -203,6 +205,10 @@ impl Settings {
                 (http, own) => Arc::new(traffic::traffic(http, own.as_ref(), &defaults.traffic)),
             },
             redaction: self.redact.over(&defaults.redaction),
+            attribute_count: match &self.attribute_count {
+                Some(count) => count.0.0,
+                None => defaults.attribute_count,
+            },
             attribute_length: match &self.attribute_value_length {
                 Some(length) => Some(length.0.0),
                 None => defaults.attribute_length,

@@ -147,6 +147,7 @@ fn a_service_is_named_and_described() {
 #[case("span_attributes: [{name: user.id, query: u, kind: server}]", |it: &Settings| lifts(it, Place::Query("u".to_owned()), Some(SpanKind::Server)))]
 #[case("redact: {attributes: ['user.*']}", |it: &Settings| it.redaction.keys.is_match("user.id"))]
 #[case("redact: {patterns: ['\\d{4}$']}", |it: &Settings| it.redaction.patterns.iter().any(|it| it.is_match("a1234")))]
+#[case("attribute_count: 100", |it: &Settings| it.attribute_count == 100)]
 #[case("attribute_value_length: 100", |it: &Settings| it.attribute_length == Some(100))]
 #[case("node_assist: false", |it: &Settings| !it.node_assist)]
 #[case("query_parameters: true", |it: &Settings| it.query_parameters)]
@@ -305,6 +306,7 @@ fn capture_is_taken() {
 #[case::bad_redacted("settings: {redact: {attributes: ['[a']}}", (1, 34), "settings.redact.attributes[0]", "expected a glob")]
 #[case::bad_pattern("settings: {redact: {patterns: ['(a']}}", (1, 32), "settings.redact.patterns[0]", "unclosed group")]
 #[case::empty_pattern("settings: {redact: {patterns: ['a*']}}", (1, 32), "settings.redact.patterns[0]", "matches nothing")]
+#[case::bad_count("settings: {attribute_count: 0}", (1, 29), "settings.attribute_count", "whole number")]
 #[case::bad_length("settings: {attribute_value_length: 0}", (1, 36), "settings.attribute_value_length", "whole number")]
 #[case::bad_assist("settings: {node_assist: 2}", (1, 25), "settings.node_assist", "true or false")]
 #[case::bad_parameters("settings: {query_parameters: 2}", (1, 30), "settings.query_parameters", "true or false")]
@@ -383,6 +385,8 @@ rules: [{match: {port: 1}, settings: {sampling: {ratio: 0.2}}}]
         ("OTEL_BSP_SCHEDULE_DELAY", "4"),
         ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
         ("OTEL_TRACES_SAMPLER_ARG", "0.5"),
+        ("OTEL_ATTRIBUTE_COUNT_LIMIT", "11"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "12"),
         ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "9"),
         ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "2"),
         ("OTEL_PROPAGATORS", "tracecontext, baggage,,sentry"),
@@ -396,7 +400,7 @@ rules: [{match: {port: 1}, settings: {sampling: {ratio: 0.2}}}]
     assert_eq!(by_env.limits.linger, Duration::from_millis(4));
     let settings = &by_env.rules.allow[0].settings;
     assert_eq!(settings.sampling, Sampling { ratio: 0.5, parent_based: true });
-    assert_eq!(settings.attribute_length, Some(2));
+    assert_eq!((settings.attribute_count, settings.attribute_length), (12, Some(2)));
     assert_eq!(settings.propagators, [Propagator::Sentry].into_iter().collect());
     assert_eq!(settings.routes, ["/file"]);
 
@@ -432,6 +436,7 @@ rules: [{match: {port: 1}, settings: {sampling: {ratio: 0.2}}}]
 #[case("OTEL_TRACES_EXPORTER", "zipkin", "is not supported here")]
 #[case("OTEL_BSP_MAX_QUEUE_SIZE", "many", "whole number")]
 #[case("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "x", "whole number")]
+#[case("OTEL_ATTRIBUTE_COUNT_LIMIT", "x", "whole number")]
 #[case("OTEL_PROPAGATORS", "b3,ottrace", "is not supported here")]
 fn a_variable_that_is_not_understood_is_named(
     #[case] name: &str,

@@ -79,6 +79,7 @@ fn otlp_span(span: &Span) -> OtlpSpan {
         start_time_unix_nano: span.start_unix_ns,
         end_time_unix_nano: span.end_unix_ns,
         attributes: attributes(&span.attributes),
+        dropped_attributes_count: span.dropped_attributes,
         links: span.links.iter().map(link).collect(),
         status: Some(status(&span.status)),
         ..Default::default()
@@ -200,6 +201,7 @@ mod tests {
                 Attribute::new("s", "text"),
                 Attribute::new("l", vec!["x".to_owned(), "y".to_owned()]),
             ],
+            dropped_attributes: 3,
             links: vec![Link {
                 trace_id: TraceId([9; 16]),
                 span_id: SpanId([8; 8]),
@@ -218,6 +220,7 @@ mod tests {
         assert_eq!(sent.links[0].trace_id, [9; 16]);
         assert_eq!(sent.links[0].span_id, [8; 8]);
         assert_eq!(sent.links[0].attributes.len(), 1);
+        assert_eq!(sent.dropped_attributes_count, 3);
         let values: Vec<_> =
             sent.attributes.iter().map(|pair| pair.value.clone().unwrap().value.unwrap()).collect();
         let texts = ["x", "y"].map(|text| any_value(OtlpValue::StringValue(text.to_owned())));

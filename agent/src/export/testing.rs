@@ -31,6 +31,7 @@ pub(crate) fn span(trace: u8, id: u8, parent: Option<u8>) -> Span {
         start_unix_ns: 1_700_000_000_000_000_000,
         end_unix_ns: 1_700_000_000_012_410_000,
         attributes: vec![],
+        dropped_attributes: 0,
         links: vec![],
         status: Status::Unset,
         resource: resource("service"),

@@ -102,6 +102,7 @@ pub(super) fn span(
         start_unix_ns: start,
         end_unix_ns: start.saturating_add(duration),
         attributes,
+        dropped_attributes: 0,
         links: placement.links.into_iter().map(link).collect(),
         status: failure.map_or(Status::Unset, |failure| Status::Error(failure.text)),
         resource: std::sync::Arc::clone(&exchange.resource),

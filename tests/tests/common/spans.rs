@@ -50,6 +50,7 @@ pub(crate) struct Span {
     /// The status is an error, with this description.
     pub(crate) error: Option<String>,
     pub(crate) attributes: Attributes,
+    pub(crate) dropped_attributes: u32,
     /// Trace and span of each link.
     pub(crate) links: Vec<(String, String)>,
     pub(crate) resource: Attributes,
@@ -163,6 +164,7 @@ fn span(span: &OtlpSpan, resource: &Attributes) -> Span {
         end_ns: span.end_time_unix_nano,
         error: (status.code() == StatusCode::Error).then_some(status.message),
         attributes: attributes(&span.attributes),
+        dropped_attributes: span.dropped_attributes_count,
         links: span.links.iter().map(|link| (hex(&link.trace_id), hex(&link.span_id))).collect(),
         resource: resource.clone(),
     }
