@@ -1,11 +1,11 @@
 //! What is taken out of spans before anybody gets them.
 //!
 //! The last change to a span, before the cut of long texts: half of what a pattern is for would be no match. Patterns
-//! are the regex crate's: time is linear in the text, whatever they are.
+//! are the regex crate's: a search takes time linear in the text, whatever they are, and there are so many at most.
 
 use std::borrow::Cow;
 
-use regex::{Captures, Regex, RegexBuilder};
+use regex::{Regex, RegexBuilder};
 
 use super::Globs;
 use crate::span::{Attribute, Span, Status, Value};
@@ -15,6 +15,10 @@ pub const REDACTED: &str = "REDACTED";
 
 /// A pattern that needs more when compiled is refused.
 const PATTERN_LIMIT_BYTES: usize = 1 << 20;
+
+/// Matches of a pattern in one text. Of a text with more all is taken out: to look for all of them may take time
+/// quadratic in its length (<https://docs.rs/regex/latest/regex/#iterating-over-matches>).
+const MATCHES: usize = 256;
 
 /// What is taken out.
 #[derive(Clone, Debug, Default)]
@@ -91,15 +95,23 @@ impl Redaction {
 }
 
 fn replace(pattern: &Regex, text: &mut Cow<'_, str>) {
-    // A pattern may match between two characters: there is nothing to take out.
-    let redacted =
-        pattern.replace_all(
-            text,
-            |found: &Captures<'_>| {
-                if found.get_match().is_empty() { "" } else { REDACTED }
-            },
-        );
-    if let Cow::Owned(redacted) = redacted {
+    let mut redacted = String::new();
+    let mut end = 0;
+    for (number, found) in pattern.find_iter(text).enumerate() {
+        if number >= MATCHES {
+            REDACTED.clone_into(&mut redacted);
+            end = text.len();
+            break;
+        }
+        // A pattern may match between two characters: there is nothing to take out.
+        if !found.is_empty() {
+            redacted.push_str(text.get(end..found.start()).unwrap_or_default());
+            redacted.push_str(REDACTED);
+            end = found.end();
+        }
+    }
+    if end > 0 {
+        redacted.push_str(text.get(end..).unwrap_or_default());
         *text = Cow::Owned(redacted);
     }
 }
@@ -161,6 +173,18 @@ mod tests {
         let mut attributes = [Attribute::new("a", "x y")];
         redaction(&[], &[r"\b"]).apply_to(&mut attributes);
         assert_eq!(attributes[0].value, "x y".into());
+    }
+
+    #[test]
+    fn a_text_with_more_matches_than_are_looked_for_is_gone_as_a_whole() {
+        for (count, expected) in [
+            (MATCHES, format!("{}y", "REDACTED,".repeat(MATCHES))),
+            (MATCHES + 1, REDACTED.to_owned()),
+        ] {
+            let mut attributes = [Attribute::new("a", "x,".repeat(count) + "y")];
+            redaction(&[], &["x"]).apply_to(&mut attributes);
+            assert_eq!(attributes[0].value, expected.into());
+        }
     }
 
     #[test]
