@@ -61,6 +61,10 @@ const DRAIN_LIMIT: usize = 8192;
 const WALL_SAMPLE_NS: u64 = 1_000_000_000;
 /// How often connections are looked at for silence.
 const HOUSEKEEPING_NS: u64 = 100_000_000;
+/// Spans wait so long at most until they are given to the exporters, or until there are so many.
+const HAND_OVER_NS: u64 = 50_000_000;
+/// See [`HAND_OVER_NS`].
+const HAND_OVER_SPANS: usize = 512;
 /// Connections held. Beyond, a new one is not followed, and its operations count as not understood.
 const MAX_CONNECTIONS: usize = 65_536;
 
@@ -97,6 +101,8 @@ struct Stages {
     routes: Services,
     export: ExportHandle,
     batch: Vec<Span>,
+    /// When the batch was given away last.
+    handed_over_ns: u64,
     wall: WallClock,
     wall_sampled_ns: u64,
     housekeeping_ns: u64,
@@ -135,6 +141,7 @@ impl Pipeline {
             routes: Services::default(),
             export,
             batch: Vec::new(),
+            handed_over_ns: 0,
             wall: WallClock::sample(),
             wall_sampled_ns: clock::monotonic_ns(),
             housekeeping_ns: 0,
@@ -173,6 +180,8 @@ impl Pipeline {
             self.capture.wait(wait)?;
             wait = if self.round()? > 0 { BUSY_WAIT } else { IDLE_WAIT };
             while let Ok(request) = requests.try_recv() {
+                // What is counted as a span is counted as offered in the same answer.
+                self.stages.hand_over();
                 self.answer(request);
             }
         }
@@ -208,7 +217,7 @@ impl Pipeline {
             self.stages.decide(now);
         }
         self.stages.drop_calls();
-        self.stages.hand_over();
+        self.stages.hand_over_in_time(now);
         Ok(count + self.stages.selection.waiting())
     }
 
@@ -856,6 +865,15 @@ impl Stages {
             // What scanners ask for is no route of the service's.
             Some(404 | 405) => routes.known(path),
             _ => routes.route(path),
+        }
+    }
+
+    /// Each time that exporters are given spans wakes their threads, which cost more than one span does.
+    fn hand_over_in_time(&mut self, now: u64) {
+        let due = now.saturating_sub(self.handed_over_ns) >= HAND_OVER_NS;
+        if due || self.batch.len() >= HAND_OVER_SPANS {
+            self.handed_over_ns = now;
+            self.hand_over();
         }
     }
 
