@@ -870,6 +870,9 @@ impl Stages {
 
     /// Each time that exporters are given spans wakes their threads, which cost more than one span does.
     fn hand_over_in_time(&mut self, now: u64) {
+        if self.batch.is_empty() {
+            return;
+        }
         let due = now.saturating_sub(self.handed_over_ns) >= HAND_OVER_NS;
         if due || self.batch.len() >= HAND_OVER_SPANS {
             self.handed_over_ns = now;

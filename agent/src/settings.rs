@@ -18,7 +18,7 @@ use crate::queue::Rule;
 use crate::span::{Attribute, Span, Value};
 
 pub use redaction::{REDACTED, Redaction, pattern};
-pub use traffic::{KeyPattern, Lifted, Place, Traffic};
+pub use traffic::{KeyPattern, Lifted, Place, Traffic, VALUE_LIMIT_BYTES};
 
 /// What OpenTelemetry's SDKs keep of a span's attributes
 /// (<https://opentelemetry.io/docs/specs/otel/common/#configurable-parameters>).

@@ -413,6 +413,8 @@ fn of_one_statement_executed_many_times_in_a_turn_none_is_told_as_another(
         eprintln!("{budget:?}: {}: {} and {}", client.name, updates.len(), spans.len());
         let wrong = updates.iter().filter(|(changed, asked)| changed != asked).count();
         assert_eq!(wrong, 0, "{} of {}: {updates:?}", client.name, updates.len());
+        // psycopg may have sent several turns in what was lost: nothing is certain.
+        assert!(client.name != "asyncpg" || updates.len() > 10, "{}", updates.len());
         let pid = i32::try_from(program.pid()).unwrap();
         let line = status.processes.iter().find(|line| line.pid == pid).unwrap();
         let books = &line.agent;

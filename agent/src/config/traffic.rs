@@ -118,7 +118,9 @@ impl Redact {
             keys: match &self.attributes {
                 // They were tried when they were read.
                 Some(globs) => Globs::new(globs.iter().map(|glob| glob.0.0.clone()).collect())
-                    .unwrap_or_else(|_| defaults.keys.clone()),
+                    // Too many together: rather too much is taken out than nothing.
+                    .or_else(|_| Globs::new(vec!["*".to_owned()]))
+                    .unwrap_or_default(),
                 None => defaults.keys.clone(),
             },
             patterns: match &self.patterns {
@@ -133,25 +135,27 @@ impl Redact {
 #[derive(Clone, Debug, PartialEq)]
 pub struct HeaderName(pub String);
 
-/// Headers whose values let in who has them.
-const CREDENTIALS: [&str; 16] = [
-    "api-key",
+/// Words in the names of headers whose values let in who has them.
+const CREDENTIALS: [&str; 11] = [
+    "accesstoken",
     "apikey",
+    "assertion",
     "authorization",
     "cookie",
     "cookie2",
-    "private-token",
-    "proxy-authorization",
-    "set-cookie",
-    "set-cookie2",
-    "x-access-token",
-    "x-amz-security-token",
-    "x-api-key",
-    "x-auth-token",
-    "x-csrf-token",
-    "x-forwarded-access-token",
-    "x-xsrf-token",
+    "jwt",
+    "password",
+    "secret",
+    "session",
+    "token",
 ];
+
+/// Whether a header's name says that it carries credentials.
+fn is_credentials(name: &str) -> bool {
+    let words: Vec<&str> = name.split(['-', '_', '.']).collect();
+    words.iter().any(|word| CREDENTIALS.contains(word))
+        || words.windows(2).any(|pair| pair == ["api", "key"])
+}
 
 impl Leaf for HeaderName {
     const EXPECTED: &'static str =
@@ -165,7 +169,7 @@ impl Leaf for HeaderName {
         if name.is_empty() || name.len() > 128 || !name.bytes().all(is_token) {
             return Err(String::new());
         }
-        if CREDENTIALS.contains(&name.as_str()) {
+        if is_credentials(&name) {
             return Err("its values are credentials".to_owned());
         }
         Ok(Self(name))

@@ -51,7 +51,7 @@ pub(super) fn connection(from_start: bool, options: &Options) -> Connection<Mark
 pub(super) struct Redis {
     /// The selected database, where it is known.
     database: Option<u32>,
-    /// The last `SELECT` that was not answered: what comes behind it is in its database, or not.
+    /// The last `SELECT` or `RESET` that was not answered: what comes behind it is in its database, or not.
     selecting: Option<u64>,
     queues: Recognizer,
     /// Commands are handed on with their first key.
@@ -137,7 +137,7 @@ impl Adapter for Redis {
                 let hold = &mut |told| later.push(told);
                 let part = queues.asked(exchange, &first, &request, &values, hold);
                 let internal = part.is_internal();
-                if request.name == "SELECT" {
+                if matches!(&*request.name, "SELECT" | "RESET") {
                     *selecting = Some(exchange);
                 }
                 // The text has the key.

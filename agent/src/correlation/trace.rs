@@ -246,7 +246,8 @@ impl Engine {
     fn is_asked_for(&self, call: &Call) -> bool {
         let by_request = match call.parent {
             Parent::Local(parent) => self.calls.get(&parent).is_some_and(|parent| {
-                parent.role == Role::Server && !parent.handled && parent.in_flight_at(call.start)
+                let is_request = parent.role == Role::Server && !parent.handled;
+                is_request && !parent.abandoned && parent.in_flight_at(call.start)
             }),
             Parent::Remote => true,
             _ => false,

@@ -6,10 +6,14 @@
 use std::sync::Arc;
 
 use regex::Regex;
+use rustc_hash::FxHashSet;
 use wirespan_protocols::http1::{Asked, Direction};
 
 use crate::process::Process;
 use crate::span::SpanKind;
+
+/// Longest value that is lifted.
+pub const VALUE_LIMIT_BYTES: usize = 1024;
 
 /// What is asked of calls.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -49,10 +53,15 @@ pub enum Place {
 impl Traffic {
     /// Puts together what is asked for. Names of headers are in lower case.
     pub fn new(
-        request_headers: Vec<String>,
-        response_headers: Vec<String>,
+        mut request_headers: Vec<String>,
+        mut response_headers: Vec<String>,
         lifted: Vec<Lifted>,
     ) -> Self {
+        for names in [&mut request_headers, &mut response_headers] {
+            // One attribute each.
+            let mut known = FxHashSet::default();
+            names.retain(|name| known.insert(name.clone()));
+        }
         let requests = request_headers.iter().map(|name| (Direction::Requests, name));
         let responses = response_headers.iter().map(|name| (Direction::Responses, name));
         let lifts = lifted.iter().filter_map(|lifted| match &lifted.place {
@@ -102,7 +111,7 @@ impl Traffic {
     /// Those of a process, with their values.
     pub fn environment(&self, process: &Process) -> Vec<(String, String)> {
         let value = |name: &str| {
-            let value = process.environment.get(name)?;
+            let value = process.environment.get(name).filter(|it| it.len() <= VALUE_LIMIT_BYTES)?;
             Some((name.to_owned(), value.to_owned()))
         };
         self.variables().filter_map(value).collect()

@@ -11,11 +11,8 @@ use wirespan_protocols::http1::Field;
 
 use crate::connection::Content;
 use crate::exchange::Exchange;
-use crate::settings::Place;
+use crate::settings::{Place, VALUE_LIMIT_BYTES};
 use crate::span::{Attribute, Span};
-
-/// Longest value that is lifted.
-const VALUE_LIMIT_BYTES: usize = 1024;
 
 /// Adds to the span of an exchange what its settings ask for. What the span has already stays.
 pub(super) fn add(exchange: &Exchange, span: &mut Span) {
@@ -55,14 +52,17 @@ fn headers(prefix: &str, names: &[String], fields: &[Field<'_>], attributes: &mu
 
 fn value<'a>(exchange: &'a Exchange, place: &Place) -> Option<Cow<'a, str>> {
     match (place, &exchange.content) {
-        (Place::RequestHeader(name), Content::Http { request, .. }) => {
+        // Behind what was captured there may be another one of the name.
+        (Place::RequestHeader(name), Content::Http { request, .. }) if request.complete => {
             single(&request.fields, name)
         }
-        (Place::ResponseHeader(name), Content::Http { response: Some(response), .. }) => {
+        (Place::ResponseHeader(name), Content::Http { response: Some(response), .. })
+            if response.complete =>
+        {
             single(&response.fields, name)
         }
-        (Place::Query(name), Content::Http { request, .. }) => {
-            parameter(request.query.as_deref()?, request.target_cut, name)
+        (Place::Query(name), Content::Http { request, .. }) if !request.target_cut => {
+            parameter(request.query.as_deref()?, name)
         }
         (Place::RedisKey(pattern), Content::Redis(call)) => {
             // The key may be what was cut.
@@ -84,14 +84,10 @@ fn single<'a>(fields: &'a [Field<'_>], name: &str) -> Option<Cow<'a, str>> {
 }
 
 /// The only parameter of that name, decoded as `application/x-www-form-urlencoded`
-/// (<https://url.spec.whatwg.org/#urlencoded-parsing>). `cut`: the last may go on.
-fn parameter<'a>(query: &'a str, cut: bool, name: &str) -> Option<Cow<'a, str>> {
-    let mut pairs = query.split('&');
-    if cut {
-        pairs.next_back();
-    }
-    let mut found = pairs.filter_map(|pair| {
-        let (known, value) = pair.split_once('=')?;
+/// (<https://url.spec.whatwg.org/#urlencoded-parsing>).
+fn parameter<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
+    let mut found = query.split('&').filter_map(|pair| {
+        let (known, value) = pair.split_once('=').unwrap_or((pair, ""));
         (decoded(known) == name).then_some(value)
     });
     let value = found.next()?;
@@ -230,17 +226,16 @@ mod tests {
     }
 
     #[rstest]
-    #[case::first("user=7&x=1", false, Some("7"))]
-    #[case::last("x=1&user=7", false, Some("7"))]
-    #[case::cut("x=1&user=7", true, None)]
-    #[case::cut_behind_it("user=7&x", true, Some("7"))]
-    #[case::twice("user=7&user=8", false, None)]
-    #[case::decoded("us%65r=a+b%C3%A9%2B", false, Some("a bé+"))]
-    #[case::no_utf8("user=%ff", false, Some("\u{fffd}"))]
-    #[case::no_value("user&x=1", false, None)]
-    #[case::longer_name("xuser=7", false, None)]
-    fn a_parameter_of_a_query(#[case] query: &str, #[case] cut: bool, #[case] value: Option<&str>) {
-        assert_eq!(parameter(query, cut, "user").as_deref(), value);
+    #[case::first("user=7&x=1", Some("7"))]
+    #[case::last("x=1&user=7", Some("7"))]
+    #[case::twice("user=7&user=8", None)]
+    #[case::twice_once_without("user&user=8", None)]
+    #[case::decoded("us%65r=a+b%C3%A9%2B", Some("a bé+"))]
+    #[case::no_utf8("user=%ff", Some("\u{fffd}"))]
+    #[case::no_value("user&x=1", Some(""))]
+    #[case::longer_name("xuser=7", None)]
+    fn a_parameter_of_a_query(#[case] query: &str, #[case] value: Option<&str>) {
+        assert_eq!(parameter(query, "user").as_deref(), value);
     }
 
     fn field(name: &str, value: &'static str, whole: bool) -> Field<'static> {

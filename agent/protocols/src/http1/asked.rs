@@ -59,7 +59,7 @@ pub struct Field<'a> {
     pub name: Arc<str>,
     /// Its value, of which [`limits::HTTP1_ASKED_VALUE_BYTES`] are kept.
     pub value: Cow<'a, str>,
-    /// The value is all there.
+    /// The value is all there, and so are all others of that name.
     pub whole: bool,
 }
 
@@ -85,7 +85,7 @@ impl<'a> Found<'a> {
         let known = |known: &&Arc<str>| known.as_bytes().eq_ignore_ascii_case(name);
         let Some(name) = names.iter().find(known) else { return };
         if self.fields.len() >= limits::HTTP1_ASKED_FIELDS {
-            return;
+            return self.is_not_all(name);
         }
         let cap = limits::HTTP1_ASKED_VALUE_BYTES;
         let Some(text) = text(value, cap) else { return };
@@ -95,8 +95,17 @@ impl<'a> Found<'a> {
 
     /// The last field goes on in a folded line.
     pub(super) fn folded(&mut self) {
-        if std::mem::take(&mut self.is_last) {
-            self.fields.pop();
+        if std::mem::take(&mut self.is_last)
+            && let Some(Field { name, .. }) = self.fields.pop()
+        {
+            self.is_not_all(&name);
+        }
+    }
+
+    /// A value of this name is left out: what is kept of the others is not all.
+    fn is_not_all(&mut self, name: &str) {
+        for field in self.fields.iter_mut().filter(|field| *field.name == *name) {
+            field.whole = false;
         }
     }
 

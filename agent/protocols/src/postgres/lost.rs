@@ -132,6 +132,9 @@ impl<M: Clone + 'static> Connection<M> {
             self.execute(Ok(portal), (piece.offset, mark.clone()), true, mark, out);
             self.pending.push(Op::Unknown(None));
             if exact {
+                // `Sync` was among it.
+                self.end_turn();
+                self.statements.end_turn();
                 let bytes = piece.drain();
                 return self.took(Direction::Requests, bytes, out);
             }

@@ -97,6 +97,9 @@ impl<M: Clone + 'static> Connection<M> {
             frontend::SYNC | frontend::QUERY | frontend::FUNCTION_CALL => {
                 self.end_turn();
                 self.statements.end_turn();
+                if message.kind != frontend::SYNC {
+                    self.statements.executes_another();
+                }
             }
             frontend::PARSE | frontend::BIND | frontend::DESCRIBE | frontend::CLOSE => {}
             frontend::EXECUTE => {}

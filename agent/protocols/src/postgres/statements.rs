@@ -213,7 +213,7 @@ impl Statements {
     /// Drivers name every statement anew, so that a known name still means what it did.
     pub(super) fn forget_unnamed(&mut self) {
         self.end_turn();
-        self.parses_before_execute = self.parses;
+        self.executes_another();
         self.unnamed = Statement::default();
         self.forget_portals();
     }
@@ -235,6 +235,11 @@ impl Statements {
         self.parses_before = self.parses;
     }
 
+    /// Something else is executed: what was parsed before waits for no execution of its own any more.
+    pub(super) fn executes_another(&mut self) {
+        self.parses_before_execute = self.parses;
+    }
+
     /// `Execute`: whether it is the first one of what was parsed since the last `Sync`, or of what was parsed last of
     /// all with nothing executed in between (drivers that ask for a statement's types first). Where another statement
     /// that was parsed later was executed already, nobody counts.
@@ -244,7 +249,7 @@ impl Statements {
         let first =
             statement.parsed > self.executed && (is_next || statement.parsed > self.parses_before);
         self.executed = self.executed.max(statement.parsed);
-        self.parses_before_execute = self.parses;
+        self.executes_another();
         first
     }
 

@@ -218,6 +218,17 @@ fn a_poll_that_finds_nothing_is_told_where_a_request_asks() {
 }
 
 #[test]
+fn a_poll_of_a_request_that_is_given_up_is_not_told() {
+    let mut s = Scenario::new();
+    s.start(server(1, 1, 0).thread(5));
+    poll(&mut s, client(2, 1, 10).thread(5), 300_000);
+    // Decided by now, not placed.
+    s.tick(290_000).abandon(1, 295_000).tick(LATER);
+    assert!(s.placed.is_empty());
+    assert_eq!(s.engine.take_silenced(), [CallId(2)]);
+}
+
+#[test]
 fn a_poll_that_finds_nothing_is_told_where_its_other_end_is() {
     let mut s = Scenario::new();
     s.pair(71, 72);

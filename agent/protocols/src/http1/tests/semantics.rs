@@ -498,6 +498,7 @@ fn of_many_fields_that_are_asked_for_the_first_are_kept() {
     run.responses(OK);
     let fields = &exchanges(&run.events)[0].request.fields;
     assert_eq!((fields.len(), &*fields[most - 1].value), (most, &*(most - 1).to_string()));
+    assert!(fields.iter().all(|field| !field.whole), "there was one more of that name");
 }
 
 #[test]

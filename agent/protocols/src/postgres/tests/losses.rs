@@ -338,6 +338,22 @@ fn a_prepare_that_was_cut_is_no_exchange() {
     assert_eq!(run.skipped(), 0);
 }
 
+#[test]
+fn behind_an_execute_that_was_lost_alone_the_client_still_takes_turns() {
+    let mut run = Run::session();
+    run.connection.takes_turns();
+    run.round("SELECT 1", 1);
+    for rows in 2..5 {
+        let asked = [ask::parse("", &format!("SELECT {rows}")), ask::bind("", "", 1)].concat();
+        run.piece(Requests, &asked, 15);
+        let changed = [tell::done('2'), tell::tag(&format!("UPDATE {rows}")), tell::ready('I')];
+        run.responses([tell::done('1'), changed.concat()].concat());
+    }
+    run.close();
+    let told = |rows: usize| format!("Execute SELECT {rows} > UPDATE {rows} ={rows} Idle");
+    assert_eq!(run.told()[1..], [told(2), told(3), told(4)]);
+}
+
 /// A statement that is executed for each of many rows, in several writes and one turn. Row `n` changes `n` rows.
 #[rstest]
 #[case::asyncpg(false)]
