@@ -20,8 +20,13 @@ pub(super) fn message(line: &[u8], whole: bool) -> &'static str {
         None => (message, whole),
     };
     let message = bare(message);
+    // There are some hundred: most are told from it by their first byte.
+    let may_fit = |template: &&&str| {
+        let first = template.as_bytes().first();
+        first == message.first() || first == Some(&b'?')
+    };
     let fits = |template: &&&str| fits(template.as_bytes(), message, whole);
-    MESSAGES.iter().find(fits).copied().unwrap_or_default()
+    MESSAGES.iter().filter(may_fit).find(fits).copied().unwrap_or_default()
 }
 
 /// Code and message.
