@@ -47,9 +47,6 @@ pub use table::{Announced, Connections};
 pub struct Options {
     /// Parameters of statements become `db.query.parameter.N`: users' data leaves the process.
     pub query_parameters: bool,
-    /// A statement by which a pool looks whether a connection lives (`SELECT 1`, an empty one) makes no span,
-    /// if it goes well.
-    pub silent_pool_pings: bool,
     /// Keys of messages become `messaging.kafka.message.key`: users' data leaves the process.
     pub message_keys: bool,
     /// Queues on Redis that the operator describes.

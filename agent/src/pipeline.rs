@@ -683,7 +683,7 @@ impl Stages {
         let broken = outcome.broken().is_some();
         let upgrade = outcome.is_upgrade();
         let silence = match role {
-            Role::Client => outcome.silence(&exchange.content, &options(&exchange.settings)),
+            Role::Client => outcome.silence(&exchange.content, exchange.settings.silent_pool_pings),
             Role::Server => Silence::Never,
         };
         if silence == Silence::Always {
@@ -922,7 +922,6 @@ fn options(settings: &Settings) -> Options {
         query_parameters: settings.query_parameters,
         message_keys: settings.message_keys,
         queues: Arc::clone(&settings.queues),
-        silent_pool_pings: settings.silent_pool_pings,
         propagators: settings.propagators,
         fields: Arc::clone(settings.traffic.asked()),
         redis_keys: settings.traffic.wants_redis_keys(),

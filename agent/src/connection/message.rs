@@ -10,7 +10,7 @@ use wirespan_protocols::exchange::EndError;
 use wirespan_protocols::{amqp, http1, kafka, postgres, redis};
 
 use super::amqp::AmqpSession;
-use super::{KafkaCall, Mark, Options, RedisCall};
+use super::{KafkaCall, Mark, RedisCall};
 use crate::call::{MessageKey, Receipt};
 use crate::queue::{Fate, Notice, Work};
 
@@ -282,13 +282,14 @@ pub enum Silence {
 impl Outcome {
     /// What a call that ended so tells: of a worker that asked for work where there was none, of a connection that
     /// was found alive, of a statement that the server passed over, nothing.
-    pub fn silence(&self, content: &Content, options: &Options) -> Silence {
+    /// `silent_pool_pings`: so does a pool's ping.
+    pub fn silence(&self, content: &Content, silent_pool_pings: bool) -> Silence {
         let silent = match (self, content) {
             (Self::Redis { end, .. }, Content::Redis(call)) => return call.silence(end),
             (Self::Kafka(end), Content::Kafka(call)) => super::kafka::is_silent(&call.request, end),
             (Self::Postgres(postgres::End::NotExecuted), _) => true,
             (Self::Postgres(end), Content::Postgres { query, .. }) => {
-                options.silent_pool_pings && super::postgres::is_ping(query, end)
+                silent_pool_pings && super::postgres::is_ping(query, end)
             }
             (Self::Amqp(end), Content::Amqp { call, .. }) => super::amqp::is_silent(call, end),
             _ => false,

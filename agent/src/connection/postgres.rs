@@ -150,10 +150,9 @@ mod tests {
             [("SELECT 1", false, true), ("SELECT 1", true, false), ("SELECT now()", false, false)]
         {
             let content = Content::Postgres { query: Box::new(asked(text)), session: session() };
-            let pings = Options { silent_pool_pings: true, ..Options::default() };
             let silence = if silent { Silence::Always } else { Silence::Never };
-            assert_eq!(ended(failed).silence(&content, &pings), silence, "{text}");
-            let told = ended(failed).silence(&content, &Options::default());
+            assert_eq!(ended(failed).silence(&content, true), silence, "{text}");
+            let told = ended(failed).silence(&content, false);
             assert_eq!(told, Silence::Never, "{text}");
         }
     }

@@ -62,7 +62,6 @@ pub(super) fn book<M>(books: &mut Books, event: Event<'_, M>) {
         Event::Request { exchange, request, values, .. } => {
             books.request(exchange);
             bounded(&values);
-            // " ..." may follow the cap.
             assert!(request.text.len() <= limits::REDIS_TEXT_BYTES);
             assert!(request.text.starts_with('?') || !request.name.starts_with('?'));
         }
