@@ -13,8 +13,9 @@ pub const RUNTIME_UNKNOWN: u32 = 0;
 pub const RUNTIME_PYTHON: u32 = 1;
 
 /// Contexts from which a context descends that are remembered with it: in asyncio a connection's reader
-/// is two copies below the task that accepted it, one that was paused and resumed in a request's task four.
-pub const ANCESTORS: usize = 4;
+/// is two copies below the task that accepted it, one that was paused and resumed in a request's task four. As many
+/// as fill what is kept of a context up to two lines of the processor's cache.
+pub const ANCESTORS: usize = 5;
 
 /// Bits of [`PythonProcess::flags`].
 pub mod python_flag {
@@ -55,6 +56,9 @@ pub struct PythonProcess {
 }
 const _: () = assert!(size_of::<PythonProcess>() == 56);
 
+/// Words of a `PyThreadState` that are read at once. From `thread_id` on `context` is among them in all versions.
+pub const STATE_WORDS: usize = 10;
+
 /// Per thread, in its task storage.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -80,8 +84,13 @@ pub struct PythonThread {
     pub slot: u32,
     /// Thread group, in the initial pid namespace.
     pub tgid: u32,
+    /// What was last read of its `PyThreadState`, from the thread's identity on. Here, because a program's stack is
+    /// small.
+    pub words: [u64; STATE_WORDS],
+    /// Reserved: to the verifier an index below ten words may be one of their last byte.
+    pub reserved: u64,
 }
-const _: () = assert!(size_of::<PythonThread>() == 64);
+const _: () = assert!(size_of::<PythonThread>() == 72 + STATE_WORDS * 8);
 
 /// Bits of [`PythonContext::flags`].
 pub mod python_context_flag {
@@ -124,22 +133,34 @@ impl PythonAncestor {
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct PythonContext {
-    /// Its address. What is told by another is not believed: the entry was being used anew.
+    /// Its address; 0: the place is free; 1: it is being written.
     pub address: u64,
-    /// Its number: addresses are used again.
+    /// Its number: addresses are used again. Begins with the generation of its process above 40 bits.
     pub id: u64,
     /// When it was made; of one that was made for a request, when that request was read or later.
+    /// [`AGE_UNKNOWN`]: its making wasn't seen, or is not known any more.
     pub made_ns: u64,
     /// The request for which it was made; 0: for none that is known.
     pub inherited: u64,
-    /// [`PythonProcess::generation`].
-    pub generation: u32,
+    /// When it was last asked for, in jiffies: the place that was so longest ago is given away first.
+    pub used: u64,
     /// Bits of [`python_context_flag`].
     pub flags: u32,
+    /// Reserved.
+    pub reserved: u32,
     /// The nearest, the context that it was copied from first.
     pub ancestors: [PythonAncestor; ANCESTORS],
 }
-const _: () = assert!(size_of::<PythonContext>() == 40 + ANCESTORS * 16);
+const _: () = assert!(size_of::<PythonContext>() == 128, "two lines of the processor's cache");
+
+/// [`PythonContext::made_ns`] of one of which no more is known.
+pub const AGE_UNKNOWN: u64 = (1 << 63) - 1;
+
+/// Contexts whose addresses fall together.
+pub const CONTEXT_WAYS: usize = 4;
+
+/// Places for contexts.
+pub const CONTEXT_PLACES: usize = 64 * 1024;
 
 /// A number that is handed on by way of a user address: work in a queue, bytes to be written.
 #[derive(Clone, Copy, Debug)]

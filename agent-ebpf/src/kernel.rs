@@ -231,3 +231,23 @@ pub(crate) fn add(counter: *mut u64, amount: u64) {
         );
     }
 }
+
+/// Writes `new` where there is `expected`. Returns what was there.
+///
+/// # Safety
+/// `place` is an aligned word of a map value.
+#[inline(always)]
+pub(crate) unsafe fn compare_exchange(place: *mut u64, expected: u64, new: u64) -> u64 {
+    let before: u64;
+    // SAFETY: by the contract.
+    unsafe {
+        core::arch::asm!(
+            "r0 = cmpxchg_64({place} + 0, r0, {new})",
+            place = in(reg) place,
+            new = in(reg) new,
+            inout("r0") expected => before,
+            options(nostack),
+        );
+    }
+    before
+}

@@ -9,7 +9,7 @@ use wirespan_ebpf::{
     LANE_ALIGNMENT, LANE_BYTES, LANE_RECORDS, Lane, LaneEnds, LaneMark, OperationRecord,
 };
 
-use crate::kernel::{self, setting};
+use crate::kernel::{self, compare_exchange, setting};
 use crate::maps::{LANE_ENDS, LANES};
 
 const ALIGNMENT: u64 = LANE_ALIGNMENT as u64;
@@ -103,24 +103,4 @@ pub(crate) fn hand_over(claim: Claim) {
             options(nostack),
         );
     }
-}
-
-/// Writes `new` where there is `expected`. Returns what was there.
-///
-/// # Safety
-/// `place` is an aligned word of a map value.
-#[inline(always)]
-unsafe fn compare_exchange(place: *mut u64, expected: u64, new: u64) -> u64 {
-    let before: u64;
-    // SAFETY: by the contract.
-    unsafe {
-        core::arch::asm!(
-            "r0 = cmpxchg_64({place} + 0, r0, {new})",
-            place = in(reg) place,
-            new = in(reg) new,
-            inout("r0") expected => before,
-            options(nostack),
-        );
-    }
-    before
 }

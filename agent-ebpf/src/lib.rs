@@ -14,8 +14,9 @@ mod record;
 mod state;
 
 pub use cpython::{
-    ANCESTORS, PythonAncestor, PythonContext, PythonHandover, PythonKey, PythonProcess,
-    PythonThread, RUNTIME_PYTHON, RUNTIME_UNKNOWN, python_context_flag, python_flag,
+    AGE_UNKNOWN, ANCESTORS, CONTEXT_PLACES, CONTEXT_WAYS, PythonAncestor, PythonContext,
+    PythonHandover, PythonKey, PythonProcess, PythonThread, RUNTIME_PYTHON, RUNTIME_UNKNOWN,
+    STATE_WORDS, python_context_flag, python_flag,
 };
 pub use fields::{FIELDS, Field, KernelFields};
 pub use lane::{LANE_ALIGNMENT, LANE_BYTES, LANE_PAYLOAD, LANE_RECORDS, Lane, LaneEnds, LaneMark};

@@ -5,13 +5,13 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_CLONE, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, bpf_map_type},
-    btf_maps::{Array, LruHashMap, Queue, RingBuf},
+    btf_maps::{Array, LruHashMap, ProgramArray, Queue, RingBuf},
     macros::btf_map,
 };
 use wirespan_ebpf::{
-    Lane, LaneEnds, ListenerKey, MAX_PAYLOAD, OperationRecord, PROCESS_SLOTS, ProcessSlot,
-    PythonContext, PythonHandover, PythonKey, PythonProcess, PythonThread, SocketState, TAIL,
-    TaskState,
+    CONTEXT_PLACES, Lane, LaneEnds, ListenerKey, MAX_PAYLOAD, OperationRecord, PROCESS_SLOTS,
+    ProcessSlot, PythonContext, PythonHandover, PythonKey, PythonProcess, PythonThread,
+    SocketState, TAIL, TaskState,
 };
 
 /// Definition of a storage map in BTF. aya-ebpf's `SkStorage` takes only cgroup contexts and has no task
@@ -88,13 +88,22 @@ pub(crate) static THREADS: Storage<
     { BPF_F_NO_PREALLOC as usize },
 > = Storage::new();
 
-/// Contexts by address. What is pushed out of one of these maps is not known any more: withheld, not wrong.
+/// Contexts by address (`python::contexts`). What is pushed out of one of these maps is not known any more:
+/// withheld, not wrong. Nobody maps it: a mappable array begins on a page, and so its values on a cache line.
 #[btf_map]
-pub(crate) static PYTHON_CONTEXTS: LruHashMap<PythonKey, PythonContext, 65536> = LruHashMap::new();
+pub(crate) static PYTHON_CONTEXTS: Array<
+    PythonContext,
+    CONTEXT_PLACES,
+    { BPF_F_MMAPABLE as usize },
+> = Array::new();
 
 /// By a context's number: the request that it read, or that the reader of its connection did.
 #[btf_map]
 pub(crate) static PYTHON_NUMBERS: LruHashMap<u64, u64, 16384> = LruHashMap::new();
+
+/// Always empty: see `python::probes`.
+#[btf_map]
+pub(crate) static NO_PROGRAM: ProgramArray<1> = ProgramArray::new();
 
 /// Work that lies in a queue, by its object's address.
 #[btf_map]

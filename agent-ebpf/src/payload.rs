@@ -413,7 +413,7 @@ extern "C" fn gather_step(_step: u64, scratch: *mut *mut Scratch) -> i64 {
 }
 
 #[inline(always)]
-fn read_user(target: *mut u8, size: u64, address: u64) -> bool {
+pub(crate) fn read_user(target: *mut u8, size: u64, address: u64) -> bool {
     // SAFETY: the verifier checks that `size` bytes fit behind `target`; the helper checks the address.
     unsafe { bpf_probe_read_user(target.cast(), size as u32, address as *const _) == 0 }
 }

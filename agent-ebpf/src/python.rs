@@ -8,6 +8,7 @@
 //!
 //! Here is what the socket hooks ask; who runs is `running`'s, and the probes that follow contexts are `probes`.
 
+mod contexts;
 mod own;
 mod probes;
 mod running;
@@ -16,7 +17,7 @@ use aya_ebpf::bindings::BPF_ANY;
 use wirespan_ebpf::{PythonKey, SocketState, python_context_flag, python_flag};
 
 use crate::kernel::{self, Object, field};
-use crate::maps::{PYTHON_CONTEXTS, PYTHON_NUMBERS, PYTHON_WRITES, PYTHONS};
+use crate::maps::{PYTHON_NUMBERS, PYTHON_WRITES, PYTHONS};
 use crate::payload::Source;
 pub(crate) use running::THREADS_OWN;
 use running::{GREENLET, Running, WRITER, fresh, running};
@@ -60,7 +61,14 @@ pub(crate) fn received(
     if running.context != 0 {
         // SAFETY: a map value.
         let established_ns = unsafe { (*state).connect_ns };
-        running.read_request(number, established_ns);
+        let first = running.read_request(number, established_ns);
+        // SAFETY: a map value.
+        unsafe {
+            if let Some(first) = first.filter(|_| (*state).own_context == 0) {
+                (*state).own_context = first;
+                own::request(first, number);
+            }
+        }
     } else if !blocking {
         // SAFETY: as above.
         unsafe {
@@ -117,11 +125,11 @@ pub(crate) fn sent(
     };
     // SAFETY: a map value.
     if inbound && context != 0 && unsafe { (*running.process).flags } & python_flag::UVLOOP != 0 {
-        own::answered(address, context, running.process, state);
+        own::answered(address, context, &running, state);
     }
     if inbound && running.context & GREENLET != 0 {
         // A greenlet ends unseen, and its stack becomes another's: what it read is forgotten when it answers.
-        _ = PYTHON_CONTEXTS.remove(running.key(running.context));
+        contexts::forget(running.context, running.generation);
     }
     let asked = source.one_length();
     // SAFETY: map values; a socket is sent to by one thread at a time, and two can only withhold too much.
@@ -134,9 +142,9 @@ pub(crate) fn sent(
             if context != 0 {
                 _ = PYTHON_NUMBERS.insert(context, WRITER, u64::from(BPF_ANY));
                 if let Some(known) = running.known()
-                    && (*known).id == context
+                    && known.id == context
                 {
-                    (*known).flags |= python_context_flag::WRITES_FOR_OTHERS;
+                    (*known.place()).flags |= python_context_flag::WRITES_FOR_OTHERS;
                 }
             }
             let left = (*state).rest_bytes;

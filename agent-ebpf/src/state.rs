@@ -84,8 +84,8 @@ pub struct SocketState {
     pub context: u64,
     /// Of an inbound one: when its first request was read.
     pub first_ns: u64,
-    /// Of an inbound one that is read in no context of its own: the context, by its number, that serves it and
-    /// nothing else. 0: none is known.
+    /// Of an inbound one: the first context, by its number, that was made for it; where it is read in no context of
+    /// its own, the one that serves it and nothing else. 0: none is known.
     pub own_context: u64,
     /// The process serves it: it was accepted, and is known to have been.
     pub inbound: u8,

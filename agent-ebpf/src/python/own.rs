@@ -4,11 +4,11 @@
 //! Nothing ties the task to the socket before it has answered on it. From then on what is read there is its.
 
 use aya_ebpf::bindings::BPF_ANY;
-use wirespan_ebpf::{ANCESTORS, PythonAncestor, PythonKey, PythonProcess, SocketState};
+use wirespan_ebpf::{ANCESTORS, PythonAncestor, SocketState};
 
-use super::running::{WRITER, number_at};
-use crate::kernel::{self, field};
-use crate::maps::{PYTHON_CONTEXTS, PYTHON_NUMBERS};
+use super::contexts;
+use super::running::{Running, WRITER, number_at};
+use crate::maps::PYTHON_NUMBERS;
 
 /// Serves several connections: none is its own.
 const SHARED: u64 = u64::MAX;
@@ -33,16 +33,11 @@ const fn connection_of(context: u64) -> u64 {
 
 /// A context, at `address` and with the number `id`, has answered on a connection.
 #[inline(always)]
-pub(super) fn answered(
-    address: u64,
-    id: u64,
-    process: *mut PythonProcess,
-    state: *mut SocketState,
-) {
+pub(super) fn answered(address: u64, id: u64, running: &Running, state: *mut SocketState) {
     // SAFETY: map values throughout.
     unsafe {
         let mut established_ns = (*state).connect_ns;
-        if established_ns == 0 || established_ns < (*process).since_ns {
+        if established_ns == 0 || established_ns < (*running.process).since_ns {
             established_ns = u64::MAX;
         }
         let own =
@@ -67,15 +62,15 @@ extern "C" fn python_own_context(
     established_ns: u64,
     first_ns: u64,
 ) -> u64 {
-    let key = PythonKey { address, task: field!(kernel::current(), task_tgid), reserved: 0 };
-    let Some(known) = PYTHON_CONTEXTS.get_ptr_mut(key) else { return 0 };
-    // SAFETY: a map value.
-    let known = unsafe { &*known };
-    if known.id != id || known.address != address {
+    let Some(found) = contexts::find(address, contexts::generation_of(id)) else { return 0 };
+    if found.id != id {
         return 0;
     }
-    let kind = if known.inherited == 0 { 0 } else { PythonAncestor::FOR_A_REQUEST };
-    let mut one = PythonAncestor { id, made_ns: known.made_ns | kind };
+    let known = found.place();
+    // SAFETY: a map value.
+    let (inherited, made_ns) = unsafe { ((*known).inherited, (*known).made_ns) };
+    let kind = if inherited == 0 { 0 } else { PythonAncestor::FOR_A_REQUEST };
+    let mut one = PythonAncestor { id, made_ns: made_ns | kind };
     let mut own = 0;
     let mut index = 0;
     while one.id != 0 {
@@ -91,10 +86,14 @@ extern "C" fn python_own_context(
         if index >= ANCESTORS {
             break;
         }
-        one = known.ancestors[index];
+        // SAFETY: as above.
+        one = unsafe { (*known).ancestors[index] };
         index += 1;
     }
-    if own != 0 && PYTHON_NUMBERS.insert(connection_of(own), cookie, u64::from(BPF_ANY)).is_err() {
+    if own != 0
+        && (!found.holds()
+            || PYTHON_NUMBERS.insert(connection_of(own), cookie, u64::from(BPF_ANY)).is_err())
+    {
         return 0;
     }
     own

@@ -10,14 +10,12 @@ use aya_ebpf::bindings::{BPF_ANY, pt_regs};
 use aya_ebpf::helpers::generated as helper;
 use aya_ebpf::macros::{uprobe, uretprobe};
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
-use wirespan_ebpf::{
-    ANCESTORS, PythonAncestor, PythonContext, PythonHandover, PythonKey, PythonThread,
-};
+use wirespan_ebpf::{ANCESTORS, PythonAncestor, PythonHandover, PythonKey, PythonThread};
 
-use super::MAX_BUFFERS;
-use super::running::{fresh, running_here};
+use super::running::{followed, fresh, running_here};
+use super::{MAX_BUFFERS, contexts};
 use crate::kernel::{self, Object, field};
-use crate::maps::{PYTHON_CONTEXTS, PYTHON_ITEMS, PYTHON_WRITES, THREADS};
+use crate::maps::{NO_PROGRAM, PYTHON_ITEMS, PYTHON_WRITES, THREADS};
 use crate::payload;
 
 /// `Py_TPFLAGS_LIST_SUBCLASS`, `_TUPLE_SUBCLASS`, `_BYTES_SUBCLASS` (Include/object.h).
@@ -28,9 +26,21 @@ const BYTES: u64 = 1 << 27;
 /// Not one of CPython's: the type's objects have items of their own.
 const ITEMS: u64 = 1;
 
+/// Has the kernel run this program on the thread's own stack. Since 6.13 it gives programs with deep stacks one for
+/// each CPU, because a program never meets itself there; those of uprobes may: they can be preempted, and then run
+/// in another thread. What can call another program by a tail call gets none. Nothing is called.
+#[inline(always)]
+fn keeps_its_stack(ctx: &impl EbpfContext) {
+    if kernel::opaque(0) != 0 {
+        // SAFETY: never reached.
+        unsafe { NO_PROGRAM.tail_call(ctx, 0) };
+    }
+}
+
 /// `PyContext_CopyCurrent` has a copy of the running context, in the register whose number the attach cookie is.
 #[uprobe]
 fn python_context_seen(ctx: ProbeContext) -> u32 {
+    keeps_its_stack(&ctx);
     // SAFETY: the program's own context.
     let register = unsafe { helper::bpf_get_attach_cookie(ctx.as_ptr()) };
     let address = register_at(&ctx, register);
@@ -90,6 +100,7 @@ fn register_at(_ctx: &ProbeContext, _number: u64) -> u64 {
 /// `PyContext_CopyCurrent` returns a copy of the running context.
 #[uretprobe]
 fn python_context_copied(ctx: RetProbeContext) -> u32 {
+    keeps_its_stack(&ctx);
     let address: u64 = ctx.ret();
     copied(kernel::current(), address);
     0
@@ -97,10 +108,17 @@ fn python_context_copied(ctx: RetProbeContext) -> u32 {
 
 #[inline(always)]
 fn copied(task: Object, address: u64) {
+    contexts::expect(task, address);
     if !inherit(task, address) {
-        // What was at this address before is gone.
-        let key = PythonKey { address, task: field!(task, task_tgid), reserved: 0 };
-        _ = PYTHON_CONTEXTS.remove(key);
+        gone(task, address);
+    }
+}
+
+/// What was at this address before is gone.
+#[inline(always)]
+fn gone(task: Object, address: u64) {
+    if let Some(generation) = followed(task) {
+        contexts::forget(address, generation);
     }
 }
 
@@ -114,63 +132,48 @@ fn inherit(task: Object, address: u64) -> bool {
     // What time it is costs as much as a look-up. Of what is made for a request it is enough to know that it is
     // younger than the request.
     let made_ns = if inherited != 0 && seen_ns != 0 { seen_ns } else { kernel::now_ns() };
-    let mut new = PythonContext {
-        address,
-        id: fresh(running.process),
-        made_ns,
-        inherited,
-        generation: running.generation,
-        flags: 0,
-        ancestors: [PythonAncestor { id: 0, made_ns: 0 }; ANCESTORS],
-    };
-    if let Some(parent) = parent {
-        // SAFETY: a map value.
-        let parent = unsafe { &*parent };
-        let kind = if parent.inherited == 0 { 0 } else { PythonAncestor::FOR_A_REQUEST };
-        new.ancestors[0] = PythonAncestor { id: parent.id, made_ns: parent.made_ns | kind };
-        new.ancestors[1] = parent.ancestors[0];
-        new.ancestors[2] = parent.ancestors[1];
-        new.ancestors[3] = parent.ancestors[2];
-    }
-    keep(running.key(address), &new)
-}
-
-/// Keeps what is known of a context. CPython uses few addresses for contexts, again and again: mostly there is an
-/// entry, which is written anew without taking one out of the map's list and giving one back.
-///
-/// Somebody else may be given the entry meanwhile, where the map is full. Whose it is is its first word, which
-/// is written last here, and first by whoever fills it from the map's side: what is of both has the wrong one.
-#[inline(always)]
-fn keep(key: PythonKey, new: &PythonContext) -> bool {
-    let Some(entry) = PYTHON_CONTEXTS.get_ptr_mut(key) else {
-        return PYTHON_CONTEXTS.insert(key, new, u64::from(BPF_ANY)).is_ok();
-    };
-    // SAFETY: a map value; the interpreter has just made the context, so nobody asks for it yet.
+    let id = fresh(running.process);
+    let Some(place) = contexts::take(address, id, running.generation) else { return false };
+    // SAFETY: a place that was taken, and the parent's, of which nothing is believed that is another's by now.
     unsafe {
-        (&raw mut (*entry).id).write_volatile(new.id);
-        (&raw mut (*entry).made_ns).write_volatile(new.made_ns);
-        (&raw mut (*entry).inherited).write_volatile(new.inherited);
-        (&raw mut (*entry).generation).write_volatile(new.generation);
-        (&raw mut (*entry).flags).write_volatile(new.flags);
-        (&raw mut (*entry).ancestors).write_volatile(new.ancestors);
-        (&raw mut (*entry).address).write_volatile(new.address);
+        (*place).made_ns = made_ns;
+        (*place).inherited = inherited;
+        (*place).flags = 0;
+        let from = parent.map(|parent| parent.place());
+        let mut index = 0;
+        while index < ANCESTORS {
+            (*place).ancestors[index] = match (from, index.checked_sub(1)) {
+                (None, _) => PythonAncestor { id: 0, made_ns: 0 },
+                (Some(from), Some(before)) => (*from).ancestors[before],
+                (Some(from), None) => {
+                    let kind =
+                        if (*from).inherited == 0 { 0 } else { PythonAncestor::FOR_A_REQUEST };
+                    let id = parent.map_or(0, |parent| parent.id);
+                    PythonAncestor { id, made_ns: (*from).made_ns | kind }
+                }
+            };
+            index += 1;
+        }
+        let certain = parent.is_none_or(|parent| parent.holds());
+        contexts::give(place, if certain { address } else { 0 });
+        certain
     }
-    true
 }
 
 /// A context is made that is no copy of the running one (`contextvars.Context()`, `Context.copy`): whoever
 /// makes one wants nothing of the running one in it.
 #[uretprobe]
 fn python_context_made(ctx: RetProbeContext) -> u32 {
+    keeps_its_stack(&ctx);
     let address: u64 = ctx.ret();
-    let task = kernel::current();
-    _ = PYTHON_CONTEXTS.remove(PythonKey { address, task: field!(task, task_tgid), reserved: 0 });
+    gone(kernel::current(), address);
     0
 }
 
 /// `SimpleQueue.put(item, ...)`: `self`, the positional arguments, their number, ...
 #[uprobe]
 fn python_item_put(ctx: ProbeContext) -> u32 {
+    keeps_its_stack(&ctx);
     let arguments: u64 = ctx.arg(1).unwrap_or(0);
     let item: u64 = payload::probe_user(arguments).unwrap_or(0);
     let task = kernel::current();
@@ -194,6 +197,7 @@ fn hand_over(task: Object, key: PythonKey) {
 /// `SimpleQueue.get` and `get_nowait` return an item: the thread works for whoever put it there.
 #[uretprobe]
 fn python_item_got(ctx: RetProbeContext) -> u32 {
+    keeps_its_stack(&ctx);
     let item: u64 = ctx.ret();
     let task = kernel::current();
     let Some(running) = running_here(task) else { return 0 };
@@ -215,7 +219,8 @@ fn python_item_got(ctx: RetProbeContext) -> u32 {
 
 /// `uv__run_check`: the loop's reads of this turn, and what they called, are over.
 #[uprobe]
-fn python_uvloop_turn(_ctx: ProbeContext) -> u32 {
+fn python_uvloop_turn(ctx: ProbeContext) -> u32 {
+    keeps_its_stack(&ctx);
     let task = kernel::current();
     // SAFETY: `task` is the running task by the verifier's types; no value is created.
     let thread = unsafe {
@@ -241,6 +246,7 @@ fn python_uvloop_turn(_ctx: ProbeContext) -> u32 {
 /// second argument, 1: the first of an array of which the second argument is the address.
 #[uprobe]
 fn python_uvloop_write(ctx: ProbeContext) -> u32 {
+    keeps_its_stack(&ctx);
     let mut data: u64 = ctx.arg(1).unwrap_or(0);
     // SAFETY: the program's own context.
     if unsafe { helper::bpf_get_attach_cookie(ctx.as_ptr()) } != 0 {

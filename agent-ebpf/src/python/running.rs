@@ -3,12 +3,13 @@
 use aya_ebpf::bindings::{BPF_ANY, BPF_LOCAL_STORAGE_GET_F_CREATE};
 use aya_ebpf::helpers::generated as helper;
 use wirespan_ebpf::{
-    ANCESTORS, KernelFields, PythonAncestor, PythonContext, PythonHandover, PythonKey,
-    PythonProcess, PythonThread, RUNTIME_PYTHON, python_context_flag, python_flag,
+    AGE_UNKNOWN, ANCESTORS, KernelFields, PythonAncestor, PythonHandover, PythonKey, PythonProcess,
+    PythonThread, RUNTIME_PYTHON, python_context_flag, python_flag,
 };
 
+use super::contexts::{self, Known};
 use crate::kernel::{self, Object, field, offset};
-use crate::maps::{PYTHON_CONTEXTS, PYTHON_NUMBERS, PYTHONS, THREADS};
+use crate::maps::{PYTHON_NUMBERS, PYTHONS, THREADS};
 use crate::payload;
 
 /// The number of a context that is the loop's writer: it sends what others left. Nothing is told of it.
@@ -67,6 +68,15 @@ fn slot_of(task: Object) -> Option<u32> {
     (unsafe { (*process).runtime } == RUNTIME_PYTHON).then_some(slot)
 }
 
+/// The generation of the process, if it is followed.
+#[inline(always)]
+pub(super) fn followed(task: Object) -> Option<u32> {
+    let process = PYTHONS.get_ptr_mut(slot_of(task)?)?;
+    // SAFETY: a map value.
+    let generation = unsafe { (*process).generation };
+    (generation != 0).then_some(generation)
+}
+
 /// As [`running`], for a probe, which isn't told of which process. A thread remembers.
 #[inline(always)]
 pub(super) fn running_here(task: Object) -> Option<Running> {
@@ -105,27 +115,30 @@ fn running_thread(
 ) -> Option<Running> {
     // SAFETY: map values.
     let generation = unsafe { (*process).generation };
+    // Of one that is followed no longer nothing is known.
+    if generation == 0 {
+        return None;
+    }
     // SAFETY: as above.
     if unsafe { (*thread).generation != generation || (*thread).slot != slot } {
-        let new = PythonThread {
-            state: 0,
-            retry_ns: 0,
-            number: 0,
-            pending: 0,
-            bound: 0,
-            generation,
-            turn: 0,
-            seen_ns: 0,
-            slot,
-            tgid: field!(task, task_tgid),
-        };
-        // SAFETY: as above; only the thread itself gets here.
-        unsafe { *thread = new };
+        let tgid: u32 = field!(task, task_tgid);
+        // SAFETY: as above; only the thread itself gets here. One by one, for the stack's sake.
+        unsafe {
+            (*thread).state = 0;
+            (*thread).retry_ns = 0;
+            (*thread).number = 0;
+            (*thread).pending = 0;
+            (*thread).bound = 0;
+            (*thread).generation = generation;
+            (*thread).turn = 0;
+            (*thread).seen_ns = 0;
+            (*thread).slot = slot;
+            (*thread).tgid = tgid;
+        }
     }
-    let state = thread_state(task, process, thread)?;
+    let (state, mut context) = thread_state(task, process, thread)?;
     // SAFETY: as above.
-    let (at, entered_at) = unsafe { ((*process).context, (*process).entered) };
-    let mut context: u64 = payload::probe_user(state.wrapping_add(u64::from(at)))?;
+    let entered_at = unsafe { (*process).entered };
     if context != 0 {
         // A thread's own context, which nobody entered, is made anew at addresses that were others' before.
         let entered: u32 = payload::probe_user(context.wrapping_add(u64::from(entered_at)))?;
@@ -174,22 +187,48 @@ extern "C" fn python_first_piece(newest: u64) -> u64 {
     0
 }
 
-/// The thread's `PyThreadState`. The interpreter's own notion of the current one is of no use: whoever is in
+/// Which thread a `PyThreadState` is of, and its current context.
+#[inline(always)]
+fn thread_and_context(
+    process: *mut PythonProcess,
+    thread: *mut PythonThread,
+    state: u64,
+) -> Option<(u64, u64)> {
+    // SAFETY: map values; only the thread itself uses the words.
+    unsafe {
+        let (thread_id, at) = ((*process).thread_id, (*process).context);
+        let words = &raw mut (*thread).words;
+        let size = size_of_val(&*words) as u64;
+        if !payload::read_user(words.cast(), size, state.wrapping_add(u64::from(thread_id))) {
+            return None;
+        }
+        let context = match (*words).get(at.wrapping_sub(thread_id) as usize / 8) {
+            Some(context) => *context,
+            None => payload::probe_user(state.wrapping_add(u64::from(at)))?,
+        };
+        Some(((*words)[0], context))
+    }
+}
+
+/// The thread's `PyThreadState`, and its current context. The interpreter's own notion of the current one is of no use: whoever is in
 /// a system call has given it up.
 #[inline(always)]
 fn thread_state(
     task: Object,
     process: *mut PythonProcess,
     thread: *mut PythonThread,
-) -> Option<u64> {
+) -> Option<(u64, u64)> {
     if offset!(task_fsbase) == KernelFields::ABSENT {
         return None;
     }
     let id: u64 = field!(task, task_fsbase);
     // SAFETY: map values.
-    let (known, at) = unsafe { ((*thread).state, u64::from((*process).thread_id)) };
-    if known != 0 && payload::probe_user::<u64>(known.wrapping_add(at)) == Some(id) {
-        return Some(known);
+    let known = unsafe { (*thread).state };
+    if known != 0
+        && let Some((identity, context)) = thread_and_context(process, thread, known)
+        && identity == id
+    {
+        return Some((known, context));
     }
     let now = kernel::now_ns();
     // SAFETY: as above.
@@ -202,7 +241,7 @@ fn thread_state(
             (*process).interpreters,
             u64::from((*process).threads),
             u64::from((*process).next),
-            at,
+            u64::from((*process).thread_id),
             id,
         )
     };
@@ -211,7 +250,10 @@ fn thread_state(
         (*thread).state = found;
         (*thread).retry_ns = if found == 0 { now + RETRY_NS } else { 0 };
     }
-    (found != 0).then_some(found)
+    if found == 0 {
+        return None;
+    }
+    Some((found, thread_and_context(process, thread, found)?.1))
 }
 
 /// Walks the interpreter's threads for the one with this identity. 0: it is none of them, or there is more than
@@ -271,14 +313,11 @@ impl Running {
 
     /// What is known of the context that runs.
     #[inline(always)]
-    pub(super) fn known(&self) -> Option<*mut PythonContext> {
+    pub(super) fn known(&self) -> Option<Known> {
         if self.context == 0 {
             return None;
         }
-        let known = PYTHON_CONTEXTS.get_ptr_mut(self.key(self.context))?;
-        // SAFETY: a map value.
-        let (address, generation) = unsafe { ((*known).address, (*known).generation) };
-        (address == self.context && generation == self.generation).then_some(known)
+        contexts::find(self.context, self.generation)
     }
 
     /// The request that the running code works for, and the number of the context that it runs in; 0: none, or
@@ -286,15 +325,13 @@ impl Running {
     #[inline(always)]
     pub(super) fn number_and_context(&self) -> (u64, u64) {
         let known = self.known();
-        // SAFETY: a map value.
-        let context = known.map_or(0, |known| unsafe { (*known).id });
-        (self.number(known), context)
+        (self.number(known), known.map_or(0, |known| known.id))
     }
 
     /// The request that the running code works for; 0: none, or none that is known. `known`: what is known of
     /// the running context.
     #[inline(always)]
-    pub(super) fn number(&self, known: Option<*mut PythonContext>) -> u64 {
+    pub(super) fn number(&self, known: Option<Known>) -> u64 {
         if self.context == 0 {
             // SAFETY: a map value.
             return unsafe { (*self.thread).number };
@@ -312,58 +349,58 @@ impl Running {
             }
         }
         match known {
-            Some(known) => number_of(known, self.process),
+            Some(known) => {
+                let number = number_of(&known, self.process);
+                if known.holds() { number } else { 0 }
+            }
             None => 0,
         }
     }
 
-    /// Gives the running context the number of a request that it has just read.
+    /// Gives the running context the number of a request that it has just read, and the first context of the
+    /// connection, which it returns if it is certain.
     #[inline(always)]
-    pub(super) fn read_request(&self, number: u64, established_ns: u64) {
+    pub(super) fn read_request(&self, number: u64, established_ns: u64) -> Option<u64> {
         let known = match self.known() {
             Some(known) => known,
             None => {
-                // It is older than the probes. Who made it is not known.
-                let new = PythonContext {
-                    address: self.context,
-                    id: fresh(self.process),
-                    made_ns: 0,
-                    inherited: 0,
-                    generation: self.generation,
-                    flags: 0,
-                    ancestors: [PythonAncestor { id: 0, made_ns: 0 }; ANCESTORS],
-                };
-                let key = self.key(self.context);
-                if PYTHON_CONTEXTS.insert(key, new, u64::from(BPF_ANY)).is_err() {
-                    return;
+                // It is older than the probes, or its place was given away. Who made it is not known.
+                let id = fresh(self.process);
+                let place = contexts::take(self.context, id, self.generation)?;
+                // SAFETY: a place that was taken.
+                unsafe {
+                    (*place).made_ns = AGE_UNKNOWN;
+                    (*place).inherited = 0;
+                    (*place).flags = 0;
+                    let mut index = 0;
+                    while index < ANCESTORS {
+                        (*place).ancestors[index] = PythonAncestor { id: 0, made_ns: 0 };
+                        index += 1;
+                    }
+                    contexts::give(place, self.context);
                 }
-                match self.known() {
-                    Some(known) => known,
-                    None => return,
-                }
+                self.known()?
             }
         };
-        // SAFETY: a map value.
-        let id = unsafe { (*known).id };
+        let id = known.id;
         // A failure leaves the number of the request before: then the context has none.
         if PYTHON_NUMBERS.insert(id, number, u64::from(BPF_ANY)).is_err() {
-            _ = PYTHON_CONTEXTS.remove(self.key(self.context));
-            return;
+            contexts::forget(self.context, self.generation);
+            return None;
         }
         // SAFETY: as above.
-        unsafe { (*known).flags |= python_context_flag::READS };
+        unsafe { (*known.place()).flags |= python_context_flag::READS };
         // SAFETY: as above.
-        let first = unsafe { first_of_connection(known, self.process, established_ns) };
-        if first != 0 {
-            _ = PYTHON_NUMBERS.insert(first, number, u64::from(BPF_ANY));
-        }
+        let first = unsafe { first_of_connection(&known, self.process, established_ns) };
+        (first != 0 && known.holds()).then_some(first)
     }
 }
 
 /// The number that a context has: what it read, what it was made for, or what the first context of its
 /// connection has, in this order.
 #[inline(never)]
-fn number_of(known: *mut PythonContext, process: *mut PythonProcess) -> u64 {
+fn number_of(found: &Known, process: *mut PythonProcess) -> u64 {
+    let known = found.place();
     // SAFETY: map values throughout.
     unsafe {
         let (flags, inherited) = ((*known).flags, (*known).inherited);
@@ -376,7 +413,7 @@ fn number_of(known: *mut PythonContext, process: *mut PythonProcess) -> u64 {
         if inherited != 0 && flags & python_context_flag::READS == 0 && simple {
             return inherited;
         }
-        let own = number_at((*known).id);
+        let own = number_at(found.id);
         if own != 0 {
             return if own == WRITER { 0 } else { own };
         }
@@ -412,10 +449,11 @@ pub(super) fn number_at(id: u64) -> u64 {
 /// `known` and `process` must be map values.
 #[inline(always)]
 unsafe fn first_of_connection(
-    known: *mut PythonContext,
+    found: &Known,
     process: *mut PythonProcess,
     established_ns: u64,
 ) -> u64 {
+    let known = found.place();
     // SAFETY: by the contract.
     unsafe {
         if established_ns == 0 || established_ns < (*process).since_ns {
@@ -425,8 +463,11 @@ unsafe fn first_of_connection(
         let mut index = 0;
         while index < ANCESTORS {
             let ancestor = (*known).ancestors[index];
-            // What is not known is older than the probes.
+            // What is not known is older than the probes, but for what was forgotten.
             let made_ns = ancestor.made_ns & !PythonAncestor::FOR_A_REQUEST;
+            if made_ns == AGE_UNKNOWN {
+                return 0;
+            }
             if ancestor.id == 0 || made_ns < established_ns {
                 return first;
             }

@@ -7,7 +7,7 @@ use super::Check;
 use crate::capture;
 
 /// The oldest kernel that has all hooks (docs/kernel-support.md).
-const OLDEST: (u32, u32) = (6, 3);
+const OLDEST: (u32, u32) = (6, 13);
 
 /// The inode of the pid namespace that the machine began with (`PROC_PID_INIT_INO` in include/linux/proc_ns.h).
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
@@ -42,7 +42,7 @@ fn kernel(release: &str) -> Check {
     };
     let found = format!("Linux {release}, {}", std::env::consts::ARCH);
     if version < OLDEST {
-        return Check::fail("kernel", found, "6.3 is the oldest kernel that has all hooks");
+        return Check::fail("kernel", found, "6.13 is the oldest kernel that takes all programs");
     }
     if std::env::consts::ARCH != "x86_64" {
         return Check::fail("kernel", found, "x86-64 is the only architecture so far");
@@ -211,8 +211,8 @@ mod tests {
     fn old_kernels_fail() {
         for (release, outcome) in [
             ("6.18.5-amd64\n", Outcome::Ok),
-            ("6.3.0", Outcome::Ok),
-            ("6.2.16", Outcome::Fail),
+            ("6.13.0", Outcome::Ok),
+            ("6.12.5", Outcome::Fail),
             ("5.15.0-1-cloud", Outcome::Fail),
             ("10.0", Outcome::Ok),
             ("", Outcome::Fail),
