@@ -9,6 +9,7 @@
 //! Here is what the socket hooks ask; who runs is `running`'s, and the probes that follow contexts are `probes`.
 
 mod contexts;
+mod jobs;
 mod own;
 mod probes;
 mod running;

@@ -20,6 +20,8 @@ impl RecordKind {
     pub const EXIT: Self = Self(6);
     /// [`ProcessRecord`]: a process, traced or not, began to listen on a TCP port.
     pub const LISTEN: Self = Self(7);
+    /// [`JobRecord`]: a child of a pool begins to work on a job.
+    pub const JOB: Self = Self(8);
 }
 
 /// Which way bytes went, seen from the traced process.
@@ -216,6 +218,28 @@ pub struct ProcessRecord {
     pub exit_code: u32,
 }
 const _: () = assert!(size_of::<ProcessRecord>() == 32);
+
+/// Bytes of a job that are told: Celery's names a function, the task and its id before all else.
+pub const JOB_BYTES: usize = 256;
+
+/// A child of a pool begins to work on a job.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct JobRecord {
+    /// [`RecordKind::JOB`].
+    pub kind: u16,
+    /// Reserved.
+    pub reserved: u16,
+    /// Slot of the process.
+    pub slot: u32,
+    /// CLOCK_MONOTONIC.
+    pub timestamp_ns: u64,
+    /// The number under which it works: [`OperationRecord::context`] of what it does for the job.
+    pub number: u64,
+    /// The job, pickled: its first bytes. Zeros follow where it is shorter.
+    pub content: [u8; JOB_BYTES],
+}
+const _: () = assert!(size_of::<JobRecord>() == 24 + JOB_BYTES);
 
 /// What SIGUSR1 would do in a process. Not for the ring buffers: user space reads it from an iterator.
 #[derive(Clone, Copy, Debug)]

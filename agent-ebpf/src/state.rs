@@ -186,4 +186,6 @@ unsafe impl Pod for crate::EndedRecord {}
 // SAFETY: as above.
 unsafe impl Pod for crate::ProcessRecord {}
 // SAFETY: as above.
+unsafe impl Pod for crate::JobRecord {}
+// SAFETY: as above.
 unsafe impl Pod for crate::SignalHandlerRecord {}

@@ -19,7 +19,7 @@ pub use loader::{Capture, CaptureSettings, DEFAULT_BURST_BUDGET, LoadError, Reco
 pub use object::RelocateError;
 pub use python::{PythonLink, PythonProbe, PythonProbePoint};
 pub use record::{
-    Gone, Operation, ProcessEvent, ProcessEventKind, Record, RecordError, Socket, parse,
+    Gone, JobBegun, Operation, ProcessEvent, ProcessEventKind, Record, RecordError, Socket, parse,
 };
 pub use slots::Slot;
 pub use trial::{HookTrial, try_fields, try_hooks};

@@ -408,7 +408,7 @@ impl Engine {
         let &mut Call { process, start, end, .. } = call;
         let start = at_ns.max(start);
         if let Some(mail) = call.mail.as_mut().filter(|_| call.task.context != context) {
-            mail.handled_in(context);
+            mail.handled_in(process, context);
         }
         self.process_mut(process).learns_context(id, context, start, end.map(|end| end.max(start)));
     }
@@ -454,18 +454,13 @@ impl Engine {
         if handled {
             self.job_over(id, end);
         }
-        let contexts = self.calls.get(&id).and_then(|call| call.mail.as_ref());
-        let contexts = contexts.map_or(&[][..], |mail| mail.contexts());
+        if role == Role::Client && handled {
+            self.contexts_ended(id, end);
+        }
         let Some(process) = self.processes.get_mut(&process) else { return };
         match role {
             Role::Server => process.server_ended(id, task, start, end),
-            Role::Client if handled => {
-                process.message_ended(id, task.tid, start, end);
-                let own = (task.context != 0).then_some(task.context);
-                for &context in own.iter().chain(contexts) {
-                    process.context_ended(id, context, end);
-                }
-            }
+            Role::Client if handled => process.message_ended(id, task.tid, start, end),
             Role::Client => process.client_ended(id, start, end),
         }
         if threads_own {

@@ -39,7 +39,7 @@ use crate::connection::{
 use crate::correlation::Engine;
 use crate::exchange::{Exchange, Exchanges};
 use crate::export::ExportHandle;
-use crate::queue::Jobs;
+use crate::queue::{Jobs, Place, celerys_task};
 use crate::route::Services;
 use crate::runtime::Runtimes;
 use crate::runtime::node::Told;
@@ -96,6 +96,10 @@ struct Stages {
     brokers: Brokers,
     deliveries: Deliveries,
     jobs: Jobs,
+    /// Processes that take jobs.
+    takers: FxHashSet<ProcessId>,
+    /// Jobs that pools' children began with, and whose taking is still to be told.
+    beginning: VecDeque<queue::Begins>,
     /// The last request on each connection that carries telemetry in and is not over.
     telemetry: FxHashMap<u64, u64>,
     routes: Services,
@@ -136,6 +140,8 @@ impl Pipeline {
             dismissed: FxHashMap::default(),
             brokers: Brokers::default(),
             deliveries: Deliveries::default(),
+            takers: FxHashSet::default(),
+            beginning: VecDeque::new(),
             jobs: Jobs::default(),
             telemetry: FxHashMap::default(),
             routes: Services::default(),
@@ -245,6 +251,10 @@ impl Pipeline {
                     stages.socket(socket);
                     ControlFlow::Continue(())
                 }
+                Record::Job(begun) => {
+                    stages.job_begun(begun);
+                    ControlFlow::Continue(())
+                }
                 Record::Gone(gone) => {
                     stages.ending.push_back(gone);
                     ControlFlow::Continue(())
@@ -314,6 +324,9 @@ impl Stages {
         if let Some(traced) = self.selection.get(id) {
             let assist = traced.settings.node_assist;
             self.runtimes.began(id, traced.slot, &traced.process, assist, capture);
+            if self.selection.parent_of(id).is_some_and(|parent| self.takers.contains(&parent)) {
+                self.runtimes.python.works_on_jobs(id);
+            }
         }
     }
 
@@ -430,6 +443,7 @@ impl Stages {
     fn process_gone(&mut self, id: ProcessId, at_ns: u64) {
         self.runtimes.ended(id);
         self.dismissed.remove(&id);
+        self.takers.remove(&id);
         self.jobs_left(|jobs, mut over| jobs.gone(id, at_ns, &mut over));
         // Its TCP sockets tell their own end; those of other kinds end here, after their last records.
         self.engine.process_gone(id, at_ns);
@@ -605,6 +619,7 @@ impl Stages {
         let incidental = content.is_incidental();
         let receives = content.receives();
         let handled = content.is_handled();
+        let task = content.celerys_task().map(celerys_task);
         let older_messages = handled.is_some() && std::mem::take(&mut connection.older_messages);
         let mail = content.mail(cookie, first.at_ns);
         let database = match (&content, &connection.socket) {
@@ -662,6 +677,11 @@ impl Stages {
         if let Some(Handled { automatic, channel, delivery_tag }) = handled {
             self.engine.handles(id, automatic);
             self.deliveries.came((process, channel, delivery_tag), SocketId(cookie), id);
+            if let Some(task) = task {
+                self.takes_jobs(process);
+                self.engine.hands_over(process);
+                self.deliveries.job_came(process, Place::anywhere(), task, id);
+            }
             if older_messages {
                 self.engine.messages_lost(process, first.at_ns);
             }
@@ -739,6 +759,7 @@ impl Stages {
             }
         }
         self.end_handlers(now);
+        self.look_for_jobs(now);
         self.jobs_left(|jobs, mut over| jobs.tick(now, &mut over));
         self.hear_of_losses(now, capture);
         self.hear_of_strangers(now);

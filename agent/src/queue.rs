@@ -27,6 +27,7 @@ use wirespan_protocols::w3c::TraceParent;
 
 use crate::call::MessageKey;
 
+pub use celery::{begun as celerys_begun, task as celerys_task};
 pub use jobs::{Jobs, Open, Over, Place};
 pub use recognizer::{Recognizer, Told};
 pub use rule::{Rule, Step, Where};

@@ -30,7 +30,7 @@ const ITEMS: u64 = 1;
 /// each CPU, because a program never meets itself there; those of uprobes may: they can be preempted, and then run
 /// in another thread. What can call another program by a tail call gets none. Nothing is called.
 #[inline(always)]
-fn keeps_its_stack(ctx: &impl EbpfContext) {
+pub(super) fn keeps_its_stack(ctx: &impl EbpfContext) {
     if kernel::opaque(0) != 0 {
         // SAFETY: never reached.
         unsafe { NO_PROGRAM.tail_call(ctx, 0) };

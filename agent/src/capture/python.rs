@@ -30,10 +30,12 @@ pub enum PythonProbe {
     UvloopTurn,
     /// uvloop's `write` and `writelines`.
     UvloopWrite,
+    /// `_pickle.load`.
+    JobLoaded,
 }
 
 impl PythonProbe {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::ContextSeen,
         Self::ContextCopied,
         Self::ContextMade,
@@ -41,6 +43,7 @@ impl PythonProbe {
         Self::ItemGot,
         Self::UvloopTurn,
         Self::UvloopWrite,
+        Self::JobLoaded,
     ];
 
     fn program(self) -> &'static str {
@@ -52,6 +55,7 @@ impl PythonProbe {
             Self::ItemGot => "python_item_got",
             Self::UvloopTurn => "python_uvloop_turn",
             Self::UvloopWrite => "python_uvloop_write",
+            Self::JobLoaded => "python_job_loaded",
         }
     }
 }

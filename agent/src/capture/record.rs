@@ -4,8 +4,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use wirespan_ebpf::{
-    Direction, EndedRecord, OperationRecord, ProcessRecord, RecordKind, SocketRecord, TAIL, flag,
-    socket_flag,
+    Direction, EndedRecord, JobRecord, OperationRecord, ProcessRecord, RecordKind, SocketRecord,
+    TAIL, flag, socket_flag,
 };
 
 use crate::capture::Slot;
@@ -25,6 +25,8 @@ pub enum Record<'a> {
     Gone(Gone),
     /// A process came, forked, listened or went.
     Process(ProcessEvent),
+    /// A child of a pool begins to work on a job.
+    Job(JobBegun<'a>),
 }
 
 /// One send or receive.
@@ -118,6 +120,19 @@ pub struct Gone {
     pub error: u16,
 }
 
+/// A child of a pool begins to work on a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobBegun<'a> {
+    /// The process.
+    pub slot: Slot,
+    /// CLOCK_MONOTONIC.
+    pub at_ns: u64,
+    /// The logical task that it is from now on.
+    pub context: u64,
+    /// The job's first bytes, pickled.
+    pub content: &'a [u8],
+}
+
 /// What happened to a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessEventKind {
@@ -180,6 +195,12 @@ pub fn parse(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
         }
         RecordKind::EXEC | RecordKind::FORK | RecordKind::EXIT | RecordKind::LISTEN => {
             Ok(Record::Process(process(&read(bytes)?)))
+        }
+        RecordKind::JOB => {
+            let JobRecord { slot, timestamp_ns: at_ns, number: context, .. } = read(bytes)?;
+            let content = std::mem::offset_of!(JobRecord, content)..size_of::<JobRecord>();
+            let content = bytes.get(content).ok_or(RecordError::Short)?;
+            Ok(Record::Job(JobBegun { slot: Slot(slot), at_ns, context, content }))
         }
         _ => Err(RecordError::Kind(kind)),
     }

@@ -229,6 +229,16 @@ impl Content {
         }
     }
 
+    /// The task of Celery's that a message is which the process handles, by its id.
+    pub fn celerys_task(&self) -> Option<&str> {
+        match self {
+            Self::Amqp { call: amqp::Call::Delivery(delivery), .. } => {
+                delivery.message.properties.task_id.as_deref()
+            }
+            _ => None,
+        }
+    }
+
     /// The message that it sends or is given, where enough is known of it. `connection`: its socket's cookie;
     /// `at_ns`: when it began.
     pub fn mail(&self, connection: u64, at_ns: u64) -> Option<Mail> {

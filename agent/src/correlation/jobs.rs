@@ -52,6 +52,11 @@ impl Engine {
         });
     }
 
+    /// The children that this process forks, or forked, may work on the messages that it handles.
+    pub fn hands_over(&mut self, process: ProcessId) {
+        self.process_mut(process).hands_over = true;
+    }
+
     /// A thread begins to work on a job.
     pub fn works(&mut self, process: ProcessId, tid: u32, id: CallId, begins: Begins, at_ns: u64) {
         let Some(call) = self.calls.get_mut(&id).filter(|call| call.handled) else { return };
@@ -70,6 +75,19 @@ impl Engine {
             process.is_forked_for(id);
         }
         process.worker(tid, |worker| worker.begins(id, taken, at_ns));
+    }
+
+    /// A process works on the job that a call received, as this logical task of its own from then on, which it told of
+    /// itself. Numbers as in [`Task::context`](crate::call::Task::context).
+    pub fn worked_in(&mut self, id: CallId, process: ProcessId, context: u64, at_ns: u64) {
+        let Some(call) = self.calls.get_mut(&id).filter(|call| call.handled && !call.aged) else {
+            return;
+        };
+        let Some(mail) = call.mail.as_mut() else { return };
+        mail.handled_in(process, context);
+        let (start, end) = (at_ns.max(call.start), call.end);
+        let end = end.map(|end| end.max(start));
+        self.process_mut(process).learns_context(id, context, start, end);
     }
 
     /// A thread is done with the job that it worked on. Told before the call's end.
@@ -128,6 +146,7 @@ impl Engine {
                 return true;
             }
             match at.parent.and_then(|parent| self.processes.get(&parent)) {
+                Some(parent) if parent.hands_over => return true,
                 Some(parent) => at = parent,
                 None => return false,
             }

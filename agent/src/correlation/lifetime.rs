@@ -48,15 +48,13 @@ impl Engine {
         self.books.dangling += call.named;
         let &mut Call { process, socket, role, task, start, parent, handled, threads_own, .. } =
             call;
-        let contexts = call.mail.as_ref().map(|mail| mail.contexts().to_vec()).unwrap_or_default();
+        if handled && !ended {
+            self.contexts_ended(id, at.max(start));
+        }
         if (handled || threads_own)
             && !ended
             && let Some(process) = self.processes.get_mut(&process)
         {
-            let own = (task.context != 0).then_some(task.context);
-            for context in own.into_iter().chain(contexts).filter(|_| handled) {
-                process.context_ended(id, context, at.max(start));
-            }
             if handled {
                 process.message_gone(id, start, at, self.config.late_work_ns);
             }
@@ -90,24 +88,38 @@ impl Engine {
         self.schedule.push(until, Due::Forget(id));
     }
 
+    /// What was done for this call in logical tasks is over.
+    pub(super) fn contexts_ended(&mut self, id: CallId, end: u64) {
+        let Some(call) = self.calls.get(&id) else { return };
+        for (process, context) in call.contexts() {
+            if let Some(process) = self.processes.get_mut(&process) {
+                process.context_ended(id, context, end);
+            }
+        }
+    }
+
     /// Nobody new needs the call.
     pub(super) fn age(&mut self, id: CallId, at: u64) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.aged = true;
         let is_work = call.is_work();
-        let contexts = call.mail.as_ref().map_or(&[][..], |mail| mail.contexts());
+        let contexts: Vec<_> = call.contexts().collect();
         let &mut Call { process, role, task, start, .. } = call;
-        if let Some(process) = self.processes.get_mut(&process) {
-            if is_work {
-                let fold_before = at.saturating_sub(self.config.window_ns());
+        if is_work {
+            let fold_before = at.saturating_sub(self.config.window_ns());
+            if let Some(process) = self.processes.get_mut(&process) {
                 process.tidy(task, fold_before);
-                for &context in contexts {
+            }
+            for (process, context) in contexts {
+                if let Some(process) = self.processes.get_mut(&process) {
                     process.tidy(Task { context, ..task }, fold_before);
                 }
             }
-            if role == Role::Client {
-                process.client_forgotten(id, start);
-            }
+        }
+        if role == Role::Client
+            && let Some(process) = self.processes.get_mut(&process)
+        {
+            process.client_forgotten(id, start);
         }
         self.release_socket(id);
         self.try_remove(id);

@@ -139,8 +139,8 @@ pub(super) struct Mail {
     sent_at: Option<u64>,
     /// Who sent what it received, if it is several.
     senders: Vec<Sender>,
-    /// The logical tasks that handle it, but for the first.
-    contexts: Vec<u64>,
+    /// The logical tasks that handle it, but for the first, and their processes.
+    contexts: Vec<(ProcessId, u64)>,
     /// By when whoever works on the job that it received had begun.
     accepted: Option<u64>,
     /// Who works on that.
@@ -160,15 +160,16 @@ impl Mail {
         self.receives
     }
 
-    /// One more logical task handles a part of it.
-    pub(super) fn handled_in(&mut self, context: u64) {
-        if self.contexts.len() < MAX_RECEIVED && !self.contexts.contains(&context) {
-            self.contexts.push(context);
+    /// One more logical task, of this process, handles a part of it.
+    pub(super) fn handled_in(&mut self, process: ProcessId, context: u64) {
+        let one = (process, context);
+        if self.contexts.len() < MAX_RECEIVED && !self.contexts.contains(&one) {
+            self.contexts.push(one);
         }
     }
 
-    /// The logical tasks that handle it, but for the first.
-    pub(super) fn contexts(&self) -> &[u64] {
+    /// The logical tasks that handle it, but for the first, and their processes.
+    pub(super) fn contexts(&self) -> &[(ProcessId, u64)] {
         &self.contexts
     }
 

@@ -114,6 +114,8 @@ pub(super) struct Process {
     pub(super) parent: Option<ProcessId>,
     /// It takes jobs, which it or its children work on.
     pub(super) takes_jobs: bool,
+    /// It gives the messages that it handles to its children.
+    pub(super) hands_over: bool,
     /// Its threads that take or work on jobs.
     workers: FxHashMap<u32, Worker>,
     /// It was forked for this job; `None` within: for several.

@@ -90,6 +90,13 @@ impl Call {
         self.mail.as_ref().is_some_and(|mail| mail.receives())
     }
 
+    /// The logical tasks that work on it, and their processes.
+    pub(super) fn contexts(&self) -> impl Iterator<Item = (ProcessId, u64)> {
+        let own = (self.task.context != 0).then_some((self.process, self.task.context));
+        let others = self.mail.as_ref().map_or(&[][..], |mail| mail.contexts());
+        own.into_iter().chain(others.iter().copied())
+    }
+
     /// The process works for it: a request, or a message that it handles.
     pub(super) fn is_work(&self) -> bool {
         self.role == Role::Server || self.handled
@@ -98,8 +105,9 @@ impl Call {
     /// The process works for it: it received what that process, or one that it forked, handles.
     pub(super) fn is_work_of(&self, process: ProcessId) -> bool {
         let worker = self.mail.as_ref().and_then(|mail| mail.worked_by());
-        let is_workers = worker.is_some_and(|(worker, _)| worker == process);
-        self.is_work() && (self.process == process || is_workers)
+        let told = worker.into_iter().map(|(worker, _)| worker);
+        let mut workers = told.chain(self.contexts().map(|(worker, _)| worker));
+        self.is_work() && (self.process == process || workers.any(|worker| worker == process))
     }
 
     pub(super) fn in_flight_at(&self, at: u64) -> bool {

@@ -258,14 +258,13 @@ impl Engine {
     /// Of a request with a context: what goes on with its work long after is linked to it.
     fn remember(&mut self, placement: &Placement) {
         let Some(call) = self.calls.get(&placement.id) else { return };
-        if call.is_work()
-            && call.task.context != 0
-            && let Some(process) = self.processes.get_mut(&call.process)
-        {
-            let &Placement { trace_id, span_id, .. } = placement;
-            let request = Request { origin: Origin { trace_id, span_id }, strand: call.strand };
-            let others = call.mail.as_ref().map_or(&[][..], |mail| mail.contexts());
-            for &context in std::iter::once(&call.task.context).chain(others) {
+        if !call.is_work() {
+            return;
+        }
+        let &Placement { trace_id, span_id, .. } = placement;
+        let request = Request { origin: Origin { trace_id, span_id }, strand: call.strand };
+        for (process, context) in call.contexts() {
+            if let Some(process) = self.processes.get_mut(&process) {
                 process.has_span(context, request);
             }
         }

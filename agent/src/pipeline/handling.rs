@@ -130,7 +130,7 @@ impl Deliveries {
     }
 
     /// The call by which a job was taken; `None`: it isn't known, or could be another server's.
-    fn job(&self, process: ProcessId, job: Identity) -> Option<CallId> {
+    pub(super) fn job(&self, process: ProcessId, job: Identity) -> Option<CallId> {
         match self.jobs.get(&(process, job))?.as_slice() {
             [(_, call)] => Some(*call),
             _ => None,

@@ -4,10 +4,28 @@
 use super::handling::NOWHERE;
 use super::{Stages, post};
 use crate::call::{MessageKey, ProcessId, Receipt, Role};
+use crate::capture::JobBegun;
 use crate::connection::{Content, Mail, Mark, Outcome};
-use crate::correlation::Begins;
+use crate::correlation;
 use crate::exchange::Exchange;
-use crate::queue::{Fate, Identity, Notice, Open, Over, Place, System, Until, Work};
+use crate::queue::{
+    self, Fate, Identity, Notice, Open, Over, Place, System, Until, Work, celerys_begun,
+};
+
+/// How long the record of a job may come before that of its taking.
+const JOB_WAIT_NS: u64 = 200_000_000;
+
+/// Jobs that wait so, at most.
+const MAX_WAITING: usize = 4096;
+
+/// A pool's child begins with a job whose taking was not told yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Begins {
+    process: ProcessId,
+    job: Identity,
+    context: u64,
+    at_ns: u64,
+}
 
 /// Set in the ordinals of jobs: no connection's exchanges get there.
 const JOB: u64 = 1 << 63;
@@ -64,12 +82,61 @@ impl Stages {
                 over.into_iter().for_each(|over| self.job_over(over, Some(mark)));
             }
             Notice::Asked(queues) => {
+                self.takes_jobs(connection.process);
                 for key in queues.into_iter().filter_map(|queue| place.key(queue)) {
                     self.jobs.is_queue(key);
                 }
                 let mut over = Vec::new();
                 self.jobs.asked(cookie, mark.at_ns, &mut |job| over.push(job));
                 over.into_iter().for_each(|over| self.job_over(over, Some(mark)));
+            }
+        }
+    }
+
+    /// It takes jobs, on which those that it forked may work.
+    pub(super) fn takes_jobs(&mut self, process: ProcessId) {
+        if !self.takers.insert(process) {
+            return;
+        }
+        let children: Vec<ProcessId> = self
+            .selection
+            .iter()
+            .map(|traced| traced.id)
+            .filter(|id| self.selection.parent_of(*id) == Some(process))
+            .collect();
+        children.into_iter().for_each(|child| self.runtimes.python.works_on_jobs(child));
+    }
+
+    /// A pool's child begins with a job.
+    pub(super) fn job_begun(&mut self, begun: JobBegun<'_>) {
+        let (Some(traced), Some(job)) =
+            (self.selection.by_slot(begun.slot), celerys_begun(begun.content))
+        else {
+            return;
+        };
+        let begins = Begins { process: traced.id, job, context: begun.context, at_ns: begun.at_ns };
+        if !self.begins(begins) && self.beginning.len() < MAX_WAITING {
+            self.beginning.push_back(begins);
+        }
+    }
+
+    /// Whether it is known which job that is.
+    fn begins(&mut self, Begins { process, job, context, at_ns }: Begins) -> bool {
+        let Some(parent) = self.selection.parent_of(process) else { return true };
+        let open = Place::anywhere().key(job).and_then(|key| self.jobs.of(key));
+        let taken = open.filter(|open| open.process == parent);
+        let taken = taken.and_then(|open| self.exchanges.id((open.connection, JOB | open.number)));
+        let Some(id) = taken.or_else(|| self.deliveries.job(parent, job)) else { return false };
+        self.engine.worked_in(id, process, context, at_ns);
+        true
+    }
+
+    /// Looks once more for jobs that were not known.
+    pub(super) fn look_for_jobs(&mut self, now_ns: u64) {
+        for _ in 0..self.beginning.len() {
+            let Some(begins) = self.beginning.pop_front() else { return };
+            if !self.begins(begins) && now_ns.saturating_sub(begins.at_ns) < JOB_WAIT_NS {
+                self.beginning.push_back(begins);
             }
         }
     }
@@ -163,12 +230,13 @@ impl Stages {
             Fate::Begun if is_taker || is_child => {
                 // RQ's worker forks a child for each job.
                 let is_own = job.system == System::Rq && is_child;
-                let begins = if is_own { Begins::Alone } else { Begins::Sure };
+                let begins =
+                    if is_own { correlation::Begins::Alone } else { correlation::Begins::Sure };
                 self.engine.works(process, tid, id, begins, at_ns);
             }
             // Others do so for jobs that nobody has begun, to give them out again.
             Fate::Acknowledged if is_taker && !is_over => {
-                self.engine.works(process, tid, id, Begins::Acknowledged, at_ns);
+                self.engine.works(process, tid, id, correlation::Begins::Acknowledged, at_ns);
             }
             Fate::Done | Fate::Failed { .. } if is_over => {
                 self.engine.worked(process, tid, id, at_ns);
@@ -183,10 +251,7 @@ impl Stages {
     }
 
     /// A connection, or a process, is over: so is what only they would have ended.
-    pub(super) fn jobs_left(
-        &mut self,
-        left: impl FnOnce(&mut crate::queue::Jobs, &mut dyn FnMut(Over)),
-    ) {
+    pub(super) fn jobs_left(&mut self, left: impl FnOnce(&mut queue::Jobs, &mut dyn FnMut(Over))) {
         let mut over = Vec::new();
         left(&mut self.jobs, &mut |job| over.push(job));
         over.into_iter().for_each(|over| self.job_over(over, None));

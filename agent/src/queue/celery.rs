@@ -135,7 +135,34 @@ pub(super) fn taken(list: &str, element: &Bytes<'_>, operation: &'static str) ->
     Some(work)
 }
 
-fn task(id: &str) -> Identity {
+/// The task that a child of a pool begins with, by what it was given: pickled, of protocol 4 or 5, of which these are
+/// the first bytes. (`TASK, (number, None, celery.app.trace.trace_task_ret, (name, id, ...), ...)`, with billiard's
+/// `TASK`.)
+pub fn begun(pickled: &[u8]) -> Option<Identity> {
+    /// Opcodes (`Lib/pickletools.py`).
+    const SHORT_BINUNICODE: u8 = 0x8c;
+    const MEMOIZE: u8 = 0x94;
+    const STACK_GLOBAL: u8 = 0x93;
+    const MARK: u8 = b'(';
+    const MODULE: &[u8] = b"\x8c\x10celery.app.trace";
+
+    fn text(bytes: &[u8]) -> Option<(&str, &[u8])> {
+        let (length, rest) = bytes.strip_prefix(&[SHORT_BINUNICODE])?.split_first()?;
+        let (text, rest) = rest.split_at_checked(usize::from(*length))?;
+        Some((std::str::from_utf8(text).ok()?, rest.strip_prefix(&[MEMOIZE])?))
+    }
+
+    let at = memchr::memmem::find(pickled, MODULE)?;
+    let (_, rest) = text(pickled.get(at..)?)?;
+    let (_, rest) = text(rest)?;
+    let rest = rest.strip_prefix(&[STACK_GLOBAL, MEMOIZE, MARK])?;
+    let (_, rest) = text(rest)?;
+    let (id, _) = text(rest)?;
+    Some(task(id))
+}
+
+/// A task, by its id.
+pub fn task(id: &str) -> Identity {
     Identity::new(("celery", id), Scope::Anywhere)
 }
 
@@ -157,4 +184,37 @@ fn fate(stored: &[u8]) -> Option<Fate> {
     let exception = serde_json::from_slice::<StoredException<'_>>(stored).ok();
     let kind = exception.map(|it| Box::from(&*it.result.exc_type));
     Some(Fate::Failed { kind, retried })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What billiard 4.2.4 gives a child of Celery 5.5's.
+    const GIVEN: &[u8] = b"\x80\x05\x95\x7f\0\0\0\0\0\0\0K\x02(K\x0cN\x8c\x10celery.app.trace\x94\x8c\x0etrace_task_ret\
+        \x94\x93\x94(\x8c\x03job\x94\x8c\x11celery-prefork-17\x94}\x94\x8c\x04lang\x94\x8c\x02py\x94sC\x02[]\x94\x8c\x10\
+        application/json\x94\x8c\x05utf-8\x94t\x94}\x94t\x94\x86\x94.";
+
+    #[test]
+    fn what_a_child_is_given_names_its_task() {
+        assert_eq!(begun(GIVEN), Some(task("celery-prefork-17")));
+        let whole = GIVEN.windows(2).position(|pair| pair == b"\x94}").unwrap() + 1;
+        for length in 0..GIVEN.len() {
+            assert_eq!(begun(&GIVEN[..length]).is_some(), length >= whole, "{length}");
+        }
+        assert_eq!(begun(&GIVEN[1..]), begun(GIVEN));
+        assert_eq!(begun(b"\x80\x05\x8c\x10celery.app.other\x94"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_taken(bytes in proptest::collection::vec(any::<u8>(), 0..64), at in 0..GIVEN.len()) {
+            let _: Option<Identity> = begun(&bytes);
+            let mut given = GIVEN.to_vec();
+            given.splice(at.., bytes);
+            let _: Option<Identity> = begun(&given);
+        }
+    }
 }

@@ -33,6 +33,11 @@ pub struct Place {
 }
 
 impl Place {
+    /// No place in particular.
+    pub const fn anywhere() -> Self {
+        Self { server: None, database: None, connection: None }
+    }
+
     /// At the other end of a connection.
     pub fn of(connection: u64, socket: Option<&Socket>, database: Option<u32>) -> Self {
         let server = socket.and_then(|socket| {

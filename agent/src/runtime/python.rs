@@ -69,6 +69,14 @@ pub struct Pythons {
     detacher: Option<Sender<Vec<PythonLink>>>,
 }
 
+/// Whether the jobs are followed that a process is given by the one that forked it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Jobs {
+    None,
+    Wanted,
+    Followed,
+}
+
 #[derive(Debug)]
 struct Followed {
     pid: i32,
@@ -86,6 +94,8 @@ struct Followed {
     flags: u32,
     /// gevent runs here.
     greenlets: bool,
+    /// It may be a pool's child, which works on jobs.
+    jobs: Jobs,
     probed: Vec<PythonProbePoint>,
     links: Vec<PythonLink>,
 }
@@ -135,6 +145,7 @@ impl Pythons {
             modules: 0,
             flags: 0,
             greenlets: false,
+            jobs: Jobs::None,
             probed: Vec::new(),
             links: Vec::new(),
         };
@@ -163,6 +174,19 @@ impl Pythons {
         });
         // Without the thread they come back and go here.
         drop(detacher.send(links));
+    }
+
+    /// Whoever forked it takes jobs, which it may work on.
+    pub fn works_on_jobs(&mut self, id: ProcessId) {
+        if let Some(followed) = self.processes.get_mut(&id)
+            && followed.jobs == Jobs::None
+        {
+            followed.jobs = Jobs::Wanted;
+            // One whose interpreter may have only begun has its time.
+            if followed.method == Method::Exact {
+                followed.look_ns = 0;
+            }
+        }
     }
 
     /// How its logical tasks are told apart.
@@ -235,7 +259,7 @@ impl Followed {
             None => image::find(&memory)?,
         };
         let modules = memory.modules();
-        if self.method == Method::Exact && modules == self.modules {
+        if self.method == Method::Exact && modules == self.modules && self.jobs != Jobs::Wanted {
             if let Some(found) = &self.found {
                 layout::interpreter(&memory, &image, &found.layout)?;
             }
@@ -264,6 +288,13 @@ impl Followed {
             flags |= python_flag::UVLOOP;
             if !uvloop.writes.is_empty() && self.attach_all(&uvloop.writes, capture).is_ok() {
                 flags |= python_flag::DEFERRED_WRITES;
+            }
+        }
+        if self.jobs != Jobs::None {
+            let jobs = probes::of_jobs(&memory, &image);
+            // Without it what its calls are made for is not known, as of any worker.
+            if !jobs.is_empty() && self.attach_all(&jobs, capture).is_ok() {
+                self.jobs = Jobs::Followed;
             }
         }
         self.image = Some(image);

@@ -1,4 +1,4 @@
-"""Handles messages of RabbitMQ with pika or aio-pika, or jobs of Celery or RQ, or of its own making, as it is told to
+"""Handles messages of RabbitMQ with pika or aio-pika, or jobs of Celery (over Redis or AMQP) or RQ, or of its own making, as it is told to
 on standard input, a line of scenarios at a time:
 
   fill=Q:N                  publishes N messages
@@ -24,6 +24,8 @@ import time
 CLIENT = sys.argv[1]
 URL = os.environ.get("RABBITMQ_URL")
 REDIS = "redis://:{REDIS_PASSWORD}@127.0.0.1:{REDIS_PORT}/".format_map({"REDIS_PASSWORD": "", "REDIS_PORT": "", **os.environ})
+CELERY = ("celery", "celery-amqp")
+OVER_AMQP = CLIENT == "celery-amqp"
 WEB = ("127.0.0.1", int(os.environ["WEB_PORT"]))
 
 
@@ -144,7 +146,11 @@ def celery_app(pool):
     import celery
 
     # Who awaits no result subscribes to none.
-    app = celery.Celery("workers", broker=REDIS + "0", backend=pool and REDIS + "1")
+    # Over AMQP nobody keeps them.
+    if OVER_AMQP:
+        app = celery.Celery("workers", broker=URL)
+    else:
+        app = celery.Celery("workers", broker=REDIS + "0", backend=pool and REDIS + "1")
     app.conf.update(worker_redirect_stdouts=False, worker_hijack_root_logger=False, task_acks_late=pool == "late")
     app.task(job, name="job")
     return app
@@ -152,7 +158,7 @@ def celery_app(pool):
 
 def worker(queue, pool, size):
     """In a process of its own, for good."""
-    if CLIENT == "celery":
+    if CLIENT in CELERY:
         kind = {"late": "prefork"}.get(pool, pool)
         celery_app(pool).worker_main(["worker", "-P", kind, "-Q", queue, "-c", size, "-l", "ERROR"])
     else:
@@ -199,7 +205,7 @@ class Jobs:
             time.sleep(0.05)
 
     def send(self, queue, first, count):
-        if CLIENT == "celery":
+        if CLIENT in CELERY:
             app = celery_app(None)
         else:
             import redis
@@ -208,7 +214,7 @@ class Jobs:
             jobs = rq.Queue(queue, connection=redis.from_url(REDIS))
         for number in range(first, first + count):
             name = f"{queue}-{number}"
-            if CLIENT == "celery":
+            if CLIENT in CELERY:
                 app.send_task("job", args=[name], queue=queue, task_id=name)
             else:
                 jobs.enqueue("workers.job", name, job_id=name)
@@ -223,11 +229,19 @@ class Jobs:
         os.write(1, line.encode())
 
     def start(self, queue, pool, size):
-        import redis
-
         arguments = [sys.executable, *sys.argv, queue, pool, size]
         self.worker = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         # It is there when it waits for work.
+        if OVER_AMQP:
+            import pika
+
+            with pika.BlockingConnection(pika.URLParameters(URL)) as connection:
+                channel = connection.channel()
+                while not channel.queue_declare(queue, durable=True).method.consumer_count:
+                    time.sleep(0.05)
+            return
+        import redis
+
         control = redis.from_url(REDIS)
         while not any(it["cmd"] in ("brpop", "blmove", "lmove", "blpop") for it in control.client_list()):
             time.sleep(0.05)
@@ -242,7 +256,7 @@ class Jobs:
 
 
 def main():
-    client = {"pika": Pika, "aio-pika": AioPika, "celery": Jobs, "rq": Jobs, "own": Own}[CLIENT]()
+    client = {"pika": Pika, "aio-pika": AioPika, "celery": Jobs, "celery-amqp": Jobs, "rq": Jobs, "own": Own}[CLIENT]()
     say(ready=True)
     for line in sys.stdin:
         for word in line.split():

@@ -54,6 +54,45 @@ fn forked() -> Scenario {
 const SELF: (u64, u32) = (MASTER, READER);
 const OTHER: (u64, u32) = (CHILD, WORKER);
 
+/// A whole call by the child's own code, under a number.
+fn under(s: &mut Scenario, id: u64, context: u64, at_us: u64) {
+    let mut told = client(id, CHILD, at_us).tid(WORKER);
+    told.0.task.context = context;
+    s.start(told);
+    s.engine.by_thread(CallId(id));
+    s.end(id, at_us + 5);
+}
+
+#[test]
+fn what_a_child_does_under_a_jobs_number_is_that_jobs_and_what_it_does_under_others_is_not() {
+    let mut s = forked();
+    // Both are taken before the child begins with the first, which is over before it begins with the second.
+    hand_out(&mut s, 1, 100_000);
+    hand_out(&mut s, 2, 100_100);
+    s.engine.worked_in(CallId(1), ProcessId(CHILD), 71, 110_000_000);
+    under(&mut s, 11, 71, 110_100);
+    done(&mut s, 1, OTHER, 150_000);
+    // Behind its result, too.
+    under(&mut s, 12, 71, 150_100);
+    // Told late, after a call that was made for it.
+    under(&mut s, 21, 72, 160_100);
+    s.engine.worked_in(CallId(2), ProcessId(CHILD), 72, 160_000_000);
+    // A job that nobody knows.
+    under(&mut s, 31, 73, 170_100);
+    // One that its taker acknowledged at once, and that nobody says to be done.
+    hand_out(&mut s, 4, 171_000);
+    s.engine.worked_in(CallId(4), ProcessId(CHILD), 74, 171_500_000);
+    s.end(4, 172_000);
+    under(&mut s, 41, 74, 173_000);
+    done(&mut s, 2, OTHER, 180_000);
+    s.tick(LATER);
+    s.is_child(11, 1);
+    s.is_child(12, 1);
+    s.is_child(21, 2);
+    s.is_child(41, 4);
+    s.is_withheld(31, Withheld::Ambient);
+}
+
 #[test]
 fn what_a_thread_does_for_a_job_that_it_took_and_settles_is_that_jobs() {
     let mut s = Scenario::new();

@@ -19,6 +19,9 @@ pub(super) const ONE: u64 = 0x8;
 /// `METH_FASTCALL`: the second parameter is an array of the arguments.
 pub(super) const FAST: u64 = 0x80;
 
+/// `METH_KEYWORDS`.
+pub(super) const KEYWORDS: u64 = 0x2;
+
 /// An entry of a method table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Method {

@@ -8,7 +8,7 @@ use object::read::{Object, ObjectSymbol, ReadCache};
 use super::image::Image;
 use super::layout::Found;
 use super::memory::{Mapping, Memory};
-use super::methods::{self, FAST, ONE};
+use super::methods::{self, FAST, KEYWORDS, ONE};
 use super::sight;
 use crate::capture::{PythonProbe, PythonProbePoint};
 
@@ -16,6 +16,7 @@ use crate::capture::{PythonProbe, PythonProbePoint};
 /// CPython's image.
 const QUEUE: &str = "_queue.";
 const UVLOOP: &str = "loop.cpython-";
+const PICKLE: &str = "_pickle.";
 
 /// Follows the end of a round of uvloop's reads.
 const UVLOOP_TURN: &str = "uv__run_check";
@@ -54,6 +55,19 @@ pub(super) fn of_queues(memory: &Memory, image: &Image) -> Vec<PythonProbePoint>
     add(&mut points, point(memory, PythonProbe::ItemPut, put, 0));
     add(&mut points, point(memory, PythonProbe::ItemGot, get, 0));
     add(&mut points, point(memory, PythonProbe::ItemGot, get_nowait.function, 0));
+    points
+}
+
+/// Jobs that a child of a pool is given: `_pickle.load`, and whatever else takes a file and keywords under this name.
+pub(super) fn of_jobs(memory: &Memory, image: &Image) -> Vec<PythonProbePoint> {
+    let module = of_file(memory, |mapping| mapping.name().starts_with(PICKLE));
+    let image = if module.is_empty() { &image.mappings } else { &module };
+    let mut points = Vec::new();
+    for method in methods::find(memory, image, "load") {
+        if method.flags == FAST | KEYWORDS {
+            add(&mut points, point(memory, PythonProbe::JobLoaded, method.function, 0));
+        }
+    }
     points
 }
 
