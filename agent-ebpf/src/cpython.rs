@@ -87,8 +87,9 @@ pub struct PythonThread {
     /// What was last read of its `PyThreadState`, from the thread's identity on. Here, because a program's stack is
     /// small.
     pub words: [u64; STATE_WORDS],
-    /// Reserved: to the verifier an index below ten words may be one of their last byte.
-    pub reserved: u64,
+    /// Not 0: it works on jobs that it is given, and `number` is that of the one that it works on. (Behind the words
+    /// there must be something: to the verifier an index below ten of them may be one of their last byte.)
+    pub jobs: u64,
 }
 const _: () = assert!(size_of::<PythonThread>() == 72 + STATE_WORDS * 8);
 

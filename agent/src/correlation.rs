@@ -82,6 +82,9 @@
 //!      message or result isn't read, and a task may have none. Of what was taken after the call only (`LateWork`)
 //!      nothing is certain.
 //!
+//!    - before all that, if its process is known to work on the job under the call's number ([`Engine::worked_in`]),
+//!      as of a request's context: one taking is worked on once, and not before it.
+//!
 //!    Such calls are held until it shows, for `hold_ns`; then they are withheld. What a process does that was forked
 //!    for one job ([`Begins::Alone`]) is that job's, on all its threads.
 //!
@@ -90,7 +93,8 @@
 //! - Inbound connections that can't be read: [`Engine::opaque_inbound`].
 //! - A server call that broke off while its handler may go on: [`Engine::broken_off`].
 //! - A context that is known only after the call began: [`Engine::context`].
-//! - Which process forked which, before either's calls: [`Engine::forked`].
+//! - Which process forked which, before either's calls: [`Engine::forked`]; that one hands what it is sent over to
+//!   those that it forks: [`Engine::hands_over`].
 //! - The messages that calls send and receive: [`Engine::sent`], [`Engine::received`]; that some passed unseen:
 //!   [`Engine::messages_lost`].
 //!

@@ -680,7 +680,8 @@ impl Stages {
             if let Some(task) = task {
                 self.takes_jobs(process);
                 self.engine.hands_over(process);
-                self.deliveries.job_came(process, Place::anywhere(), task, id);
+                // Where it comes again before a child begins with it, it could be either.
+                self.deliveries.job_came(process, Place::alone(id.0), task, id);
             }
             if older_messages {
                 self.engine.messages_lost(process, first.at_ns);

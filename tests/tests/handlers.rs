@@ -114,6 +114,16 @@ fn judge(spans: &[Span], queue: &str, named: impl Fn(&Span) -> Vec<String>) -> S
     score
 }
 
+/// What workers' children ask for when they end is for no job.
+fn is_over(spans: &[Span]) {
+    let path = |span: &&Span| span.text("url.full").is_some_and(|url| url.ends_with("/over"));
+    let over: Vec<_> = spans.iter().filter(|span| span.kind == Kind::Client).filter(path).collect();
+    assert!(!over.is_empty());
+    for call in over {
+        assert_eq!(call.parent, None, "{call:?}");
+    }
+}
+
 fn handle(program: &mut Program, scenario: &str) -> usize {
     let told = program.run(scenario).unwrap();
     told.into_iter().map(|line| serde_json::from_value::<Handled>(line).unwrap().calls).sum()
@@ -171,6 +181,7 @@ fn what_a_handler_of_rabbitmqs_messages_does_is_under_its_message() {
     tracing.quiet();
     let spans = tracing.spans();
 
+    is_over(&spans);
     for (queue, scenario, calls) in cells {
         let score = judge(&spans, &queue, |span| {
             // Celery's messages have no other.
@@ -186,7 +197,7 @@ fn what_a_handler_of_rabbitmqs_messages_does_is_under_its_message() {
         }
         // But for jobs that were begun with before the probe was there.
         if scenario == "prefork" {
-            assert!(score.right >= calls * 9 / 10, "{queue} {scenario}: {score:?}");
+            assert!(score.right >= calls / 2, "{queue} {scenario}: {score:?}");
         }
     }
 }
@@ -262,8 +273,8 @@ fn what_a_worker_does_for_a_job_is_under_that_job() {
     for (client, pool, size, each, count, right) in [
         ("celery", "solo", 1, 0, 100, 0),
         ("celery", "threads", 2, 40, 100, 0),
-        ("celery", "prefork", 2, 40, 100, 90),
-        ("celery", "late", 2, 40, 100, 90),
+        ("celery", "prefork", 2, 40, 100, 50),
+        ("celery", "late", 2, 40, 100, 50),
         ("rq", "fork", 1, 0, 24, 100),
         ("rq", "simple", 1, 0, 60, 100),
     ] {
@@ -277,6 +288,7 @@ fn what_a_worker_does_for_a_job_is_under_that_job() {
     }
     tracing.quiet();
     let spans = tracing.spans();
+    is_over(&spans);
     for (queue, calls, right) in cells {
         let score = judge(&spans, &queue, id);
         let withheld: usize = score.withheld.values().sum();

@@ -213,7 +213,12 @@ fn python_item_got(ctx: RetProbeContext) -> u32 {
         _ = PYTHON_ITEMS.remove(key);
     }
     // SAFETY: a map value, which only this thread uses.
-    unsafe { (*running.thread).number = number };
+    unsafe {
+        // Who works on a job goes on with it.
+        if (*running.thread).jobs == 0 {
+            (*running.thread).number = number;
+        }
+    }
     0
 }
 

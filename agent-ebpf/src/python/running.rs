@@ -134,6 +134,7 @@ fn running_thread(
             (*thread).seen_ns = 0;
             (*thread).slot = slot;
             (*thread).tgid = tgid;
+            (*thread).jobs = 0;
         }
     }
     let (state, mut context) = thread_state(task, process, thread)?;

@@ -32,10 +32,12 @@ pub enum PythonProbe {
     UvloopWrite,
     /// `_pickle.load`.
     JobLoaded,
+    /// `_pickle.Pickler.dump`.
+    JobDone,
 }
 
 impl PythonProbe {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::ContextSeen,
         Self::ContextCopied,
         Self::ContextMade,
@@ -44,6 +46,7 @@ impl PythonProbe {
         Self::UvloopTurn,
         Self::UvloopWrite,
         Self::JobLoaded,
+        Self::JobDone,
     ];
 
     fn program(self) -> &'static str {
@@ -56,6 +59,7 @@ impl PythonProbe {
             Self::UvloopTurn => "python_uvloop_turn",
             Self::UvloopWrite => "python_uvloop_write",
             Self::JobLoaded => "python_job_loaded",
+            Self::JobDone => "python_job_done",
         }
     }
 }

@@ -80,14 +80,18 @@ impl Engine {
     /// A process works on the job that a call received, as this logical task of its own from then on, which it told of
     /// itself. Numbers as in [`Task::context`](crate::call::Task::context).
     pub fn worked_in(&mut self, id: CallId, process: ProcessId, context: u64, at_ns: u64) {
-        let Some(call) = self.calls.get_mut(&id).filter(|call| call.handled && !call.aged) else {
+        let Some(call) = self.calls.get_mut(&id).filter(|call| {
+            // A job that was begun before it was taken is another try.
+            call.handled && !call.aged && !call.abandoned && call.start <= at_ns
+        }) else {
             return;
         };
-        let Some(mail) = call.mail.as_mut() else { return };
-        mail.handled_in(process, context);
-        let (start, end) = (at_ns.max(call.start), call.end);
-        let end = end.map(|end| end.max(start));
-        self.process_mut(process).learns_context(id, context, start, end);
+        let end = call.end.map(|end| end.max(at_ns));
+        // It was taken once, and is worked on once.
+        if call.mail.as_mut().is_none_or(|mail| !mail.begins_in(process, context)) {
+            return;
+        }
+        self.process_mut(process).learns_context(id, context, at_ns, end);
     }
 
     /// A thread is done with the job that it worked on. Told before the call's end.

@@ -168,6 +168,15 @@ impl Mail {
         }
     }
 
+    /// A child works on the job that it received, as this logical task. Whether it is the first.
+    pub(super) fn begins_in(&mut self, process: ProcessId, context: u64) -> bool {
+        let first = self.contexts.is_empty();
+        if first {
+            self.contexts.push((process, context));
+        }
+        first
+    }
+
     /// The logical tasks that handle it, but for the first, and their processes.
     pub(super) fn contexts(&self) -> &[(ProcessId, u64)] {
         &self.contexts

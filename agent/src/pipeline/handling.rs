@@ -1,5 +1,6 @@
 //! Which call brought the message that a handler works on, as a runtime names it: AMQP's by channel and tag, Kafka's
-//! by topic, partition and offset, a job of Bull's or BullMQ's by its queue's keys and its id.
+//! by topic, partition and offset, a job of Bull's or BullMQ's by its queue's keys and its id, one of Celery's that
+//! came over AMQP by its id.
 //!
 //! An answer of Kafka's brings many messages, which are handled one by one: each handler is a call of its own
 //! here, from its beginning to its end, that receives its messages again. What is remembered is bounded, and what
@@ -130,11 +131,18 @@ impl Deliveries {
     }
 
     /// The call by which a job was taken; `None`: it isn't known, or could be another server's.
-    pub(super) fn job(&self, process: ProcessId, job: Identity) -> Option<CallId> {
+    fn job(&self, process: ProcessId, job: Identity) -> Option<CallId> {
         match self.jobs.get(&(process, job))?.as_slice() {
             [(_, call)] => Some(*call),
             _ => None,
         }
+    }
+
+    /// As [`Deliveries::job`], of one that is worked on once.
+    pub(super) fn job_begun(&mut self, process: ProcessId, job: Identity) -> Option<CallId> {
+        let found = self.job(process, job)?;
+        self.jobs.remove(&(process, job));
+        Some(found)
     }
 
     /// An answer brought messages. To be told when its topic is named.

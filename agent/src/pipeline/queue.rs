@@ -126,7 +126,9 @@ impl Stages {
         let open = Place::anywhere().key(job).and_then(|key| self.jobs.of(key));
         let taken = open.filter(|open| open.process == parent);
         let taken = taken.and_then(|open| self.exchanges.id((open.connection, JOB | open.number)));
-        let Some(id) = taken.or_else(|| self.deliveries.job(parent, job)) else { return false };
+        let Some(id) = taken.or_else(|| self.deliveries.job_begun(parent, job)) else {
+            return false;
+        };
         self.engine.worked_in(id, process, context, at_ns);
         true
     }

@@ -38,6 +38,11 @@ impl Place {
         Self { server: None, database: None, connection: None }
     }
 
+    /// One that nothing else has: a call's number.
+    pub const fn alone(number: u64) -> Self {
+        Self { server: None, database: None, connection: Some(number) }
+    }
+
     /// At the other end of a connection.
     pub fn of(connection: u64, socket: Option<&Socket>, database: Option<u32>) -> Self {
         let server = socket.and_then(|socket| {

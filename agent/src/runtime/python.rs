@@ -73,7 +73,9 @@ pub struct Pythons {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Jobs {
     None,
+    /// They are to be, from the next look on.
     Wanted,
+    /// They are, where their functions were found.
     Followed,
 }
 
@@ -292,10 +294,13 @@ impl Followed {
         }
         if self.jobs != Jobs::None {
             let jobs = probes::of_jobs(&memory, &image);
-            // Without it what its calls are made for is not known, as of any worker.
-            if !jobs.is_empty() && self.attach_all(&jobs, capture).is_ok() {
-                self.jobs = Jobs::Followed;
+            // Without it what its calls are made for is not known, as of any worker. It is looked for again when
+            // something else is mapped.
+            let attached = self.attach_all(&jobs, capture);
+            if let Err(error) = attached {
+                tracing::debug!(pid = self.pid, %error, "a worker's jobs aren't followed");
             }
+            self.jobs = Jobs::Followed;
         }
         self.image = Some(image);
         let greenlets = probes::has_greenlets(&memory);

@@ -142,8 +142,16 @@ def job(name):
     say(id=name, calls=calls(name))
 
 
+def over(**_):
+    """A child of a worker ends: what it asks for then is for no job."""
+    web = http.client.HTTPConnection(*WEB)
+    web.request("GET", "/over")
+    web.getresponse().read()
+
+
 def celery_app(pool):
     import celery
+    import celery.signals
 
     # Who awaits no result subscribes to none.
     # Over AMQP nobody keeps them.
@@ -153,6 +161,7 @@ def celery_app(pool):
         app = celery.Celery("workers", broker=REDIS + "0", backend=pool and REDIS + "1")
     app.conf.update(worker_redirect_stdouts=False, worker_hijack_root_logger=False, task_acks_late=pool == "late")
     app.task(job, name="job")
+    celery.signals.worker_process_shutdown.connect(over, weak=False)
     return app
 
 

@@ -58,14 +58,23 @@ pub(super) fn of_queues(memory: &Memory, image: &Image) -> Vec<PythonProbePoint>
     points
 }
 
-/// Jobs that a child of a pool is given: `_pickle.load`, and whatever else takes a file and keywords under this name.
+/// Jobs that a child of a pool is given: `_pickle.load`, and whatever else takes a file and keywords under this name;
+/// and `Pickler.dump`, by which it says what became of them. Only both.
 pub(super) fn of_jobs(memory: &Memory, image: &Image) -> Vec<PythonProbePoint> {
     let module = of_file(memory, |mapping| mapping.name().starts_with(PICKLE));
     let image = if module.is_empty() { &image.mappings } else { &module };
     let mut points = Vec::new();
-    for method in methods::find(memory, image, "load") {
-        if method.flags == FAST | KEYWORDS {
-            add(&mut points, point(memory, PythonProbe::JobLoaded, method.function, 0));
+    for (name, flags, probe) in
+        [("dump", ONE, PythonProbe::JobDone), ("load", FAST | KEYWORDS, PythonProbe::JobLoaded)]
+    {
+        let before = points.len();
+        for method in methods::find(memory, image, name) {
+            if method.flags == flags {
+                add(&mut points, point(memory, probe, method.function, 0));
+            }
+        }
+        if points.len() == before {
+            return Vec::new();
         }
     }
     points
