@@ -204,8 +204,8 @@ impl Bench {
                 .map(|rid| Request::get(rid.to_string(), format!("{}/{rid}", cell.path)))
                 .collect();
             next += count;
-            let plan =
-                Plan { keep_alive: self.keep_alive, ..Plan::new(service.address(), connections) };
+            let keep_alive = self.keep_alive && !cell.closes;
+            let plan = Plan { keep_alive, ..Plan::new(service.address(), connections) };
             load::run(&plan, &asked, &AtomicBool::new(false)).all_ok()?;
         }
         wait::until("the agent has decided all calls", PATIENCE, || {

@@ -56,6 +56,8 @@ pub struct Cell {
     pub calls: usize,
     /// The agent is there before the application: connections that this opens when it starts are seen whole.
     pub agent_first: bool,
+    /// The server ends each connection with its response.
+    pub closes: bool,
     /// Withheld by design, with why; the bar is then only that none is wrong.
     pub may_withhold: Option<&'static str>,
 }
@@ -190,12 +192,17 @@ const fn cell(
         path,
         calls,
         agent_first: false,
+        closes: false,
         may_withhold: None,
     }
 }
 
 const fn eager(cell: Cell) -> Cell {
     Cell { environment: &[("EAGER", "1")], agent_first: true, ..cell }
+}
+
+const fn closes(cell: Cell) -> Cell {
+    Cell { closes: true, ..cell }
 }
 
 const fn on_uvloop(cell: Cell) -> Cell {
@@ -272,7 +279,7 @@ pub const CELLS: &[Cell] = &[
     may_withhold(of(&[("SERVER", "cheroot")], cell("WSGI, cheroot", "requests, redis, psycopg", &["parents_wsgi.py"], "/three", 3)), TIME_LIMIT),
     may_withhold(of(&[("SERVER", "cherrypy")], cell("WSGI, CherryPy", "requests, redis, psycopg", &["parents_wsgi.py"], "/three", 3)), TIME_LIMIT),
     may_withhold(of(&[("SERVER", "waitress")], cell("WSGI, waitress", "requests, redis, psycopg", &["parents_wsgi.py"], "/three", 3)), OWN_QUEUE),
-    of(&[("SERVER", "wsgiref")], cell("WSGI, wsgiref with threads", "requests, redis, psycopg", &["parents_wsgi.py"], "/three", 3)),
+    closes(of(&[("SERVER", "wsgiref")], cell("WSGI, wsgiref with threads", "requests, redis, psycopg", &["parents_wsgi.py"], "/three", 3))),
     of(&[("SERVER", "werkzeug")], cell("WSGI, Werkzeug with threads", "requests, redis, psycopg", &["parents_wsgi.py"], "/three", 3)),
     cell("Flask, gevent", "requests, redis", FLASK_GEVENT, "/two", 2),
     may_withhold(cell("Flask, gevent", "in a greenlet that it spawns", FLASK_GEVENT, "/spawned", 1), "a greenlet does not know who spawned it"),

@@ -22,6 +22,7 @@ const fn cell(
         calls,
         // A connection to Redis is understood from its beginning on.
         agent_first: true,
+        closes: false,
         may_withhold: None,
     }
 }
