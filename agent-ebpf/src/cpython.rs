@@ -126,6 +126,8 @@ pub struct PythonAncestor {
 const _: () = assert!(size_of::<PythonAncestor>() == 16);
 
 impl PythonAncestor {
+    /// None is known.
+    pub const NOBODY: Self = Self { id: 0, made_ns: 0 };
     /// Bit of `made_ns`: it was made for a request, and no connection's first.
     pub const FOR_A_REQUEST: u64 = 1 << 63;
 }

@@ -10,12 +10,12 @@ use aya_ebpf::bindings::{BPF_ANY, pt_regs};
 use aya_ebpf::helpers::generated as helper;
 use aya_ebpf::macros::{uprobe, uretprobe};
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
-use wirespan_ebpf::{ANCESTORS, PythonAncestor, PythonHandover, PythonKey, PythonThread};
+use wirespan_ebpf::{ANCESTORS, PythonAncestor, PythonHandover, PythonKey};
 
-use super::running::{followed, fresh, running_here};
+use super::running::{followed, fresh, running_here, thread_of};
 use super::{MAX_BUFFERS, contexts};
 use crate::kernel::{self, Object, field};
-use crate::maps::{NO_PROGRAM, PYTHON_ITEMS, PYTHON_WRITES, THREADS};
+use crate::maps::{NO_PROGRAM, PYTHON_ITEMS, PYTHON_WRITES};
 use crate::payload;
 
 /// `Py_TPFLAGS_LIST_SUBCLASS`, `_TUPLE_SUBCLASS`, `_BYTES_SUBCLASS` (Include/object.h).
@@ -139,19 +139,15 @@ fn inherit(task: Object, address: u64) -> bool {
         (*place).made_ns = made_ns;
         (*place).inherited = inherited;
         (*place).flags = 0;
-        let from = parent.map(|parent| parent.place());
-        let mut index = 0;
+        (*place).ancestors[0] = parent.map_or(PythonAncestor::NOBODY, |parent| {
+            let from = parent.place();
+            let kind = if (*from).inherited == 0 { 0 } else { PythonAncestor::FOR_A_REQUEST };
+            PythonAncestor { id: parent.id, made_ns: (*from).made_ns | kind }
+        });
+        let mut index = 1;
         while index < ANCESTORS {
-            (*place).ancestors[index] = match (from, index.checked_sub(1)) {
-                (None, _) => PythonAncestor { id: 0, made_ns: 0 },
-                (Some(from), Some(before)) => (*from).ancestors[before],
-                (Some(from), None) => {
-                    let kind =
-                        if (*from).inherited == 0 { 0 } else { PythonAncestor::FOR_A_REQUEST };
-                    let id = parent.map_or(0, |parent| parent.id);
-                    PythonAncestor { id, made_ns: (*from).made_ns | kind }
-                }
-            };
+            (*place).ancestors[index] = parent
+                .map_or(PythonAncestor::NOBODY, |parent| (*parent.place()).ancestors[index - 1]);
             index += 1;
         }
         let certain = parent.is_none_or(|parent| parent.holds());
@@ -227,16 +223,7 @@ fn python_item_got(ctx: RetProbeContext) -> u32 {
 fn python_uvloop_turn(ctx: ProbeContext) -> u32 {
     keeps_its_stack(&ctx);
     let task = kernel::current();
-    // SAFETY: `task` is the running task by the verifier's types; no value is created.
-    let thread = unsafe {
-        helper::bpf_task_storage_get(
-            THREADS.as_ptr(),
-            task.cast_mut().cast(),
-            core::ptr::null_mut(),
-            0,
-        )
-    }
-    .cast::<PythonThread>();
+    let thread = thread_of(task, 0);
     if !thread.is_null() {
         // SAFETY: a map value, which only this thread uses.
         unsafe {

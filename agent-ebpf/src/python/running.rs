@@ -211,8 +211,8 @@ fn thread_and_context(
     }
 }
 
-/// The thread's `PyThreadState`, and its current context. The interpreter's own notion of the current one is of no use: whoever is in
-/// a system call has given it up.
+/// The thread's `PyThreadState`, and its current context. The interpreter's own notion of the current one is of no
+/// use: whoever is in a system call has given it up.
 #[inline(always)]
 fn thread_state(
     task: Object,
@@ -375,7 +375,7 @@ impl Running {
                     (*place).flags = 0;
                     let mut index = 0;
                     while index < ANCESTORS {
-                        (*place).ancestors[index] = PythonAncestor { id: 0, made_ns: 0 };
+                        (*place).ancestors[index] = PythonAncestor::NOBODY;
                         index += 1;
                     }
                     contexts::give(place, self.context);

@@ -103,14 +103,14 @@ impl Engine {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.aged = true;
         let is_work = call.is_work();
-        let contexts: Vec<_> = call.contexts().collect();
         let &mut Call { process, role, task, start, .. } = call;
         if is_work {
             let fold_before = at.saturating_sub(self.config.window_ns());
             if let Some(process) = self.processes.get_mut(&process) {
                 process.tidy(task, fold_before);
             }
-            for (process, context) in contexts {
+            let others = call.mail.as_ref().map_or(&[][..], |mail| mail.contexts());
+            for &(process, context) in others {
                 if let Some(process) = self.processes.get_mut(&process) {
                     process.tidy(Task { context, ..task }, fold_before);
                 }
