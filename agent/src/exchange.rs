@@ -90,7 +90,8 @@ pub type Place = (u64, u64);
 /// The exchanges under way.
 #[derive(Debug, Default)]
 pub struct Exchanges {
-    by_call: FxHashMap<CallId, (Place, Exchange)>,
+    /// In boxes: an exchange has a kilobyte, and a map moves what it holds when it grows.
+    by_call: FxHashMap<CallId, (Place, Box<Exchange>)>,
     /// Those whose connection has not told their end.
     by_place: FxHashMap<Place, CallId>,
     next: u64,
@@ -107,7 +108,7 @@ impl Exchanges {
         }
         self.next += 1;
         let id = CallId(self.next);
-        self.by_call.insert(id, (place, exchange));
+        self.by_call.insert(id, (place, Box::new(exchange)));
         self.by_place.insert(place, id);
         Some(id)
     }
@@ -115,7 +116,7 @@ impl Exchanges {
     /// The call of which its connection tells more.
     pub fn at(&mut self, place: Place) -> Option<&mut Exchange> {
         let id = *self.by_place.get(&place)?;
-        self.by_call.get_mut(&id).map(|(_, exchange)| exchange)
+        self.by_call.get_mut(&id).map(|(_, exchange)| &mut **exchange)
     }
 
     /// The call at a place.
@@ -126,11 +127,11 @@ impl Exchanges {
     /// The call of which its connection tells the end: nothing more comes from there.
     pub fn ends(&mut self, place: Place) -> Option<(CallId, &mut Exchange)> {
         let id = self.by_place.remove(&place)?;
-        self.by_call.get_mut(&id).map(|(_, exchange)| (id, exchange))
+        self.by_call.get_mut(&id).map(|(_, exchange)| (id, &mut **exchange))
     }
 
     /// Takes the call out.
-    pub fn remove(&mut self, id: CallId) -> Option<Exchange> {
+    pub fn remove(&mut self, id: CallId) -> Option<Box<Exchange>> {
         let (place, exchange) = self.by_call.remove(&id)?;
         if self.by_place.get(&place) == Some(&id) {
             self.by_place.remove(&place);
@@ -139,7 +140,7 @@ impl Exchanges {
     }
 
     /// Takes the call out, with what the other end proves of its times.
-    pub fn finish(&mut self, id: CallId, peer: Option<CallId>) -> Option<Exchange> {
+    pub fn finish(&mut self, id: CallId, peer: Option<CallId>) -> Option<Box<Exchange>> {
         let mut exchange = self.remove(id)?;
         if let Some((_, other)) = peer.and_then(|peer| self.by_call.get_mut(&peer)) {
             // One distance to wall time for both: two samples differ by what the clock was slewed between.

@@ -105,6 +105,8 @@ struct Stages {
     routes: Services,
     export: ExportHandle,
     batch: Vec<Span>,
+    /// What a connection tells, while it is followed: kept for its memory's sake.
+    messages: Vec<Message>,
     /// When the batch was given away last.
     handed_over_ns: u64,
     wall: WallClock,
@@ -147,6 +149,7 @@ impl Pipeline {
             routes: Services::default(),
             export,
             batch: Vec::new(),
+            messages: Vec::new(),
             handed_over_ns: 0,
             wall: WallClock::sample(),
             wall_sampled_ns: clock::monotonic_ns(),
@@ -456,7 +459,7 @@ impl Stages {
         work: impl FnOnce(&mut Connection, &mut dyn FnMut(Message)),
     ) {
         let Some(connection) = self.connections.get_mut(cookie) else { return };
-        let mut messages = Vec::new();
+        let mut messages = std::mem::take(&mut self.messages);
         work(connection, &mut |message| messages.push(message));
         if std::mem::take(&mut connection.lost) {
             // Before what follows from the hole is told: requests may have passed in it, and messages.
@@ -472,7 +475,7 @@ impl Stages {
             // It can be read from here on.
             self.engine.opaque_inbound(process, SocketId(cookie), false, connection.last_ns);
         }
-        for message in messages {
+        for message in messages.drain(..) {
             match message {
                 Message::Call { exchange, step } => self.call(cookie, exchange, step),
                 Message::Queue { exchange, mark, database, notice } => {
@@ -495,6 +498,7 @@ impl Stages {
                 }
             }
         }
+        self.messages = messages;
     }
 
     fn opaque(&mut self, cookie: u64) {

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use opentelemetry_semantic_conventions::attribute as key;
-use wirespan_protocols::http1::{End, RequestHead, ResponseHead};
+use wirespan_protocols::http1::{End, RequestHead, ResponseHead, Version};
 
 use crate::call::{Placement, Role};
 use crate::connection::Outcome;
@@ -23,12 +23,8 @@ pub(super) fn span(
     route: &str,
     placement: Placement,
 ) -> Span {
-    let method = if request.method.is_known() {
-        Cow::Owned(request.method.as_str().to_owned())
-    } else {
-        // The convention's name for a method that is none: anybody can send any.
-        Cow::Borrowed("HTTP")
-    };
+    // The convention's name for a method that is none: anybody can send any.
+    let method = request.method.known().unwrap_or("HTTP");
     let failure = failure(exchange, response);
     let mut attributes = Vec::with_capacity(24);
     asked(exchange, request, route, &mut attributes);
@@ -36,7 +32,11 @@ pub(super) fn span(
         attributes.push(Attribute::new(key::HTTP_RESPONSE_STATUS_CODE, i64::from(response.status)));
     }
     sizes(exchange, &mut attributes);
-    let name = if route.is_empty() { method } else { Cow::Owned(format!("{method} {route}")) };
+    let name = if route.is_empty() {
+        Cow::Borrowed(method)
+    } else {
+        Cow::Owned([method, " ", route].concat())
+    };
     common::span(exchange, name, attributes, failure, placement)
 }
 
@@ -96,10 +96,8 @@ fn asked(
     attributes: &mut Vec<Attribute>,
 ) {
     let mut add = |attribute| attributes.push(attribute);
-    if head.method.is_known() {
-        add(Attribute::new(key::HTTP_REQUEST_METHOD, head.method.as_str().to_owned()));
-    } else {
-        add(Attribute::new(key::HTTP_REQUEST_METHOD, common::OTHER));
+    add(Attribute::new(key::HTTP_REQUEST_METHOD, head.method.known().unwrap_or(common::OTHER)));
+    if head.method.known().is_none() {
         add(Attribute::new(key::HTTP_REQUEST_METHOD_ORIGINAL, head.method.as_str().to_owned()));
     }
     let scheme = head.scheme.as_deref().unwrap_or("http");
@@ -140,11 +138,15 @@ fn asked(
         && exchange.role == Role::Server
     {
         let client =
-            head.forwarded.as_deref().map_or_else(|| remote.ip().to_string(), str::to_owned);
+            head.forwarded.as_deref().map_or_else(|| common::text(remote.ip()), str::to_owned);
         add(Attribute::new(key::CLIENT_ADDRESS, client));
     }
     if let Some(version) = head.version {
-        add(Attribute::new(key::NETWORK_PROTOCOL_VERSION, version.to_string()));
+        let version = match version {
+            Version(1) => Cow::Borrowed("1.1"),
+            other => Cow::Owned(other.to_string()),
+        };
+        add(Attribute::new(key::NETWORK_PROTOCOL_VERSION, version));
     }
     if let Some(agent) = &head.user_agent
         && exchange.role == Role::Server
@@ -156,11 +158,14 @@ fn asked(
 
 /// Host and port of the server: what the request names, else where it went.
 fn authority(host: Option<&str>, server: Option<SocketAddr>) -> (Option<String>, Option<u16>) {
-    let address = server.map(|server| server.ip().to_string());
-    let port = server.map(|server| server.port());
-    let Some(host) = host.filter(|host| !host.is_empty()) else { return (address, port) };
+    let Some(host) = host.filter(|host| !host.is_empty()) else {
+        return (
+            server.map(|server| common::text(server.ip())),
+            server.map(|server| server.port()),
+        );
+    };
     if let Ok(named) = host.parse::<SocketAddr>() {
-        return (Some(named.ip().to_string()), Some(named.port()));
+        return (Some(common::text(named.ip())), Some(named.port()));
     }
     if let Some(literal) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'))
         && literal.parse::<IpAddr>().is_ok()

@@ -29,10 +29,10 @@ impl<'a> Method<'a> {
         &self.0
     }
 
-    /// Whether it is one of [`Self::REGISTERED`]: a span of any other is to say `_OTHER`.
+    /// The one of [`Self::REGISTERED`] that it is, if any: a span of any other is to say `_OTHER`.
     #[must_use]
-    pub fn is_known(&self) -> bool {
-        Self::is_registered(self.0.as_bytes())
+    pub fn known(&self) -> Option<&'static str> {
+        Method::REGISTERED.into_iter().find(|known| **known == self.0)
     }
 
     pub(super) fn is_registered(token: &[u8]) -> bool {
@@ -44,8 +44,8 @@ impl<'a> Method<'a> {
     }
 
     fn into_owned(self) -> Method<'static> {
-        let known = Method::REGISTERED.iter().find(|known| **known == self.0);
-        Method(known.map_or_else(|| Cow::Owned(self.0.into_owned()), |known| Cow::Borrowed(*known)))
+        let known = self.known();
+        Method(known.map_or_else(|| Cow::Owned(self.0.into_owned()), Cow::Borrowed))
     }
 }
 
