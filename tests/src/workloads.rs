@@ -25,6 +25,9 @@ pub use workers::{Brokers, Workers};
 /// The oldest Python for which `requirements.txt` has a version of everything.
 const OLDEST_PYTHON: (u32, u32) = (3, 9);
 
+/// The oldest for which `requirements-accuracy-3.8.txt` has.
+const OLDEST_FOR_ACCURACY: (u32, u32) = (3, 8);
+
 /// The project's root directory.
 #[must_use]
 pub fn root() -> &'static Path {
@@ -64,7 +67,9 @@ pub fn install() -> Result<Installed> {
     lock.lock().context("lock target/workloads")?;
     installed.node_modules().context("install the Node.js workloads")?;
     let requirements = installed.sources().join("requirements.txt");
-    installed.venv("venv", "python3", &requirements).context("install the Python workloads")?;
+    installed
+        .venv("venv", "python3", &requirements, OLDEST_PYTHON)
+        .context("install the Python workloads")?;
     Ok(installed)
 }
 
@@ -106,10 +111,16 @@ impl Installed {
     pub fn for_accuracy(&self, interpreter: &str) -> Result<Self> {
         let lock = File::create(self.target.join(".lock"))?;
         lock.lock().context("lock target/workloads")?;
-        let requirements = self.sources().join("requirements-accuracy.txt");
         let name = interpreter.rsplit('/').next().unwrap_or(interpreter);
+        // Most of what is pinned for the others does not run there any more.
+        let (requirements, oldest) = if python_version(interpreter)?.0 < OLDEST_PYTHON {
+            ("requirements-accuracy-3.8.txt", OLDEST_FOR_ACCURACY)
+        } else {
+            ("requirements-accuracy.txt", OLDEST_PYTHON)
+        };
+        let requirements = self.sources().join(requirements);
         let venv = format!("accuracy-{name}");
-        self.venv(&venv, interpreter, &requirements)
+        self.venv(&venv, interpreter, &requirements, oldest)
             .with_context(|| format!("install what the accuracy cells need for {interpreter}"))?;
         Ok(Self { venv, ..self.clone() })
     }
@@ -208,27 +219,30 @@ impl Installed {
         let lock = File::create(self.target.join(".lock"))?;
         lock.lock().context("lock target/workloads")?;
         let requirements = self.sources().join("requirements-rotel.txt");
-        self.venv("rotel", "python3", &requirements).context("install rotel")?;
+        self.venv("rotel", "python3", &requirements, OLDEST_PYTHON).context("install rotel")?;
         let mut python = Command::new(self.target.join("rotel/bin/python"));
         let found = output(python.args(["-c", "import rotel; print(rotel.__path__[0])"]))?;
         Ok(Path::new(found.trim()).join("rotel-agent"))
     }
 
     /// A virtual environment with these packages.
-    fn venv(&self, name: &str, interpreter: &str, requirements: &Path) -> Result<()> {
-        let script = "import sys; print(sys.version_info[0], sys.version_info[1], sys.executable)";
-        let found = output(Command::new(interpreter).args(["-c", script]))?;
+    fn venv(
+        &self,
+        name: &str,
+        interpreter: &str,
+        requirements: &Path,
+        oldest: (u32, u32),
+    ) -> Result<()> {
+        let (version, found) = python_version(interpreter)?;
         let wanted = found.clone() + &fs::read_to_string(requirements)?;
         let venv = self.target.join(name);
         let stamp = venv.join(".installed");
         if is(&stamp, &wanted) {
             return Ok(());
         }
-        let mut words = found.split_whitespace().map_while(|word| word.parse().ok());
-        let version = words.next().zip(words.next()).context("python3 does not say its version")?;
-        let (major, minor) = OLDEST_PYTHON;
+        let (major, minor) = oldest;
         ensure!(
-            version >= OLDEST_PYTHON,
+            version >= oldest,
             "{interpreter} is {version:?}, {major}.{minor} or newer is needed"
         );
         output(Command::new(interpreter).args(["-m", "venv", "--clear"]).arg(&venv))
@@ -238,6 +252,15 @@ impl Installed {
         output(pip.arg(requirements))?;
         fs::write(stamp, wanted).context("note what was installed")
     }
+}
+
+/// The interpreter's version, and in its own words which it is and where.
+fn python_version(interpreter: &str) -> Result<((u32, u32), String)> {
+    let script = "import sys; print(sys.version_info[0], sys.version_info[1], sys.executable)";
+    let found = output(Command::new(interpreter).args(["-c", script]))?;
+    let mut words = found.split_whitespace().map_while(|word| word.parse().ok());
+    let version = words.next().zip(words.next());
+    Ok((version.context("the interpreter does not say its version")?, found))
 }
 
 fn is(path: &Path, content: &str) -> bool {

@@ -11,6 +11,7 @@ use std::thread;
 use common::forest::STAMP_NS;
 use common::lab::{Lab, PATIENCE, Tracing};
 use common::spans::{Kind, Span};
+use rstest::rstest;
 use serde::Deserialize;
 use wirespan_tests::broker::Broker;
 use wirespan_tests::servers::{PASSWORD, RabbitMq, Server};
@@ -296,6 +297,53 @@ fn what_a_worker_does_for_a_job_is_under_that_job() {
         assert_eq!(score.right + withheld, calls, "{queue}: calls without a span");
         assert!(score.right >= right, "{queue}: {score:?}");
     }
+}
+
+/// As many as `cargo xtask accuracy` has in a cell.
+#[rstest]
+#[ignore = "long: 15,000 jobs, with up to three calls each"]
+#[case::redis("celery", "prefork")]
+#[ignore = "long: as the one before"]
+#[case::acknowledged_late("celery", "late")]
+#[ignore = "long: as the one before"]
+#[case::amqp("celery-amqp", "prefork")]
+fn of_thousands_of_celerys_jobs_no_call_is_under_another_job(
+    #[case] client: &str,
+    #[case] pool: &str,
+) {
+    const JOBS: usize = 15_000;
+    let lab = Lab::new();
+    let mut environment = vec![("WEB_PORT", web().to_string())];
+    let (redis, rabbitmq);
+    if client == "celery" {
+        redis = Server::redis(&lab.path().join("redis")).unwrap();
+        environment.push(("REDIS_PORT", redis.port().to_string()));
+        environment.push(("REDIS_PASSWORD", PASSWORD.to_owned()));
+    } else {
+        rabbitmq = RabbitMq::start(lab.path()).unwrap();
+        environment.extend(rabbitmq.environment());
+    }
+    let rule = format!("cmd=*workers.*{}*", lab.path().display());
+    let tracing = lab.agent("agent", &[rule], &[]);
+    let mut program =
+        lab.installed.workers(Runtime::Python, client, environment, lab.path()).unwrap();
+    handle(&mut program, &format!("work=jobs:{pool}:4"));
+    all_followed(&tracing);
+    let calls = handle(&mut program, &format!("each=jobs:40 fill=jobs:{JOBS} took=jobs:{JOBS}"));
+    let status = tracing.quiet();
+    assert_eq!(status.total.kernel.operations_dropped, 0, "an agent that keeps up is needed");
+    let spans = tracing.spans();
+    is_over(&spans);
+    let score = judge(&spans, "jobs", |span| {
+        let task = span.text("messaging.message.conversation_id").map(str::to_owned);
+        id(span).into_iter().chain(task).collect()
+    });
+    let withheld: usize = score.withheld.values().sum();
+    eprintln!("{client} {pool}: {calls} calls, {score:?}");
+    assert!(calls >= 20_000, "{calls}");
+    assert_eq!(score.right + withheld, calls, "calls without a span");
+    // Those that were begun with before the probe was there are withheld.
+    assert!(withheld * 1_000 <= calls, "{score:?}");
 }
 
 /// A queue of the application's own making.

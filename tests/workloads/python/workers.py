@@ -209,7 +209,7 @@ class Jobs:
 
     def each(self, queue, count):
         # Numbers of their own.
-        for name in self.send(queue, 1000, count):
+        for name in self.send(queue, 1_000_000, count):
             self.pass_on()
             time.sleep(0.05)
 
