@@ -88,6 +88,8 @@ pub struct Bench {
     agent: PathBuf,
     /// Requests share connections; `false`: each has its own.
     pub keep_alive: bool,
+    /// Variables that the applications have besides.
+    pub environment: Vec<(&'static str, String)>,
     node: PathBuf,
     rabbitmq: Option<RabbitMq>,
     kafka: Option<Broker>,
@@ -114,6 +116,7 @@ impl Bench {
             agent: agent.into(),
             node: "node".into(),
             keep_alive: true,
+            environment: Vec::new(),
         })
     }
 
@@ -135,7 +138,8 @@ impl Bench {
         let mut spec = cell.spec(&self.installed, &self.node)?.upstream(&self.prices);
         let rabbitmq = self.rabbitmq.iter().flat_map(RabbitMq::environment);
         let kafka = self.kafka.iter().map(|broker| ("KAFKA_PORT", broker.port().to_string()));
-        for (name, value) in self.servers.environment().into_iter().chain(rabbitmq).chain(kafka) {
+        let servers = self.servers.environment().into_iter().chain(rabbitmq).chain(kafka);
+        for (name, value) in servers.chain(self.environment.iter().cloned()) {
             spec = spec.env(name, value);
         }
         Ok(spec.env("OTEL_SERVICE_NAME", "front"))

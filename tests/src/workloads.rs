@@ -125,6 +125,27 @@ impl Installed {
         Ok(Self { venv, ..self.clone() })
     }
 
+    /// Another version of uvloop for the interpreter that these applications run with: what `PYTHONPATH` is to be.
+    ///
+    /// # Errors
+    /// A failing pip, with what it printed.
+    pub fn uvloop(&self, version: &str) -> Result<PathBuf> {
+        let lock = File::create(self.target.join(".lock"))?;
+        lock.lock().context("lock target/workloads")?;
+        let place = self.target.join(format!("uvloop-{version}-{}", self.venv));
+        let stamp = place.join(".installed");
+        let venv = self.target.join(&self.venv);
+        let wanted = fs::read_to_string(venv.join(".installed"))?;
+        if !is(&stamp, &wanted) {
+            let mut pip = Command::new(venv.join("bin/python"));
+            pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+            pip.args(["--no-deps", "--upgrade", &format!("uvloop=={version}"), "--target"]);
+            output(pip.arg(&place))?;
+            fs::write(stamp, wanted).context("note what was installed")?;
+        }
+        Ok(place)
+    }
+
     /// The same applications with frameworks and versions of Node.js besides, for the accuracy measurement.
     ///
     /// # Errors

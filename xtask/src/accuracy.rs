@@ -30,6 +30,9 @@ pub(crate) struct Options {
     /// The interpreters, as programs: python3.9, python3.12, ...
     #[arg(long, value_delimiter = ',')]
     python: Vec<String>,
+    /// The version of uvloop, if not the one that is installed for the tests
+    #[arg(long)]
+    uvloop: Option<String>,
     /// Versions of Node.js: 18, 20, 22, 24, or programs. Python's cells run where neither is given
     #[arg(long, value_delimiter = ',')]
     node: Vec<String>,
@@ -65,7 +68,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     let mut all = Vec::new();
     for python in pythons {
-        let mut bench = Bench::start(installed.for_accuracy(python)?, &agent, &directory)?;
+        let installed = installed.for_accuracy(python)?;
+        let uvloop =
+            options.uvloop.as_ref().map(|version| installed.uvloop(version)).transpose()?;
+        let mut bench = Bench::start(installed, &agent, &directory)?;
+        bench.environment.extend(uvloop.map(|path| ("PYTHONPATH", path.display().to_string())));
         bench.keep_alive = !options.new_connections;
         all = of(CELLS);
         measure(&bench, &all, options, &directory, &mut failed);

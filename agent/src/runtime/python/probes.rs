@@ -128,11 +128,12 @@ fn of_file(memory: &Memory, wanted: impl Fn(&Mapping) -> bool) -> Vec<Mapping> {
     memory.mappings.iter().filter(|mapping| Some(&mapping.path) == path).cloned().collect()
 }
 
-/// Where in its file a dynamic symbol's code begins.
+/// Where in its file a symbol's code begins. From 0.23 uvloop's are its own, and in the full table alone.
 fn symbol(code: &Mapping, name: &str) -> Option<u64> {
     let cache = ReadCache::new(File::open(&code.link).ok()?);
     let elf = ElfFile64::<object::Endianness, _>::parse(&cache).ok()?;
-    let symbol = elf.dynamic_symbols().find(|symbol| symbol.name() == Ok(name))?;
+    let mut symbols = elf.dynamic_symbols().chain(elf.symbols());
+    let symbol = symbols.find(|symbol| symbol.is_definition() && symbol.name() == Ok(name))?;
     let endian = elf.endian();
     elf.elf_program_headers().iter().find_map(|header| {
         let inside = symbol.address().checked_sub(header.p_vaddr.get(endian))?;
@@ -158,4 +159,27 @@ fn point(
 
 fn add(points: &mut Vec<PythonProbePoint>, point: Option<PythonProbePoint>) {
     points.extend(point.filter(|point| !points.contains(point)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_symbol_that_is_not_exported_is_found() {
+        let link = std::path::PathBuf::from("/proc/self/exe");
+        let code = Mapping {
+            addresses: 0..0,
+            offset: 0,
+            writable: false,
+            executable: true,
+            path: link.clone(),
+            link,
+        };
+        // Where every program begins; its dynamic table has no use for it.
+        assert!(symbol(&code, "_start").is_some());
+        // It is only asked for.
+        assert_eq!(symbol(&code, "malloc"), None);
+        assert_eq!(symbol(&code, "no_such_function"), None);
+    }
 }
