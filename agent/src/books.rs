@@ -249,14 +249,40 @@ pub struct ExporterStatus {
     pub name: String,
     /// Spans handed to it.
     pub offered: u64,
+    /// Spans that an earlier agent left on disk.
+    #[serde(default)]
+    pub restored: u64,
     /// Spans that left.
     pub exported: u64,
     /// Spans that will not leave, all reasons.
     pub refused: u64,
-    /// Spans still there.
+    /// Spans still there, in memory.
     pub queued: u64,
+    /// Spans still there, on disk.
+    #[serde(default)]
+    pub on_disk: u64,
+    /// The disk queue, where there is one.
+    #[serde(default)]
+    pub disk: Option<DiskStatus>,
     /// The latest failure.
     pub last_error: Option<String>,
+}
+
+/// An exporter's disk queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskStatus {
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// The most that they may be.
+    pub max_bytes: u64,
+    /// Spans of it that can't be read any more; `refused` has them.
+    pub damaged_spans: u64,
+    /// Bytes in which no span was found at the start.
+    pub damaged_bytes: u64,
+    /// How often it could not be used.
+    pub failures: u64,
+    /// Why, if it was so the last time: spans wait in memory only.
+    pub error: Option<String>,
 }
 
 impl From<ExporterBooks> for ExporterStatus {
@@ -264,9 +290,19 @@ impl From<ExporterBooks> for ExporterStatus {
         Self {
             name: books.name,
             offered: books.offered,
+            restored: books.restored,
             exported: books.exported,
             refused: books.refused.total(),
             queued: books.queued,
+            on_disk: books.on_disk,
+            disk: books.disk.map(|disk| DiskStatus {
+                bytes: disk.bytes,
+                max_bytes: disk.max_bytes,
+                damaged_spans: books.refused.damaged,
+                damaged_bytes: disk.damaged_bytes,
+                failures: disk.failures,
+                error: disk.error,
+            }),
             last_error: books.last_error,
         }
     }
@@ -451,9 +487,12 @@ impl Status {
                 exporter.offered,
             );
             equal(
-                &format!("exporter {}: offered = exported + refused + queued", exporter.name),
-                exporter.offered,
-                exporter.exported + exporter.refused + exporter.queued,
+                &format!(
+                    "exporter {}: offered + restored = exported + refused + queued + on disk",
+                    exporter.name
+                ),
+                exporter.offered + exporter.restored,
+                exporter.exported + exporter.refused + exporter.queued + exporter.on_disk,
             );
         }
         wrong
@@ -504,7 +543,13 @@ mod tests {
             balanced: true,
             ..CallStatus::default()
         };
-        let exporter = ExporterStatus { offered: 8, exported: 8, ..ExporterStatus::default() };
+        let exporter = ExporterStatus {
+            offered: 8,
+            restored: 3,
+            exported: 9,
+            on_disk: 2,
+            ..ExporterStatus::default()
+        };
         Status {
             processes: vec![line.clone()],
             total: line,
@@ -519,7 +564,7 @@ mod tests {
     fn what_is_lost_between_two_stages_shows() {
         assert_eq!(balanced().check(), Vec::<String>::new());
         type Breaks = fn(&mut Status);
-        let wrong: [(&str, Breaks); 12] = [
+        let wrong: [(&str, Breaks); 14] = [
             ("an operation that was not read", |s| s.total.agent.operations -= 1),
             ("bytes that were not read", |s| s.processes[0].agent.bytes_captured -= 1),
             ("an operation's length", |s| {
@@ -541,6 +586,8 @@ mod tests {
             ("a call that was not handed on", |s| s.calls.started -= 1),
             ("a span that was not offered", |s| s.exporters[0].offered -= 1),
             ("a span that did not leave", |s| s.exporters[0].exported -= 1),
+            ("a span that nobody left on disk", |s| s.exporters[0].on_disk += 1),
+            ("a span that was on disk and is not", |s| s.exporters[0].restored += 1),
         ];
         for (what, break_it) in wrong {
             let mut status = balanced();

@@ -14,7 +14,7 @@ mod tests;
 pub mod traffic;
 pub mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -44,6 +44,7 @@ pub struct Config {
     /// What is done with spans where a rule says nothing else. Read again when the file changes.
     pub settings: Settings,
     /// Where spans go. Default: the console. Read at the start only.
+    #[serde(deserialize_with = "exporters_apart")]
     pub exporters: Option<Vec<CheckedExporter>>,
     /// How many spans may wait before each exporter. Read at the start only.
     pub queue: Queue,
@@ -106,6 +107,25 @@ impl<'de> Deserialize<'de> for CheckedExporter {
         }
         Ok(Self(exporter))
     }
+}
+
+/// Exporters that are not in each other's way.
+fn exporters_apart<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<CheckedExporter>>, D::Error> {
+    let exporters = Option::<Vec<CheckedExporter>>::deserialize(deserializer)?;
+    let mut directories = HashSet::new();
+    for CheckedExporter(exporter) in exporters.iter().flatten() {
+        if let Exporter::Otlp(otlp) = exporter
+            && let Some(queue) = &otlp.disk_queue
+            && !directories.insert(Path::new(&queue.directory.0))
+        {
+            return Err(de::Error::custom(
+                "two exporters have the same `disk_queue.directory`: each needs one of its own",
+            ));
+        }
+    }
+    Ok(exporters)
 }
 
 /// What the kernel programs copy.

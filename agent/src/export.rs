@@ -6,6 +6,7 @@
 
 mod books;
 mod console;
+mod disk;
 mod file;
 mod grpc;
 mod http;
@@ -15,6 +16,7 @@ mod proxy;
 mod queue;
 mod retry;
 mod sender;
+mod spool;
 mod tap;
 mod target;
 #[cfg(test)]
@@ -30,7 +32,8 @@ use anyhow::Context as _;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-pub use self::books::{ExporterBooks, Refusal, Refused};
+pub use self::books::{DiskBooks, ExporterBooks, Refusal, Refused};
+pub use self::disk::{DiskOptions, DiskRoom, probe_disk};
 pub use self::options::{
     Compression, Endpoint, OptionsError, OtlpOptions, Protocol, RetryPolicy, is_header,
 };
@@ -130,6 +133,12 @@ impl Exporters {
                         sender::Client::new(&options)
                             .with_context(|| format!("cannot start exporter {name}"))?
                     };
+                    if let Some(disk) = &options.disk_queue {
+                        let spool = spool::Spool::new(client, &options, disk.clone(), limits);
+                        tasks.spawn_on(spool.run(queue), runtime);
+                        tracing::info!(exporter = name, "exporter started");
+                        continue;
+                    }
                     let sender = sender::Sender::new(client, &options, limits);
                     for _ in 0..limits.concurrent_requests.max(1) {
                         tasks.spawn_on(sender.clone().run(Arc::clone(&queue)), runtime);
@@ -157,12 +166,22 @@ impl Exporters {
     }
 
     /// Accepts no more, sends what is queued without waiting for fuller batches, and stops. What is
-    /// not out within `deadline` is counted as [`Refusal::Shutdown`]. The books are final.
+    /// not out within `deadline` is on disk then where there is a disk queue, for which the last fifth of the time
+    /// is kept, else counted as [`Refusal::Shutdown`]. The books are final.
     pub async fn shutdown(mut self, deadline: Duration) -> Vec<ExporterBooks> {
         for queue in self.handle.queues.iter() {
             queue.close(Refusal::Shutdown);
         }
-        let finish = async { while self.tasks.join_next().await.is_some() {} };
+        let finish = async {
+            let sending = async { while self.tasks.join_next().await.is_some() {} };
+            if tokio::time::timeout(deadline / 5 * 4, sending).await.is_ok() {
+                return;
+            }
+            for queue in self.handle.queues.iter() {
+                queue.hurry();
+            }
+            while self.tasks.join_next().await.is_some() {}
+        };
         if tokio::time::timeout(deadline, finish).await.is_err() {
             tracing::warn!("exporters did not finish in time; what is left is refused");
         }

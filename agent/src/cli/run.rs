@@ -131,6 +131,9 @@ fn finish(runtime: &Runtime, exporters: Exporters, server: Option<JoinHandle<()>
         if lost > 0 {
             tracing::error!(exporter = books.name, spans = lost, "spans were lost");
         }
+        if books.on_disk > 0 {
+            tracing::info!(exporter = books.name, spans = books.on_disk, "spans are left on disk");
+        }
     }
     if let Some(server) = server {
         server.abort();

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
-use crate::books::{ConfigStatus, ProcessStatus, Status};
+use crate::books::{ConfigStatus, ExporterStatus, ProcessStatus, Status};
 use crate::cli::{NOT_RUNNING, StatusArgs, complain, print};
 use crate::control::{self, AskError};
 
@@ -102,14 +102,7 @@ fn render(status: &Status, text: &mut String) -> std::fmt::Result {
         writeln!(text, "          without a span: ignored {ignored}, not sampled {unsampled}")?;
     }
     for exporter in &status.exporters {
-        writeln!(
-            text,
-            "exporter  {}: offered {} = exported {} + refused {} + queued {}",
-            exporter.name, exporter.offered, exporter.exported, exporter.refused, exporter.queued
-        )?;
-        if let Some(error) = &exporter.last_error {
-            writeln!(text, "          last error: {error}")?;
-        }
+        self::exporter(exporter, text)?;
     }
     for hook in status.hooks.iter().filter(|hook| hook.runs > 0) {
         let mean = hook.run_time_ns / hook.runs;
@@ -120,6 +113,40 @@ fn render(status: &Status, text: &mut String) -> std::fmt::Result {
     }
     for wrong in status.check() {
         writeln!(text, "doesn't balance: {wrong}")?;
+    }
+    Ok(())
+}
+
+fn exporter(exporter: &ExporterStatus, text: &mut String) -> std::fmt::Result {
+    let (name, disk) = (&exporter.name, exporter.disk.as_ref());
+    write!(text, "exporter  {name}: offered {}", exporter.offered)?;
+    if disk.is_some() {
+        write!(text, " + restored {}", exporter.restored)?;
+    }
+    write!(
+        text,
+        " = exported {} + refused {} + queued {}",
+        exporter.exported, exporter.refused, exporter.queued
+    )?;
+    if disk.is_some() {
+        write!(text, " + on disk {}", exporter.on_disk)?;
+    }
+    writeln!(text)?;
+    if let Some(disk) = disk {
+        writeln!(text, "          disk queue: {} of {} bytes", disk.bytes, disk.max_bytes)?;
+        if disk.damaged_spans + disk.damaged_bytes > 0 {
+            writeln!(
+                text,
+                "          disk queue: damaged: {} spans are refused, {} bytes held none at the start",
+                disk.damaged_spans, disk.damaged_bytes
+            )?;
+        }
+        if let Some(error) = &disk.error {
+            writeln!(text, "          disk queue fails, spans wait in memory only: {error}")?;
+        }
+    }
+    if let Some(error) = &exporter.last_error {
+        writeln!(text, "          last error: {error}")?;
     }
     Ok(())
 }
@@ -176,4 +203,38 @@ fn columns(rows: &[[String; 11]], text: &mut String) -> std::fmt::Result {
         writeln!(text, "{}", line.trim_end())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::books::DiskStatus;
+
+    #[test]
+    fn an_exporter_has_a_disk_queue_s_columns_where_it_has_one() {
+        let mut status =
+            ExporterStatus { name: "otlp".to_owned(), offered: 5, ..Default::default() };
+        let shown = |status: &ExporterStatus| {
+            let mut text = String::new();
+            exporter(status, &mut text).unwrap();
+            text
+        };
+        assert_eq!(
+            shown(&status),
+            "exporter  otlp: offered 5 = exported 0 + refused 0 + queued 0\n"
+        );
+        (status.restored, status.on_disk) = (2, 7);
+        let disk = DiskStatus { bytes: 900, max_bytes: 1_000, ..DiskStatus::default() };
+        status.disk = Some(disk);
+        assert_eq!(
+            shown(&status),
+            "exporter  otlp: offered 5 + restored 2 = exported 0 + refused 0 + queued 0 + on disk 7\n          \
+             disk queue: 900 of 1000 bytes\n"
+        );
+        let disk = status.disk.as_mut().unwrap();
+        (disk.damaged_bytes, disk.error) = (9, Some("no storage space".to_owned()));
+        let text = shown(&status);
+        assert!(text.contains("damaged: 0 spans are refused, 9 bytes"), "{text}");
+        assert!(text.contains("wait in memory only: no storage space"), "{text}");
+    }
 }

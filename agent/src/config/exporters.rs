@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
 
-use super::scalar::{Count, Leaf, Scalar, Time};
+use super::scalar::{Count, DiskSize, Leaf, Scalar, Time};
 use crate::export::{
-    Color, Compression, ConsoleOptions, Endpoint, Limits, OtlpOptions, Protocol, Target, is_header,
+    Color, Compression, ConsoleOptions, DiskOptions, Endpoint, Limits, OtlpOptions, Protocol,
+    Target, is_header,
 };
 
 /// One exporter.
@@ -57,10 +58,25 @@ pub struct Otlp {
     pub compression: Option<Scalar<Compression>>,
     /// The longest that one request may take. Default: 10s. `OTEL_EXPORTER_OTLP_TIMEOUT`.
     pub timeout: Option<Scalar<Time>>,
-    /// How long after its first attempt a request is given up. Default: 1m.
+    /// How long after its first attempt a request is given up. With a `disk_queue`, requests on disk are not, unless
+    /// the receiver takes others meanwhile. Default: 1m.
     pub give_up_after: Option<Scalar<Time>>,
+    /// Where requests wait that the receiver does not take now; they survive the agent. Default: in memory only.
+    pub disk_queue: Option<DiskQueue>,
     /// Certificates.
     pub tls: Tls,
+}
+
+/// A queue on disk.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DiskQueue {
+    /// Its directory: of this exporter and no other, and the agent's alone (mode 0700). It is made if it is not there.
+    pub directory: Scalar<String>,
+    /// The most that its files may take; more stays in memory, and is refused and counted once there is no room.
+    /// Default: 1GiB.
+    #[serde(default)]
+    pub max_size: Option<Scalar<DiskSize>>,
 }
 
 /// PEM files.
@@ -129,6 +145,10 @@ impl Otlp {
         if let Some(time) = &self.give_up_after {
             options.retry.give_up_after = time.0.0;
         }
+        options.disk_queue = self.disk_queue.as_ref().map(|queue| DiskOptions {
+            directory: PathBuf::from(&queue.directory.0),
+            max_bytes: queue.max_size.as_ref().map_or(DiskOptions::DEFAULT_BYTES, |size| size.0.0),
+        });
         let path = |path: &Option<Scalar<String>>| path.as_ref().map(|path| PathBuf::from(&path.0));
         options.certificate = path(&self.tls.ca_file);
         options.client_certificate = path(&self.tls.cert_file);
@@ -138,6 +158,11 @@ impl Otlp {
 
     /// What no single scalar shows to be wrong.
     pub(super) fn check(&self) -> Result<(), String> {
+        if let Some(queue) = &self.disk_queue
+            && !queue.directory.0.starts_with('/')
+        {
+            return Err("disk_queue: `directory` must be an absolute path".to_owned());
+        }
         if self.tls.cert_file.is_some() != self.tls.key_file.is_some() {
             return Err("tls: `cert_file` and `key_file` go together".to_owned());
         }

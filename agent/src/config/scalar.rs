@@ -225,16 +225,7 @@ impl Leaf for Size {
     const EXPECTED: &'static str = "a number of bytes, as in 65536, 64KiB or 8MiB, from 1 to 1GiB";
 
     fn read(text: &str) -> Result<Self, String> {
-        let (digits, unit) = split_unit(text);
-        let factor: u64 = match unit {
-            "" | "B" => 1,
-            "KiB" => 1 << 10,
-            "MiB" => 1 << 20,
-            "GiB" => 1 << 30,
-            _ => return Err(String::new()),
-        };
-        let number: u64 = digits.parse().map_err(|_none| String::new())?;
-        let bytes = number.saturating_mul(factor);
+        let bytes = bytes(text).ok_or_else(String::new)?;
         match u32::try_from(bytes) {
             Ok(bytes) if (1..=1 << 30).contains(&bytes) => Ok(Self(bytes)),
             _ => Err(String::new()),
@@ -244,6 +235,36 @@ impl Leaf for Size {
     fn schema() -> Schema {
         json_schema!({ "type": ["integer", "string"] })
     }
+}
+
+/// A number of bytes on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskSize(pub u64);
+
+impl Leaf for DiskSize {
+    const EXPECTED: &'static str = "a number of bytes, as in 64MiB or 10GiB, from 1MiB to 64GiB";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let bytes = bytes(text).ok_or_else(String::new)?;
+        if (1 << 20..=64 << 30).contains(&bytes) { Ok(Self(bytes)) } else { Err(String::new()) }
+    }
+
+    fn schema() -> Schema {
+        Size::schema()
+    }
+}
+
+fn bytes(text: &str) -> Option<u64> {
+    let (digits, unit) = split_unit(text);
+    let factor: u64 = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    let number: u64 = digits.parse().ok()?;
+    Some(number.saturating_mul(factor))
 }
 
 /// A span of time: `500ms`, `10s`, `1m`.
@@ -384,6 +405,11 @@ mod tests {
     fn units_are_read() {
         assert_eq!(Size::read("64KiB").unwrap(), Size(65_536));
         assert_eq!(Size::read("12").unwrap(), Size(12));
+        assert_eq!(DiskSize::read("1MiB").unwrap(), DiskSize(1 << 20));
+        assert_eq!(DiskSize::read("64 GiB").unwrap(), DiskSize(64 << 30));
+        for text in ["", "1023KiB", "65GiB", "1TiB", "-1", "99999999999999999999GiB"] {
+            assert!(DiskSize::read(text).is_err(), "{text}");
+        }
         assert_eq!(Time::read("1500ms").unwrap(), Time(Duration::from_millis(1_500)));
         assert_eq!(Time::read("2 m").unwrap(), Time(Duration::from_secs(120)));
         for text in ["", "0", "-1", "1KB", "5GiB", "ä", "99999999999999999999"] {

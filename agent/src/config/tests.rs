@@ -7,7 +7,7 @@ use wirespan_protocols::propagation::Propagator;
 
 use super::plan::{Flags, Plan};
 use super::*;
-use crate::export::{Color, Compression, Protocol, Target};
+use crate::export::{Color, Compression, DiskOptions, Protocol, Target};
 use crate::settings::{KeyPattern, Lifted, Place, Sampling, Source};
 use crate::span::{SpanKind, Value};
 
@@ -233,8 +233,9 @@ exporters:
     compression: gzip
     timeout: 3s
     give_up_after: 2m
+    disk_queue: {directory: /var/lib/wirespan/queue, max_size: 10GiB}
     tls: {ca_file: /ca.pem, cert_file: /c.pem, key_file: /k.pem}
-- otlp: {protocol: http/protobuf}
+- otlp: {protocol: http/protobuf, disk_queue: {directory: '/q-${env:TOKEN}'}}
 queue: {spans: 1000, batch_spans: 100, linger: 50ms}
 ");
     let [Target::Console(console), Target::File(file), Target::Otlp(otlp), Target::Otlp(http)] =
@@ -253,6 +254,10 @@ queue: {spans: 1000, batch_spans: 100, linger: 50ms}
         (otlp.timeout, otlp.retry.give_up_after),
         (Duration::from_secs(3), Duration::from_secs(120))
     );
+    let queue =
+        |directory: &str, max_bytes| Some(DiskOptions { directory: directory.into(), max_bytes });
+    assert_eq!(otlp.disk_queue, queue("/var/lib/wirespan/queue", 10 << 30));
+    assert_eq!(http.disk_queue, queue("/q-t0ken", 1 << 30));
     let paths = [&otlp.certificate, &otlp.client_certificate, &otlp.client_key];
     assert_eq!(
         paths.map(|path| path.as_deref().and_then(Path::to_str)),
@@ -326,6 +331,11 @@ fn capture_is_taken() {
 #[case::bad_patience("exporters:\n- otlp:\n    give_up_after: 0s", (3, 20), "exporters[0]", "expected a time")]
 #[case::half_tls("exporters:\n- otlp: {tls: {cert_file: /c.pem}}", (2, 3), "exporters[0]", "go together")]
 #[case::bad_header("exporters:\n- otlp: {headers: {'a b': x}}", (2, 3), "exporters[0]", "cannot be a header's name")]
+#[case::no_directory("exporters:\n- otlp: {disk_queue: {max_size: 1GiB}}", (2, 23), "exporters[0]", "missing field `directory`")]
+#[case::relative("exporters:\n- otlp: {disk_queue: {directory: queue}}", (2, 3), "exporters[0]", "absolute path")]
+#[case::small_disk("exporters:\n- otlp: {disk_queue: {directory: /q, max_size: 1KiB}}", (2, 48), "exporters[0]", "from 1MiB to 64GiB")]
+#[case::unknown_disk("exporters:\n- otlp: {disk_queue: {directory: /q, fsync: true}}", (2, 38), "exporters[0]", "unknown field `fsync`")]
+#[case::one_directory("exporters:\n- otlp: {disk_queue: {directory: /q}}\n- otlp: {disk_queue: {directory: /q}}", (2, 3), "exporters", "each needs one of its own")]
 #[case::bad_traceparent("exporters:\n- console: {traceparent: x}", (2, 26), "exporters[0]", "true or false")]
 #[case::bad_color("exporters:\n- console: {color: red}", (2, 20), "exporters[0]", "auto, always or never")]
 #[case::bad_queue("queue: {spans: 0}", (1, 16), "queue.spans", "whole number")]

@@ -19,6 +19,8 @@ pub enum Refusal {
     Shutdown,
     /// The file or the terminal could not be written.
     Io,
+    /// It lay in the disk queue, and can't be read any more.
+    Damaged,
 }
 
 /// Spans refused, by reason.
@@ -34,6 +36,8 @@ pub struct Refused {
     pub shutdown: u64,
     /// See [`Refusal::Io`].
     pub io: u64,
+    /// See [`Refusal::Damaged`].
+    pub damaged: u64,
 }
 
 /// One exporter's books, in spans, as of one instant.
@@ -43,25 +47,48 @@ pub struct ExporterBooks {
     pub name: String,
     /// Spans handed to the exporter.
     pub offered: u64,
+    /// Spans that an earlier agent left in the disk queue, those that can't be read any more included.
+    pub restored: u64,
     /// Spans that left: acknowledged by the receiver, or written.
     pub exported: u64,
     /// Spans that will not leave.
     pub refused: Refused,
     /// Spans that are still here: waiting, in flight, or held until their trace is whole.
     pub queued: u64,
+    /// Spans in the disk queue, those in flight from there included.
+    pub on_disk: u64,
+    /// The disk queue, where there is one.
+    pub disk: Option<DiskBooks>,
     /// The latest failure, if there was one. Carries no credentials.
     pub last_error: Option<String>,
 }
 
+/// A disk queue, beside its spans.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DiskBooks {
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// The most that they may be.
+    pub max_bytes: u64,
+    /// Bytes in which no span was found when it was opened. How many spans they held is in `damaged` where what is
+    /// around them tells.
+    pub damaged_bytes: u64,
+    /// How often it could not be used: opened, written, read or marked.
+    pub failures: u64,
+    /// Why, if it was so the last time: spans wait in memory only.
+    pub error: Option<String>,
+}
+
 impl Refused {
     /// Every reason with its count, in a fixed order.
-    pub fn by_reason(&self) -> [(Refusal, u64); 5] {
+    pub fn by_reason(&self) -> [(Refusal, u64); 6] {
         [
             (Refusal::QueueFull, self.queue_full),
             (Refusal::Rejected, self.rejected),
             (Refusal::RetriesExhausted, self.retries_exhausted),
             (Refusal::Shutdown, self.shutdown),
             (Refusal::Io, self.io),
+            (Refusal::Damaged, self.damaged),
         ]
     }
 
@@ -77,15 +104,17 @@ impl Refused {
             Refusal::RetriesExhausted => &mut self.retries_exhausted,
             Refusal::Shutdown => &mut self.shutdown,
             Refusal::Io => &mut self.io,
+            Refusal::Damaged => &mut self.damaged,
         };
         *column += spans;
     }
 }
 
 impl ExporterBooks {
-    /// Whether every span that was offered is accounted for.
+    /// Whether every span that was offered or found on disk is accounted for.
     pub fn balanced(&self) -> bool {
-        self.offered == self.exported + self.refused.total() + self.queued
+        self.offered + self.restored
+            == self.exported + self.refused.total() + self.queued + self.on_disk
     }
 }
 
@@ -98,6 +127,7 @@ impl Refusal {
             Self::RetriesExhausted => "retries_exhausted",
             Self::Shutdown => "shutdown",
             Self::Io => "io",
+            Self::Damaged => "damaged",
         }
     }
 }

@@ -14,6 +14,8 @@ use thiserror::Error;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
 use tonic::transport::Uri;
 
+use super::disk::DiskOptions;
+
 /// How an OTLP exporter reaches its receiver. `Debug` shows no header's value.
 #[derive(Clone, PartialEq)]
 pub struct OtlpOptions {
@@ -37,6 +39,8 @@ pub struct OtlpOptions {
     pub client_key: Option<PathBuf>,
     /// When to try again and when to give up.
     pub retry: RetryPolicy,
+    /// Where requests wait that the receiver does not take now.
+    pub disk_queue: Option<DiskOptions>,
 }
 
 /// OTLP's transports (<https://opentelemetry.io/docs/specs/otel/protocol/exporter/#specify-protocol>).
@@ -116,6 +120,7 @@ impl Default for OtlpOptions {
             client_certificate: None,
             client_key: None,
             retry: RetryPolicy::default(),
+            disk_queue: None,
         }
     }
 }
@@ -379,6 +384,7 @@ impl fmt::Debug for OtlpOptions {
             .field("client_certificate", &self.client_certificate)
             .field("client_key", &self.client_key)
             .field("retry", &self.retry)
+            .field("disk_queue", &self.disk_queue)
             .finish()
     }
 }

@@ -5,6 +5,8 @@
 //! became of each; one that is dropped (its task was stopped) counts the rest as refused. Knows
 //! nothing of what an exporter does with a span.
 
+mod disk;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
@@ -14,7 +16,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::books::{ExporterBooks, Refusal, Refused};
+use super::books::{DiskBooks, ExporterBooks, Refusal, Refused};
 use crate::span::Span;
 
 /// A bounded queue of spans: any thread puts in, one task at a time takes out.
@@ -25,6 +27,8 @@ pub(super) struct Queue {
     quiet: bool,
     state: Mutex<State>,
     arrived: Notify,
+    /// What can't be sent at once is to be put away.
+    hurry: Notify,
 }
 
 #[derive(Default)]
@@ -35,6 +39,9 @@ struct State {
     offered: u64,
     exported: u64,
     refused: Refused,
+    restored: u64,
+    on_disk: u64,
+    disk: Option<DiskBooks>,
     last_error: Option<String>,
     /// Set once nothing more is accepted: what refuses late offers.
     closed: Option<Refusal>,
@@ -77,7 +84,8 @@ impl Queue {
 
     fn with(name: String, capacity_spans: usize, quiet: bool) -> Self {
         let state = Mutex::new(State::default());
-        Self { name, capacity_spans, quiet, state, arrived: Notify::new() }
+        let (arrived, hurry) = (Notify::new(), Notify::new());
+        Self { name, capacity_spans, quiet, state, arrived, hurry }
     }
 
     /// Accepts as many of the batch's first spans as there is room for and refuses the rest. Never
@@ -193,6 +201,30 @@ impl Queue {
         self.arrived.notify_one();
     }
 
+    /// Returns once [`Queue::is_pressing`]. In the place of [`Queue::take`]: only one may wait at a time.
+    pub(super) async fn pressing(&self) {
+        while !self.is_pressing() {
+            self.arrived.notified().await;
+        }
+    }
+
+    /// Half of the room for what waits is taken, and more may come.
+    pub(super) fn is_pressing(&self) -> bool {
+        let state = self.lock();
+        let room = self.capacity_spans.saturating_sub(state.claimed_spans);
+        state.waiting_spans.saturating_mul(2) >= room && state.closed.is_none()
+    }
+
+    /// Tells the exporter that it is about to be stopped.
+    pub(super) fn hurry(&self) {
+        self.hurry.notify_one();
+    }
+
+    /// Returns once [`Queue::hurry`] was called; for one task, once.
+    pub(super) async fn hurried(&self) {
+        self.hurry.notified().await;
+    }
+
     /// Notes a failure. `error` must not carry credentials.
     pub(super) fn failed(&self, error: String) {
         let mut state = self.lock();
@@ -224,7 +256,10 @@ impl Queue {
             offered: state.offered,
             exported: state.exported,
             refused: state.refused,
+            restored: state.restored,
             queued: (state.waiting_spans + state.claimed_spans) as u64,
+            on_disk: state.on_disk,
+            disk: state.disk.clone(),
             last_error: state.last_error.clone(),
         }
     }

@@ -52,7 +52,7 @@ impl Client {
         })
     }
 
-    async fn send(
+    pub(super) async fn send(
         &mut self,
         request: ExportTraceServiceRequest,
     ) -> Result<ExportTraceServiceResponse, Failure> {
@@ -130,24 +130,35 @@ impl Sender {
 
     fn acknowledged(&self, queue: &Queue, mut taken: Taken, response: ExportTraceServiceResponse) {
         let sent = taken.claim.spans();
-        let partial = response.partial_success.unwrap_or_default();
-        let message = presentable(&self.secrets, &partial.error_message);
-        let rejected = usize::try_from(partial.rejected_spans).unwrap_or(0).min(sent);
-        if rejected > 0 {
-            queue.failed(format!("the receiver refused {rejected} of {sent} spans: {message}"));
-        } else {
-            queue.works();
-            if !message.is_empty() {
-                tracing::debug!(message, "the receiver took all spans and has a remark");
-            }
-        }
+        let rejected = rejected(queue, sent, response, &self.secrets);
         taken.claim.refused(rejected, Refusal::Rejected);
         taken.claim.exported(sent - rejected);
     }
 }
 
+/// How many of the spans that were sent a receiver refused although it took the request.
+pub(super) fn rejected(
+    queue: &Queue,
+    sent: usize,
+    response: ExportTraceServiceResponse,
+    secrets: &[String],
+) -> usize {
+    let partial = response.partial_success.unwrap_or_default();
+    let message = presentable(secrets, &partial.error_message);
+    let rejected = usize::try_from(partial.rejected_spans).unwrap_or(0).min(sent);
+    if rejected > 0 {
+        queue.failed(format!("the receiver refused {rejected} of {sent} spans: {message}"));
+    } else {
+        queue.works();
+        if !message.is_empty() {
+            tracing::debug!(message, "the receiver took all spans and has a remark");
+        }
+    }
+    rejected
+}
+
 /// A receiver may repeat what it was sent: takes out the headers' values, and what would confuse a terminal.
-fn presentable(secrets: &[String], text: &str) -> String {
+pub(super) fn presentable(secrets: &[String], text: &str) -> String {
     let mut text = text.to_owned();
     for secret in secrets {
         text = text.replace(secret, "***");
@@ -177,7 +188,7 @@ pub(super) fn causes(error: &dyn std::error::Error) -> String {
 
 /// The headers' values and the words in them (`Bearer`'s token), longest first. Words of up to three
 /// characters are no secrets, and taking them out would garble messages.
-fn secrets(headers: &[(String, String)]) -> Arc<[String]> {
+pub(super) fn secrets(headers: &[(String, String)]) -> Arc<[String]> {
     let mut secrets: Vec<String> = headers
         .iter()
         .flat_map(|(_, value)| value.split_whitespace().chain([value.as_str()]))

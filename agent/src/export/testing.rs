@@ -1,9 +1,12 @@
-//! What the export stage's tests share: spans to export, and waiting for a condition.
+//! What the export stage's tests share: spans to export, waiting for a condition, a file system to fill.
 
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry_semantic_conventions::attribute::SERVICE_NAME;
+use tempfile::TempDir;
 
 use crate::span::{Attribute, Resource, Span, SpanId, SpanKind, Status, TraceId};
 
@@ -52,5 +55,43 @@ pub(super) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) 
     };
     if tokio::time::timeout(PATIENCE, poll).await.is_err() {
         panic!("did not happen: {what}");
+    }
+}
+
+/// A file system of its own, unmounted when dropped. Needs root.
+pub(crate) struct Mounted(TempDir);
+
+impl Mounted {
+    pub(crate) fn new(size: &str) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let status = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size},mode=0700"), "tmpfs"])
+            .arg(directory.path())
+            .status()
+            .unwrap();
+        // A container may forbid it.
+        status.success().then(|| Self(directory))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// As `remount,ro` does it.
+    pub(crate) fn remount(&self, options: &str) {
+        let status = Command::new("mount")
+            .args(["-o", &format!("remount,{options}")])
+            .arg(self.path())
+            .status();
+        assert!(status.unwrap().success());
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("-l").arg(self.path()).status());
     }
 }

@@ -122,6 +122,15 @@ fn agent(socket: &Path, checks: &mut Vec<Check>) -> Option<Status> {
             "give the rings more room: capture.ring_size",
         ));
     }
+    for exporter in &status.exporters {
+        if let Some(error) = exporter.disk.as_ref().and_then(|disk| disk.error.as_ref()) {
+            checks.push(Check::warn(
+                format!("disk queue {}", exporter.name),
+                format!("the agent can't use it, spans wait in memory only: {error}"),
+                disk_remedy(error),
+            ));
+        }
+    }
     if status.processes_failed > 0 {
         checks.push(Check::warn(
             name,
@@ -156,8 +165,52 @@ fn exporters(plan: &Plan, checks: &mut Vec<Check>) -> anyhow::Result<()> {
                 Check::fail(name, problem, remedy)
             }
         });
+        if let export::Target::Otlp(options) = target
+            && let Some(disk) = &options.disk_queue
+        {
+            checks.push(disk_queue(disk));
+        }
     }
     Ok(())
+}
+
+/// Whether a disk queue can be written, and reach its bound.
+fn disk_queue(options: &export::DiskOptions) -> Check {
+    let name = format!("disk queue {}", options.directory.display());
+    let room = match export::probe_disk(options) {
+        Ok(room) => room,
+        Err(problem) => {
+            let remedy = disk_remedy(&problem);
+            return Check::fail(name, problem, remedy);
+        }
+    };
+    let (room, wanted) = (room.room_bytes, room.wanted_bytes);
+    if room == 0 && wanted > 0 {
+        let problem = "no storage space: what is free on its file system is left to others";
+        Check::fail(name, problem, disk_remedy(problem))
+    } else if room < wanted {
+        let found =
+            format!("there is room for {room} of the {wanted} bytes that it may still take");
+        Check::warn(name, found, "make room on that disk, or lower disk_queue.max_size")
+    } else {
+        Check::ok(name, format!("can be written, {wanted} bytes more"))
+    }
+}
+
+/// What helps against a failure of a disk queue.
+fn disk_remedy(problem: &str) -> &'static str {
+    let says = |words: &str| problem.contains(words);
+    if says("bound is reached") {
+        "the receiver takes too little, or is away: see its last error; disk_queue.max_size is the bound"
+    } else if says("may be used by others") {
+        "name a directory that is not there yet, or `chown root` it and `chmod 700`"
+    } else if says("another agent") {
+        "give each exporter, and each agent, a directory of its own: disk_queue.directory"
+    } else if says("no directory") {
+        "name the directory itself: disk_queue.directory"
+    } else {
+        remedy(problem)
+    }
 }
 
 /// What helps against a failure of an exporter, by the words that its parts use for it.
@@ -285,6 +338,7 @@ fn method(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::doctor::Outcome;
 
     #[test]
     fn failures_have_a_remedy_of_their_own() {
@@ -310,5 +364,51 @@ mod tests {
         ] {
             assert!(remedy(problem).contains(part), "{problem}: {}", remedy(problem));
         }
+    }
+
+    #[test]
+    fn a_disk_queue_that_cannot_be_used_has_a_remedy() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let parent = tempfile::tempdir().unwrap();
+        let at = |name: &str, max_bytes| {
+            let options = export::DiskOptions { directory: parent.path().join(name), max_bytes };
+            let check = disk_queue(&options);
+            (check.outcome, check.found, check.remedy.unwrap_or_default())
+        };
+        assert_eq!(at("new", 1 << 20).0, Outcome::Ok);
+        assert!(!parent.path().join("new").exists());
+        let (outcome, found, remedy) = at("new", u64::MAX);
+        assert_eq!(outcome, Outcome::Warn);
+        assert!(found.contains("room for") && remedy.contains("max_size"), "{found} {remedy}");
+
+        std::fs::write(parent.path().join("file"), "").unwrap();
+        let (outcome, _, remedy) = at("file", 1);
+        assert!(outcome == Outcome::Fail && remedy.contains("directory itself"), "{remedy}");
+        std::fs::create_dir(parent.path().join("open")).unwrap();
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(parent.path().join("open"), mode).unwrap();
+        let (outcome, _, remedy) = at("open", 1);
+        assert!(outcome == Outcome::Fail && remedy.contains("chmod 700"), "{remedy}");
+        for (problem, part) in [
+            ("its bound is reached", "max_size"),
+            ("no storage space: what is free is left to others", "make room"),
+            ("No space left on device (os error 28)", "make room"),
+            ("cannot use /q: Read-only file system (os error 30)", "let the agent write"),
+            ("/q is used by another agent or another exporter", "of its own"),
+        ] {
+            assert!(disk_remedy(problem).contains(part), "{problem}: {}", disk_remedy(problem));
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_told_of() {
+        let Some(mounted) = export::testing::Mounted::new("1m") else { return };
+        let options =
+            export::DiskOptions { directory: mounted.path().join("queue"), max_bytes: 1 << 20 };
+        assert_eq!(disk_queue(&options).outcome, Outcome::Warn);
+        std::fs::write(mounted.path().join("filler"), vec![1; 1_030_000]).unwrap();
+        let check = disk_queue(&options);
+        assert_eq!(check.outcome, Outcome::Fail);
+        assert!(check.remedy.unwrap().contains("make room"), "{}", check.found);
     }
 }
