@@ -25,6 +25,7 @@ mod concurrent_requests;
 mod configuration;
 mod datastores;
 mod diagnosis;
+mod disk_queue;
 mod handlers;
 mod http_shapes;
 mod kafka;

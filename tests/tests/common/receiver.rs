@@ -48,12 +48,17 @@ impl TraceService for Keep {
 impl Receiver {
     /// On a free port of 127.0.0.1.
     pub(crate) fn start() -> Self {
+        Self::at("127.0.0.1:0")
+    }
+
+    /// On this address.
+    pub(crate) fn at(address: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = { runtime }.worker_threads(1).enable_all().build().unwrap();
         let kept = Arc::new(Mutex::new(Vec::new()));
         let service = TraceServiceServer::new(Keep(Arc::clone(&kept)))
             .accept_compressed(CompressionEncoding::Gzip);
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let listener = runtime.block_on(TcpListener::bind(address)).unwrap();
         let address = listener.local_addr().unwrap();
         let server = Server::builder().add_service(service);
         let incoming = TcpIncoming::from(listener);
