@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use super::*;
 use crate::export::options::{Endpoint, Protocol, RetryPolicy};
 use crate::export::testing::{PATIENCE, batch, eventually};
-use crate::export::{ExporterBooks, Exporters, Limits, Refused, Target};
+use crate::export::{DiskOptions, ExporterBooks, Exporters, Limits, Refused, Target};
 
 enum Answer {
     /// A status line's end, further header lines, a body.
@@ -261,6 +261,57 @@ async fn a_receiver_s_wish_is_waited_for() {
     // Beyond the limit there is no use in waiting.
     let (books, received) = scripted(vec![wish("3600".to_owned())], 3).await;
     assert_eq!((books.refused.retries_exhausted, received.len()), (3, 1));
+}
+
+/// Exports five spans by way of a disk queue to a receiver with this script, until none is left there.
+async fn by_way_of_disk(script: Vec<Answer>) -> (ExporterBooks, Vec<Received>) {
+    let (receiver, address) = receiver(script).await;
+    let parent = tempfile::tempdir().unwrap();
+    let disk = DiskOptions { directory: parent.path().join("queue"), max_bytes: 1 << 20 };
+    let mut options = options(&format!("http://{address}"));
+    // Nothing on disk is given up by time.
+    options.retry.give_up_after = Duration::from_millis(1);
+    options.disk_queue = Some(disk);
+    options.timeout = Duration::from_millis(200);
+    let handle = tokio::runtime::Handle::current();
+    let exporters =
+        Exporters::start(vec![Target::Otlp(options)], &handle, Limits::default()).unwrap();
+    exporters.offer(&batch(5));
+    let books = || exporters.books().remove(0);
+    eventually("every span has an end", || books().queued + books().on_disk == 0).await;
+    let books = exporters.shutdown(PATIENCE).await.remove(0);
+    assert!(books.balanced() && books.disk.as_ref().unwrap().bytes == 0, "{books:?}");
+    let received = receiver.received.lock().unwrap().clone();
+    (books, received)
+}
+
+#[tokio::test]
+async fn with_a_disk_queue_all_that_may_be_sent_again_is_until_it_is_taken() {
+    let wish = Answer::Status(
+        "503 Service Unavailable",
+        "retry-after: 1\r\n".to_owned(),
+        b"later".to_vec(),
+    );
+    let script = vec![
+        status("429 Too Many Requests"),
+        Answer::CloseInRequest,
+        Answer::CloseInResponse,
+        Answer::Hang,
+        status("502 Bad Gateway"),
+        status("504 Gateway Timeout"),
+        wish,
+    ];
+    let (books, received) = by_way_of_disk(script).await;
+    assert_eq!((books.exported, books.refused.total()), (5, 0), "{books:?}");
+    // One was closed before its body.
+    assert_eq!(received.iter().map(|request| request.spans).collect::<Vec<_>>(), [5; 7]);
+    assert!(received[6].at - received[5].at >= Duration::from_secs(1));
+    for refusal in ["400 Bad Request", "401 Unauthorized", "500 Internal Server Error"] {
+        let script = vec![status("503 Service Unavailable"), status(refusal)];
+        let (books, received) = by_way_of_disk(script).await;
+        assert_eq!((books.exported, books.refused.rejected), (0, 5), "{refusal}");
+        assert_eq!(received.len(), 2);
+    }
 }
 
 #[tokio::test]
