@@ -457,6 +457,8 @@ impl Engine {
         }
         if handled {
             self.job_over(id, end);
+        }
+        if role == Role::Client && handled {
             self.contexts_ended(id, end);
         }
         let Some(process) = self.processes.get_mut(&process) else { return };

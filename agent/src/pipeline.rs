@@ -65,6 +65,8 @@ const HOUSEKEEPING_NS: u64 = 100_000_000;
 const HAND_OVER_NS: u64 = 50_000_000;
 /// See [`HAND_OVER_NS`].
 const HAND_OVER_SPANS: usize = 512;
+/// What a connection tells at once is seldom more: the memory of more is given back.
+const MESSAGES_KEPT: usize = 64;
 /// Connections held. Beyond, a new one is not followed, and its operations count as not understood.
 const MAX_CONNECTIONS: usize = 65_536;
 
@@ -498,6 +500,7 @@ impl Stages {
                 }
             }
         }
+        messages.shrink_to(MESSAGES_KEPT);
         self.messages = messages;
     }
 

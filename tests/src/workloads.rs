@@ -28,6 +28,10 @@ const OLDEST_PYTHON: (u32, u32) = (3, 9);
 /// The oldest for which `requirements-accuracy-3.8.txt` has.
 const OLDEST_FOR_ACCURACY: (u32, u32) = (3, 8);
 
+/// Versions of uvloop that the tests run besides: the last that puts writes off to the end of a turn, and one that
+/// doesn't.
+pub const UVLOOPS: [&str; 2] = ["0.22.1", "0.23.0"];
+
 /// The project's root directory.
 #[must_use]
 pub fn root() -> &'static Path {

@@ -17,7 +17,7 @@ use wirespan_tests::accuracy::{Bench, CELLS, Cell};
 use wirespan_tests::agent;
 use wirespan_tests::load::{self as loading, Plan};
 use wirespan_tests::script::Script;
-use wirespan_tests::workloads::{Loop, Service, Worker};
+use wirespan_tests::workloads::{Loop, Service, UVLOOPS, Worker};
 use wirespan_tests::{sys, wait};
 
 const IN_FLIGHT: usize = 20;
@@ -30,9 +30,8 @@ fn cell(name: &str, path: &str) -> &'static Cell {
 /// over pools of three connections and fewer.
 #[rstest]
 #[case::fastapi_on_asyncio("FastAPI, asyncio", "/three", None)]
-// Up to this one it writes at the end of a turn, later ones at once.
-#[case::fastapi_on_uvloop("FastAPI, uvloop", "/three", Some("0.22.1"))]
-#[case::fastapi_on_newer_uvloop("FastAPI, uvloop", "/three", Some("0.23.0"))]
+#[case::fastapi_on_uvloop("FastAPI, uvloop", "/three", Some(UVLOOPS[0]))]
+#[case::fastapi_on_newer_uvloop("FastAPI, uvloop", "/three", Some(UVLOOPS[1]))]
 #[case::executor("FastAPI, asyncio", "/executor", None)]
 #[ignore = "long: the cells of `cargo xtask accuracy` are more"]
 #[case::executor_on_uvloop("FastAPI, uvloop", "/executor", None)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail, ensure};
 use wirespan_tests::sys;
-use wirespan_tests::workloads::{self, ports};
+use wirespan_tests::workloads::{self, UVLOOPS, ports};
 
 use crate::build;
 use crate::command::{run as run_program, say};
@@ -101,7 +101,10 @@ const AGAIN: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(30)];
 fn needed() -> Result<()> {
     say("what the end-to-end tests need");
     let installed = tried("the services' packages", workloads::install)?;
-    tried("the clients' packages", || installed.for_accuracy("python3"))?;
+    let clients = tried("the clients' packages", || installed.for_accuracy("python3"))?;
+    for version in UVLOOPS {
+        tried("uvloop", || clients.uvloop(version))?;
+    }
     tried("the servers", setup::servers)?;
     // Few tests ask these: without them the others can still tell. Kafka's installation needs what is
     // installed as a server.

@@ -15,9 +15,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::books::{DiskBooks, ExporterBooks, Refusal, Refused};
 use crate::span::Span;
+
+/// As good as for ever, and can be added to any moment.
+const LONGEST_LINGER: Duration = Duration::from_secs(365 * 86_400);
 
 /// A bounded queue of spans: any thread puts in, one task at a time takes out.
 pub(super) struct Queue {
@@ -35,6 +39,8 @@ pub(super) struct Queue {
 struct State {
     waiting: VecDeque<Slice>,
     waiting_spans: usize,
+    /// When what waits is taken though it is little: told when it is first asked for.
+    flush_at: Option<Instant>,
     claimed_spans: usize,
     offered: u64,
     exported: u64,
@@ -138,7 +144,10 @@ impl Queue {
             }
             self.arrived.notified().await;
         }
-        let flush = tokio::time::sleep(linger);
+        // Whoever gives up waiting and comes again waits no longer for that.
+        let linger = linger.min(LONGEST_LINGER);
+        let flush_at = *self.lock().flush_at.get_or_insert_with(|| Instant::now() + linger);
+        let flush = tokio::time::sleep_until(flush_at);
         tokio::pin!(flush);
         loop {
             {
@@ -157,6 +166,7 @@ impl Queue {
 
     fn pop(self: &Arc<Self>, max_spans: usize) -> Taken {
         let mut state = self.lock();
+        state.flush_at = None;
         let mut slices = Vec::new();
         let mut spans = 0;
         while spans < max_spans {
@@ -346,4 +356,27 @@ impl Slice {
 /// All spans of some slices.
 pub(super) fn spans(slices: &[Slice]) -> impl Iterator<Item = &Span> + Clone {
     slices.iter().flat_map(Slice::spans)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::testing::batch;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stops_waiting_and_comes_again_waits_no_longer_for_that() {
+        let queue = Queue::new("test".to_owned(), 8);
+        let linger = Duration::from_millis(200);
+        for round in 0..2 {
+            queue.offer(&batch(1));
+            let began = Instant::now();
+            let mut taken = None;
+            while taken.is_none() {
+                let patience = Duration::from_millis(90);
+                taken = tokio::time::timeout(patience, queue.take(8, linger)).await.ok();
+            }
+            assert_eq!(taken.flatten().map(|taken| taken.claim.spans()), Some(1), "round {round}");
+            assert_eq!(began.elapsed(), linger, "round {round}");
+        }
+    }
 }

@@ -6,8 +6,8 @@
 //! - A batch that fails and may be sent again goes to disk; so does what comes later, until the disk is empty again.
 //!   So does what waits while all requests are under way, once it takes half of the queue in memory.
 //! - While requests fail, one is tried at a time, the oldest, with growing pauses. Nothing is given up by time; but
-//!   if the oldest has failed for `give_up_after`, another is tried in turn with it: where that is taken and the
-//!   oldest is not, the receiver will never take it, and it must not hold up all others.
+//!   if the oldest has failed for `give_up_after`, another is tried in turn with it: where others are taken and the
+//!   oldest is not, for as long again, the receiver will never take it, and it must not hold up all others.
 //! - What the disk can't take (its bound, a full disk) is treated as without one: it stays in memory, is given up by
 //!   time once it was tried, and the queue in memory fills and refuses.
 //!
@@ -149,6 +149,8 @@ struct Parcel {
     first_sent: Option<Instant>,
     /// What [`Running::answered`] was when it was first sent, or failed last.
     answered: u64,
+    /// When it first failed though others had been taken since.
+    passed_over: Option<Instant>,
 }
 
 enum Load {
@@ -160,7 +162,7 @@ enum Load {
 
 impl Parcel {
     fn new(load: Load, number: u64) -> Self {
-        Self { load, number, first_sent: None, answered: 0 }
+        Self { load, number, first_sent: None, answered: 0, passed_over: None }
     }
 
     fn is_fresh(&self) -> bool {
@@ -383,9 +385,12 @@ impl Running {
             self.receiver_answers();
             return self.refuse(parcel, Refusal::Rejected).await;
         };
-        if parcel.is_overdue(self.spool.retry) && self.answered > parcel.answered {
-            // Others were taken meanwhile.
-            return self.refuse(parcel, Refusal::RetriesExhausted).await;
+        if self.answered > parcel.answered {
+            // Others were taken meanwhile. While none is, time says nothing against this one.
+            let since = *parcel.passed_over.get_or_insert_with(Instant::now);
+            if !parcel.is_fresh() && since.elapsed() > self.spool.retry.give_up_after {
+                return self.refuse(parcel, Refusal::RetriesExhausted).await;
+            }
         }
         parcel.answered = self.answered;
         let wish = wish.map(|wish| wish.min(WISH_LIMIT));

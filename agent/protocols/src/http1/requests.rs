@@ -37,7 +37,13 @@ impl<M: Clone + 'static> Connection<M> {
                         self.begin_request(piece, out);
                     }
                 }
-                State::Desync | State::Silent | State::Ended => {
+                State::Desync => {
+                    // A request may have begun in it: too short a piece of one to be told, or in its middle. (What is
+                    // in a hole was thought of when that was met.)
+                    self.owed |= !piece.bytes.is_empty();
+                    self.skip(Direction::Requests, piece.drain(), Skip::Resync, out);
+                }
+                State::Silent | State::Ended => {
                     self.skip(Direction::Requests, piece.drain(), Skip::Resync, out);
                 }
                 State::Tunnel => {

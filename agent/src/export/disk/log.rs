@@ -31,12 +31,15 @@ const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 16 << 10..=8 << 20;
 /// No segment is written that is larger; of a larger file the rest is damage.
 const SEGMENT_LIMIT_BYTES: u64 = (REQUEST_LIMIT_BYTES + HEADER_BYTES) as u64;
 
+/// So often a segment is tried that can't be read. Then it counts as damaged, so that those behind it are sent.
+const READ_TRIES: u32 = 10;
+
 /// Why a request was not written.
 #[derive(Debug, Error)]
 pub(in crate::export) enum AppendError {
     #[error("its bound is reached")]
     Bound,
-    #[error("the request is larger than {REQUEST_LIMIT_BYTES} bytes")]
+    #[error("a request is larger than the queue, or than {REQUEST_LIMIT_BYTES} bytes")]
     TooLarge,
     #[error("no storage space: what is free on its file system is left to others")]
     NoSpace,
@@ -89,6 +92,8 @@ struct Segment {
     spans: u64,
     /// Spans of these that were not handed out.
     unread_spans: u64,
+    /// How often it could not be read, one after the other.
+    failures: u32,
 }
 
 /// The queue.
@@ -153,6 +158,9 @@ impl Log {
         let count = u32::try_from(spans).map_err(|_too_many| AppendError::TooLarge)?;
         let header = Header::new(self.next_span, count, request).ok_or(AppendError::TooLarge)?;
         let bytes = header.frame_bytes();
+        if bytes > self.max_bytes {
+            return Err(AppendError::TooLarge);
+        }
         if self.levels().bytes + bytes > self.max_bytes {
             return Err(AppendError::Bound);
         }
@@ -196,17 +204,27 @@ impl Log {
     /// The oldest request that was not handed out. Skips what is damaged.
     ///
     /// # Errors
-    /// A segment can't be opened now; it is tried again.
+    /// A segment can't be read now; it is tried again.
     pub(in crate::export) fn next(&mut self) -> io::Result<Option<Frame>> {
         let unread = |segment: &&mut Segment| segment.unread_spans > 0;
         while let Some(segment) = self.segments.iter_mut().find(unread) {
             let frame = match self.directory.file(&segment.name.text()) {
                 Ok(file) => segment.next(&file),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                Err(error) => return Err(error),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
             };
-            if frame.is_some() {
-                return Ok(frame);
+            match frame {
+                Ok(None) => {}
+                Ok(frame) => {
+                    segment.failures = 0;
+                    return Ok(frame);
+                }
+                Err(error) => {
+                    segment.failures += 1;
+                    if segment.failures < READ_TRIES {
+                        return Err(error);
+                    }
+                }
             }
             // It has come to its end, and these were not met.
             self.damaged_spans += segment.unread_spans;
@@ -263,7 +281,7 @@ impl Log {
             }
             let mut segment = Segment::new(name);
             segment.bytes = file.metadata()?.len();
-            let found = segment.look_through(&file);
+            let found = segment.look_through(&file)?;
             self.damaged_spans += found.damaged_spans;
             self.damaged_bytes += found.damaged_bytes;
             self.next_span = found.end_span;
@@ -283,7 +301,7 @@ struct Found {
 
 impl Segment {
     fn new(name: Name) -> Self {
-        Self { name, bytes: 0, read_bytes: 0, spans: 0, unread_spans: 0 }
+        Self { name, bytes: 0, read_bytes: 0, spans: 0, unread_spans: 0, failures: 0 }
     }
 
     /// Where frames end at the latest.
@@ -292,11 +310,11 @@ impl Segment {
     }
 
     /// Counts its frames by their headers.
-    fn look_through(&mut self, file: &File) -> Found {
+    fn look_through(&mut self, file: &File) -> io::Result<Found> {
         let end = self.end();
         let (mut at, mut damaged_spans, mut damaged_bytes) = (0, 0, 0);
         let mut end_span = self.name.first_span;
-        while let Some((place, header)) = header_from(file, at, end, self.name.nonce) {
+        while let Some((place, header)) = header_from(file, at, end, self.name.nonce)? {
             damaged_spans += header.first_span.saturating_sub(end_span);
             damaged_bytes += place - at;
             end_span = header.end_span().max(end_span);
@@ -312,52 +330,72 @@ impl Segment {
         }
         self.unread_spans = self.spans;
         damaged_bytes += self.bytes.saturating_sub(at);
-        Found { damaged_spans, damaged_bytes, end_span }
+        Ok(Found { damaged_spans, damaged_bytes, end_span })
     }
 
     /// The next frame that is to be sent and is whole; `None`: there is none.
-    fn next(&mut self, file: &File) -> Option<Frame> {
+    fn next(&mut self, file: &File) -> io::Result<Option<Frame>> {
         let end = self.end();
-        while let Some((at, header)) = header_from(file, self.read_bytes, end, self.name.nonce) {
-            self.read_bytes = (at + header.frame_bytes()).min(end);
+        while let Some((at, header)) = header_from(file, self.read_bytes, end, self.name.nonce)? {
+            let behind = (at + header.frame_bytes()).min(end);
             let spans = u64::from(header.spans);
             // More than was counted: its mark has changed since.
             if header.done || spans > self.unread_spans || at + header.frame_bytes() > end {
+                self.read_bytes = behind;
                 continue;
             }
             let mut request = vec![0; header.request_bytes as usize];
-            let read = file.read_exact_at(&mut request, at + HEADER_BYTES as u64);
-            if read.is_err() || crc32fast::hash(&request) != header.checksum {
+            let whole = read_whole(file, &mut request, at + HEADER_BYTES as u64)?;
+            self.read_bytes = behind;
+            if !whole || crc32fast::hash(&request) != header.checksum {
                 continue;
             }
             self.unread_spans -= spans;
-            return Some(Frame {
+            return Ok(Some(Frame {
                 segment: self.name,
                 at,
                 first_span: header.first_span,
                 spans: header.spans as usize,
                 request,
-            });
+            }));
         }
-        None
+        Ok(None)
     }
 }
 
 /// The first header at or behind `from`, and where it is.
-fn header_from(file: &File, from: u64, end: u64, nonce: [u8; 8]) -> Option<(u64, Header)> {
+fn header_from(
+    file: &File,
+    from: u64,
+    end: u64,
+    nonce: [u8; 8],
+) -> io::Result<Option<(u64, Header)>> {
     if end.saturating_sub(from) < HEADER_BYTES as u64 {
-        return None;
+        return Ok(None);
     }
     let mut bytes = [0; HEADER_BYTES];
-    file.read_exact_at(&mut bytes, from).ok()?;
+    if !read_whole(file, &mut bytes, from)? {
+        return Ok(None);
+    }
     if let Some(header) = Header::read(&bytes, nonce) {
-        return Some((from, header));
+        return Ok(Some((from, header)));
     }
     // A segment's size, at most.
-    let mut rest = vec![0; usize::try_from(end - from).ok()?];
-    file.read_exact_at(&mut rest, from).ok()?;
-    let (at, header) = frame::find(&rest, nonce)?;
-    Some((from + at as u64, header))
+    let mut rest = vec![0; usize::try_from(end - from).unwrap_or_default()];
+    if !read_whole(file, &mut rest, from)? {
+        return Ok(None);
+    }
+    let found = frame::find(&rest, nonce);
+    Ok(found.map(|(at, header)| (from + at as u64, header)))
+}
+
+/// Fills `bytes`; false: the file ends before.
+fn read_whole(file: &File, bytes: &mut [u8], at: u64) -> io::Result<bool> {
+    match file.read_exact_at(bytes, at) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether a file is a segment, by its name.

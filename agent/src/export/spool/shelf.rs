@@ -19,7 +19,7 @@ use crate::export::queue::{self, Taken};
 const DISK_PAUSE: Duration = Duration::from_secs(1);
 
 impl Running {
-    /// Puts a batch behind all else on disk; false: it is not there.
+    /// Puts a batch behind all else on disk; false: there is no room for it now.
     pub(super) async fn append(&mut self, taken: &mut Taken) -> bool {
         let Some(disk) = &self.disk else {
             self.writes_from = Some(Instant::now() + DISK_PAUSE);
@@ -43,6 +43,12 @@ impl Running {
                 }
                 true
             }
+            Err(error @ AppendError::TooLarge) => {
+                // It will never fit, and must not keep from the disk what does.
+                self.queue.disk_failed(error.to_string());
+                taken.claim.refuse_all(Refusal::Io);
+                true
+            }
             Err(error) => {
                 self.at_bound |= matches!(error, AppendError::Bound);
                 self.writes_from = Some(Instant::now() + DISK_PAUSE);
@@ -63,6 +69,8 @@ impl Running {
     fn disk_is_gone(&mut self) {
         self.disk = None;
         self.unread_spans = 0;
+        // Whoever opens the directory next sends them.
+        self.held.clear();
         self.queue.disk_failed("its thread has ended".to_owned());
     }
 
@@ -116,6 +124,10 @@ impl Running {
 
     /// The agent ends: all that is in memory goes to disk. What is under way may be sent twice.
     pub(super) async fn put_away(&mut self) {
+        // What was answered is not to be sent again.
+        while let Some(Ok((id, answer))) = self.answers.try_join_next_with_id() {
+            self.settle(id, answer).await;
+        }
         self.answers.shutdown().await;
         let mut rest: Vec<Parcel> = mem::take(&mut self.under_way).into_values().collect();
         rest.retain(Parcel::is_fresh);

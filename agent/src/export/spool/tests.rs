@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
@@ -318,12 +319,47 @@ async fn one_request_that_the_receiver_never_takes_does_not_hold_up_the_others()
     eventually("many attempts", || *receiver.requests.lock().unwrap() > requests + 40).await;
     assert_eq!(books(&exporters).refused.total(), 0);
     receiver.says(|numbers| if numbers[0] == 10 { is_away(numbers) } else { Ok(0) });
-    eventually("it is over", || books(&exporters).on_disk == 0).await;
+    // That others were taken says something against it only when it goes on for as long.
+    let mut offered = 50;
+    loop {
+        eventually("the others are taken", || books(&exporters).exported == offered - 10).await;
+        if books(&exporters).on_disk == 0 {
+            break;
+        }
+        offer(&exporters, offered..offered + 10).await;
+        offered += 10;
+    }
+    assert!(offered > 50);
     let books = shut(exporters).await;
-    assert_eq!((books.exported, books.refused.retries_exhausted), (40, 10));
+    assert_eq!((books.exported, books.refused.retries_exhausted), (offered - 10, 10));
     let mut taken = receiver.taken();
     taken.sort_unstable();
-    assert_eq!(taken, Vec::from_iter((0..10).chain(20..50)));
+    assert_eq!(taken, Vec::from_iter((0..10).chain(20..offered)));
+}
+
+#[tokio::test]
+async fn one_failure_after_an_outage_gives_nothing_up() {
+    let (listener, address) = listen().await;
+    let receiver = serve(listener, is_away, false);
+    let mut bench = Bench::new(address);
+    bench.give_up_after = Duration::from_millis(100);
+    let exporters = bench.start();
+    offer(&exporters, 0..50).await;
+    let requests = *receiver.requests.lock().unwrap();
+    eventually("many attempts", || *receiver.requests.lock().unwrap() > requests + 40).await;
+    // It is back, and refuses the oldest once more after it has taken another.
+    receiver.says(|numbers| {
+        static TOOK_ANOTHER: AtomicBool = AtomicBool::new(false);
+        static REFUSED: AtomicBool = AtomicBool::new(false);
+        if numbers[0] != 0 {
+            TOOK_ANOTHER.store(true, Ordering::Relaxed);
+            return Ok(0);
+        }
+        let took_another = TOOK_ANOTHER.load(Ordering::Relaxed);
+        if took_another && REFUSED.swap(true, Ordering::Relaxed) { Ok(0) } else { is_away(numbers) }
+    });
+    eventually("all are taken", || books(&exporters).exported == 50).await;
+    assert_eq!(shut(exporters).await.refused.total(), 0);
 }
 
 #[tokio::test]
