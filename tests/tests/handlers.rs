@@ -134,6 +134,12 @@ fn id(span: &Span) -> Vec<String> {
     span.text("messaging.message.id").into_iter().map(str::to_owned).collect()
 }
 
+/// Celery's messages over AMQP have no id, but their task's.
+fn id_or_task(span: &Span) -> Vec<String> {
+    let task = span.text("messaging.message.conversation_id").map(str::to_owned);
+    id(span).into_iter().chain(task).collect()
+}
+
 #[test]
 fn what_a_handler_of_rabbitmqs_messages_does_is_under_its_message() {
     let lab = Lab::new();
@@ -184,11 +190,7 @@ fn what_a_handler_of_rabbitmqs_messages_does_is_under_its_message() {
 
     is_over(&spans);
     for (queue, scenario, calls) in cells {
-        let score = judge(&spans, &queue, |span| {
-            // Celery's messages have no other.
-            let task = span.text("messaging.message.conversation_id").map(str::to_owned);
-            id(span).into_iter().chain(task).collect()
-        });
+        let score = judge(&spans, &queue, id_or_task);
         let withheld: usize = score.withheld.values().sum();
         eprintln!("{queue} {scenario}: {calls} calls, {score:?}");
         assert_eq!(score.right + withheld, calls, "{queue} {scenario}: calls without a span");
@@ -334,10 +336,7 @@ fn of_thousands_of_celerys_jobs_no_call_is_under_another_job(
     assert_eq!(status.total.kernel.operations_dropped, 0, "an agent that keeps up is needed");
     let spans = tracing.spans();
     is_over(&spans);
-    let score = judge(&spans, "jobs", |span| {
-        let task = span.text("messaging.message.conversation_id").map(str::to_owned);
-        id(span).into_iter().chain(task).collect()
-    });
+    let score = judge(&spans, "jobs", id_or_task);
     let withheld: usize = score.withheld.values().sum();
     eprintln!("{client} {pool}: {calls} calls, {score:?}");
     assert!(calls >= 20_000, "{calls}");

@@ -46,6 +46,13 @@ pub(super) fn batch(count: usize) -> Arc<[Span]> {
     (0..count).map(|index| span(1, 1 + (index % 255) as u8, None)).collect()
 }
 
+/// A listener on a free port, and where it is.
+pub(super) async fn listen() -> (tokio::net::TcpListener, std::net::SocketAddr) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
 /// Returns once `condition` holds; panics after [`PATIENCE`].
 pub(super) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let poll = async {

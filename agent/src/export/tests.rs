@@ -16,7 +16,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
-use super::testing::{PATIENCE, batch, eventually};
+use super::testing::{PATIENCE, batch, eventually, listen};
 use super::*;
 
 #[derive(Default)]
@@ -43,12 +43,6 @@ fn serve(listener: TcpListener) -> Arc<Receiver> {
     let incoming = TcpIncoming::from(listener);
     tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
     receiver
-}
-
-async fn listen() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    (listener, address)
 }
 
 fn otlp(address: SocketAddr, options: OtlpOptions) -> Target {

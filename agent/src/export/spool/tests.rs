@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status};
 
 use super::*;
 use crate::export::options::Endpoint;
-use crate::export::testing::{Mounted, PATIENCE, eventually, span};
+use crate::export::testing::{Mounted, PATIENCE, eventually, listen, span};
 use crate::export::{ExporterBooks, Exporters, Target};
 use crate::span::{Span, TraceId};
 
@@ -91,12 +91,6 @@ fn serve(listener: TcpListener, says: Says, hangs: bool) -> Arc<Receiver> {
         Server::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener)),
     );
     receiver
-}
-
-async fn listen() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    (listener, address)
 }
 
 /// A receiver, an exporter's options, and a directory that goes with them.
