@@ -464,6 +464,7 @@ pub(super) fn load_object(settings: &CaptureSettings) -> Result<(Ebpf, Btf), Loa
         return Err(LoadError::NoObject);
     }
     let found = fields::find(Path::new("/sys/kernel/btf/vmlinux"))?;
+    sys::return_memory();
     let btf = Btf::from_sys_fs()?;
     let rings = rings(settings);
     let mut constants = found.offsets.clone();
@@ -487,6 +488,9 @@ pub(super) fn load_object(settings: &CaptureSettings) -> Result<(Ebpf, Btf), Loa
         loader.map_max_entries(name, if index < rings { ring_bytes } else { PAGE });
     }
     let ebpf = loader.load(&object).map_err(Box::new)?;
+    drop(object);
+    // The kernel needs as much again while it checks the programs.
+    sys::return_memory();
     Ok((ebpf, btf))
 }
 
