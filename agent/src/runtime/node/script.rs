@@ -22,6 +22,9 @@ const BINDINGS: [&str; 15] = [
     "amqplib", "kafkajs", "kafkajs", "kafkajs", "bullmq", "bull",
 ];
 
+/// What stack traces and profiles of the application call the assist's functions by.
+const NAME: &str = "wirespan-assist.js";
+
 /// Undoes what any version of the script did.
 pub(super) const UNDO: &str = "process[Symbol.for('wirespan.assist')]?.undo()";
 
@@ -31,7 +34,9 @@ pub(super) fn install(nonce: [u32; 2]) -> String {
     const REQUIRE: &str = "typeof require === 'function' ? require : process.getBuiltinModule";
     let [first, second] = nonce.map(u32::cast_signed);
     let body = PIECES.concat();
-    format!("(function (NONCE, require) {{\n{body}}})([{first}, {second}], {REQUIRE});")
+    format!(
+        "(function (NONCE, require) {{\n{body}}})([{first}, {second}], {REQUIRE});\n//# sourceURL={NAME}"
+    )
 }
 
 /// What a file for `--require` holds.

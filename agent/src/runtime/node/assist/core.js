@@ -256,9 +256,10 @@ function lengthOf(chunk, encoding) {
 /** The chunks go to the kernel now, as bytes from the handle's count on. */
 function dispatched(socket, writev, data, encoding) {
   const state = states.get(socket);
-  if (state === undefined || socket.connecting || !socket._handle || state.pending.length === 0) return;
-  if (state.lost || stateOf(socket) !== state) return;
-  const { pending, handle } = state;
+  const handle = socket._handle;
+  if (state === undefined || socket.connecting || !handle || state.pending.length === 0) return;
+  if (state.lost || (state.handle !== handle && stateOf(socket) !== state)) return;
+  const { pending } = state;
   const count = writev ? data.length : 1;
   if (pending.length < 2 * count) return lose(state);
   if (count === 1 && pending.length === 2) {

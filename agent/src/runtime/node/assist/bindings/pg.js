@@ -29,21 +29,23 @@ bindings.push({
         streams.set(this, stream);
         claim(stream, claims(this));
       }
-      const args = Array.from(arguments);
-      const last = args.length - 1;
-      if (last > 0) args[last] = bound(args[last]);
-      const outer = [calling, owner];
+      // In strict mode these are nobody else's: what the parameters are called stays as it was given.
+      const last = arguments.length - 1;
+      if (last > 0) arguments[last] = bound(arguments[last]);
+      const outerCalling = calling;
+      const outerOwner = owner;
       calling = this;
       owner = current();
       const length = queue.length;
       try {
-        return Reflect.apply(original, this, args);
+        return Reflect.apply(original, this, arguments);
       } finally {
         if (queue.length > length) {
           const given = queue[queue.length - 1];
           if (owners.get(given) === undefined) quietly(owners.set, given, owner);
         }
-        [calling, owner] = outer;
+        calling = outerCalling;
+        owner = outerOwner;
       }
     });
   },
