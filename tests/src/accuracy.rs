@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-pub use cells::{Asks, CELLS, Cell, NODE_CELLS};
+pub use cells::{Asks, CELLS, Cell, NODE_CELLS, costed};
 
 use crate::agent::Agent;
 use crate::broker::Broker;
@@ -185,16 +185,7 @@ impl Bench {
             service = spec.start(directory)?;
             agent = start_agent()?;
         }
-        let methods = wait::until("each process is looked at", PATIENCE, || {
-            let methods = methods(&agent)?;
-            let done = |(_, method): &(String, String)| {
-                !method.is_empty()
-                    && !method.contains("not begun")
-                    && !method.contains("not looked")
-                    && !method.contains("not assisted yet")
-            };
-            Ok((!methods.is_empty() && methods.iter().all(done)).then_some(methods))
-        })?;
+        let methods = looked_at(&agent)?;
         let mut outcome = Outcome {
             tallies: Vec::new(),
             runtime: methods.first().map(|(runtime, _)| runtime.clone()).unwrap_or_default(),
@@ -235,6 +226,23 @@ impl Bench {
         }
         Ok(outcome)
     }
+}
+
+/// Waits until the agent knows how it tells the tasks of each traced process apart, and returns its runtime and that.
+///
+/// # Errors
+/// When it doesn't come to it.
+pub fn looked_at(agent: &Agent) -> Result<Vec<(String, String)>> {
+    wait::until("each process is looked at", PATIENCE, || {
+        let methods = methods(agent)?;
+        let done = |(_, method): &(String, String)| {
+            !method.is_empty()
+                && !method.contains("not begun")
+                && !method.contains("not looked")
+                && !method.contains("not assisted yet")
+        };
+        Ok((!methods.is_empty() && methods.iter().all(done)).then_some(methods))
+    })
 }
 
 /// Runtime and method of each traced process that has one.

@@ -78,6 +78,12 @@ impl Connection {
         idle && self.stream.set_nonblocking(false).is_ok()
     }
 
+    /// Whether the server has announced a close.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.closing
+    }
+
     /// Sends a whole request.
     ///
     /// # Errors

@@ -6,8 +6,10 @@
 pub mod accuracy;
 pub mod agent;
 pub mod broker;
+pub mod collector;
 pub mod http;
 pub mod load;
+pub mod pace;
 pub mod process;
 pub mod script;
 pub mod servers;

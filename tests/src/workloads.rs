@@ -6,6 +6,7 @@
 
 pub mod ports;
 pub mod program;
+pub mod sdk;
 pub mod service;
 pub mod system;
 pub mod workers;

@@ -1,19 +1,26 @@
-//! `cargo xtask bench`: what the hooks cost a real application, and what the agent costs itself.
+//! `cargo xtask bench`: what tracing costs an application, beside what it costs it to be instrumented.
 //!
-//! The measure is the kernel's own run-time statistics of each program, less those of a program that does
-//! nothing in the same run. The load is the system of four services, two of them Express. One run traces
-//! nothing, which is what every other process on the node pays; a second one traces the services, but not
-//! the load generator: its share, at the first run's cost, is taken out of the second's mean.
+//! Three applications that make four calls a request (PostgreSQL, Redis twice, HTTP), each in three ways: the kernel's
+//! own statistics of the hooks with what they don't see; the agent switched on and off for one running process; and
+//! alone, under the agent and under OpenTelemetry's SDK, in turn. docs/performance.md has the figures.
 
+mod field;
+mod figures;
+mod hooks;
+mod modes;
+mod profile;
+mod slices;
+
+use std::fs;
 use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use clap::Args;
-use serde_json::Value;
-use wirespan_tests::agent::Agent;
-use wirespan_tests::load::{self, Plan, Request};
+use anyhow::{Result, ensure};
+use clap::{Args, ValueEnum};
+use wirespan_tests::accuracy::costed;
 use wirespan_tests::sys;
-use wirespan_tests::workloads::{self, root, system::System};
+use wirespan_tests::workloads::root;
 
 use crate::build;
 use crate::command::say;
@@ -21,118 +28,91 @@ use crate::command::say;
 /// What `bench` takes.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// How many requests to send in each run
-    #[arg(long, default_value_t = 10_000)]
-    requests: usize,
-    /// How many of them at once
-    #[arg(long, default_value_t = 10)]
-    concurrency: usize,
+    /// Only applications whose framework has this in its name: Express, Flask, FastAPI
+    filter: Option<String>,
+    /// What to measure; all of it where this is not given
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// How often each way of running an application has its turn
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Seconds of each load
+    #[arg(long, default_value_t = 8)]
+    seconds: u64,
+    /// How often the agent is switched on and off again, for two slices each
+    #[arg(long, default_value_t = 50)]
+    cycles: usize,
+    /// Milliseconds of a slice
+    #[arg(long, default_value_t = 1_500)]
+    slice: u64,
+    /// Version of Node.js: 18, 20, 22, 24, or a program
+    #[arg(long, default_value = "24")]
+    node: String,
+    /// The interpreter
+    #[arg(long, default_value = "python3")]
+    python: String,
 }
 
-/// The programs whose runs an application pays, with the bar in nanoseconds for a traced and for any
-/// other process.
-const HOOKS: [(&str, f64, f64); 3] = [
-    ("sock_send_length", 450.0, 100.0),
-    ("sock_recv_length", 450.0, 100.0),
-    ("sk_data_ready", 200.0, 100.0),
-];
+/// A way to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The kernel's statistics, the traps, the assist's time
+    Hooks,
+    /// The agent switched on and off
+    Slices,
+    /// Alone, under the agent, under the SDK
+    Modes,
+}
 
 /// The command.
 ///
 /// # Errors
-/// Not root, a service or the agent that does not come up, a load that failed.
+/// Not root, a program that is missing or doesn't come up, a request that fails.
 pub(crate) fn run(options: &Options) -> Result<()> {
     ensure!(sys::is_root(), "loading eBPF programs needs root: run it with sudo");
-    let agent = build::build(true)?;
-    let installed = workloads::install()?;
-    let stop = sys::stop_on_signals()?;
-    let directory = root().join("target/bench");
-    let system = System::start(&installed, &directory)?;
-    let requests: Vec<Request> = (0..options.requests)
-        .map(|number| {
-            Request::get(format!("bench-{number}"), format!("/orders/{number}?rid=bench-{number}"))
-        })
-        .collect();
-    let plan = Plan::new(system.gateway.address(), options.concurrency);
-    let measure = |what: &str, rules: &[String]| -> Result<Value> {
-        say(&format!("{what}: {} requests, {} at once", options.requests, options.concurrency));
-        let mut agent = start(&agent, &directory, rules)?;
-        load::run(&plan, &requests, stop).all_ok().context("the load")?;
-        let status = agent.status()?;
-        agent.terminate(std::time::Duration::from_secs(10))?;
-        Ok(status)
+    // A binary that is named is taken as it is.
+    let agent = match std::env::var_os("WIRESPAN_BIN") {
+        Some(_) => wirespan_tests::agent::binary(),
+        None => build::build(true)?,
     };
-    // No process has this name.
-    let bystander = measure("nothing traced", &["exe=/nonexistent".to_owned()])?;
-    let ports = system.services().map(|service| format!("port={}", service.port()));
-    let traced = measure("the services traced", &ports)?;
-
-    let share = traced_share(&traced)?;
-    say(&format!(
-        "{:<20} {:>12} {:>12} {:>12}   {:.0} % of the runs were of traced processes",
-        "ns a run, less floor",
-        "runs",
-        "traced",
-        "untraced",
-        share * 100.0
-    ));
-    for (hook, bar, untraced_bar) in HOOKS {
-        let (runs, mean) = mean(&traced, hook)?;
-        let (_, untraced) = self::mean(&bystander, hook)?;
-        let cost = (mean - untraced * (1.0 - share)) / share;
-        say(&format!(
-            "{hook:<20} {runs:>12} {cost:>6.0} ({bar:>3}) {untraced:>6.0} ({untraced_bar:>3}){}",
-            if cost > bar || untraced > untraced_bar { "   over" } else { "" }
-        ));
+    let directory = root().join("target/bench");
+    let field = field::Field::start(agent, &options.node, &options.python, &directory)?;
+    say(&machine());
+    let wanted = |part| options.only.is_empty() || options.only.contains(&part);
+    let (each, slice) =
+        (Duration::from_secs(options.seconds), Duration::from_millis(options.slice));
+    for cell in costed()? {
+        if options.filter.as_ref().is_some_and(|filter| !cell.name.contains(filter.as_str())) {
+            continue;
+        }
+        if wanted(Part::Hooks) {
+            hooks::run(&field, cell, each)?;
+        }
+        let rate = if wanted(Part::Modes) {
+            Some(modes::run(&field, cell, options.rounds, each)?)
+        } else {
+            None
+        };
+        if wanted(Part::Slices) {
+            let rate = rate.map_or_else(|| modes::rate(&field, cell, each), Ok)?;
+            slices::run(&field, cell, rate, options.cycles, slice)?;
+        }
     }
-    let number = |key: &str| traced.get(key).and_then(Value::as_u64).unwrap_or(0);
-    let calls = traced.pointer("/calls/started").and_then(Value::as_u64).unwrap_or(0).max(1);
-    say(&format!(
-        "agent: {calls} calls, {} ns of CPU each, {} MiB resident",
-        number("agent_cpu_ns") / calls,
-        number("agent_resident_bytes") >> 20,
-    ));
     Ok(())
 }
 
-fn start(binary: &Path, directory: &Path, rules: &[String]) -> Result<Agent> {
-    // OTLP is built and written, but not sent: what a receiver costs is not the agent's.
-    let mut arguments = vec!["--measure-hooks", "--export", "file:/dev/null"];
-    for rule in rules {
-        arguments.extend(["--allow", rule]);
-    }
-    let agent = Agent::spawn(binary, directory, &arguments)?;
-    agent.wait_ready()?;
-    Ok(agent)
-}
-
-/// Runs of a hook, and nanoseconds each, less what the empty program took.
-#[expect(clippy::cast_precision_loss, reason = "a mean")]
-fn mean(status: &Value, hook: &str) -> Result<(u64, f64)> {
-    let (runs, time) = figures(status, hook)?;
-    let (empty_runs, empty_time) = figures(status, "floor")?;
-    let floor = empty_time as f64 / empty_runs.max(1) as f64;
-    Ok((runs, time as f64 / runs.max(1) as f64 - floor))
-}
-
-/// The part of the sends' and receives' runs that were of traced processes, by the kernel's books. Data
-/// becomes ready about as often as it is received.
-#[expect(clippy::cast_precision_loss, reason = "a share")]
-fn traced_share(status: &Value) -> Result<f64> {
-    let pointer = "/total/kernel/operations_seen";
-    let seen = status.pointer(pointer).and_then(Value::as_u64).context("no operations")?;
-    let runs = figures(status, "sock_send_length")?.0 + figures(status, "sock_recv_length")?.0;
-    ensure!(seen > 0 && seen <= runs, "{seen} operations in {runs} runs");
-    Ok(seen as f64 / runs as f64)
-}
-
-/// Runs of a program, and the nanoseconds that they took together.
-fn figures(status: &Value, program: &str) -> Result<(u64, u64)> {
-    let figures = || {
-        let hooks = status.get("hooks")?.as_array()?;
-        let named = |hook: &&Value| hook.get("program").and_then(Value::as_str) == Some(program);
-        let hook = hooks.iter().find(named)?;
-        Some((hook.get("runs")?.as_u64()?, hook.get("run_time_ns")?.as_u64()?))
+/// What the figures depend on.
+fn machine() -> String {
+    let first = |path: &str| fs::read_to_string(Path::new(path)).unwrap_or_default();
+    let told = |program: &str, argument: &str| {
+        let output = Command::new(program).arg(argument).output();
+        output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
-    figures().with_context(|| format!("no figures of {program}"))
+    let cpus = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    format!(
+        "kernel {}, {cpus} CPUs, load {}, {}",
+        first("/proc/sys/kernel/osrelease").trim(),
+        first("/proc/loadavg").trim(),
+        told("date", "-u").unwrap_or_default(),
+    )
 }

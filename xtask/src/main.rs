@@ -5,6 +5,7 @@
 mod accuracy;
 mod bench;
 mod build;
+mod chaos;
 mod command;
 mod demo;
 mod docs;
@@ -41,8 +42,10 @@ enum Task {
     Package(package::Options),
     /// Build, then run the unit, property and privileged end-to-end tests
     Test(test::Options),
-    /// Measure what the hooks cost an Express application, and the agent itself (needs root)
+    /// Measure what tracing costs applications, and what an SDK does (needs root)
     Bench(bench::Options),
+    /// Take from the agent what it needs, in many ways, and look whether anybody is harmed (needs root)
+    Chaos(chaos::Options),
     /// Measure how often calls are put under the request that made them (needs root)
     Accuracy(accuracy::Options),
     /// Measure what following CPython's contexts costs a FastAPI application (needs root)
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Task::Package(options) => package::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Chaos(options) => chaos::run(&options),
         Task::Accuracy(options) => accuracy::run(&options),
         Task::PythonCost(options) => python_cost::run(&options),
         Task::Demo(options) => demo::run(&options),

@@ -66,8 +66,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let installed = workloads::install()?.for_accuracy("python3")?;
     let bench = Bench::start(installed, &binary, &directory)?;
     let copies = copies(&binary, &directory)?;
-    // What is neither the function nor the program: getting there and back.
-    let trap = (copies.probed - copies.bare - copies.program).max(0.0);
+    let trap = copies.trap();
     say(&format!(
         "copy_context(): {:.0} ns, under the probe {:.0} ns, of that the program {:.0} ns",
         copies.bare, copies.probed, copies.program
@@ -111,12 +110,27 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Nanoseconds to get to a probe's program and back.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn trap(binary: &Path, directory: &Path) -> Result<f64> {
+    copies(binary, directory).map(|copies| copies.trap())
+}
+
 /// Nanoseconds of one `copy_context()` in a loop.
 struct Copies {
     bare: f64,
     probed: f64,
     /// Of the program in it, by the kernel's statistics less the empty program.
     program: f64,
+}
+
+impl Copies {
+    /// What is neither the function nor the program: getting there and back.
+    fn trap(&self) -> f64 {
+        (self.probed - self.bare - self.program).max(0.0)
+    }
 }
 
 fn copies(binary: &Path, directory: &Path) -> Result<Copies> {

@@ -4,11 +4,29 @@ mod node;
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::workloads::{Installed, Spec};
 
 pub use node::NODE_CELLS;
+
+/// The three applications whose cost `cargo xtask bench` measures: four calls a request each.
+///
+/// # Errors
+/// Never, as long as the cells are there.
+pub fn costed() -> Result<[&'static Cell; 3]> {
+    let four = |cells: &'static [Cell], name| {
+        let cell = cells
+            .iter()
+            .find(|cell| cell.name == name && cell.calls == 4 && cell.may_withhold.is_none());
+        cell.with_context(|| format!("no cell of {name} with four calls"))
+    };
+    Ok([
+        four(NODE_CELLS, "Express")?,
+        four(CELLS, "Flask, gthread")?,
+        four(CELLS, "FastAPI, asyncio")?,
+    ])
+}
 
 /// What runs a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +81,12 @@ pub struct Cell {
 }
 
 impl Cell {
+    /// Whether Node.js runs it; else Python.
+    #[must_use]
+    pub fn is_node(&self) -> bool {
+        matches!(self.runtime, Runtime::Node { .. })
+    }
+
     /// The application, not started. `node`: the program that runs those of Node.js.
     pub(super) fn spec(&self, installed: &Installed, node: &Path) -> Result<Spec> {
         let spec = match self.runtime {
@@ -271,6 +295,7 @@ pub const CELLS: &[Cell] = &[
     cell("Django, gthread", "requests, redis, psycopg", DJANGO_WSGI, "/three", 3),
     cell("Flask, sync", "requests, redis, psycopg", FLASK_SYNC, "/three", 3),
     cell("Flask, gthread", "requests, redis, psycopg", FLASK_GTHREAD, "/three", 3),
+    cell("Flask, gthread", "requests, redis, psycopg2, redis", FLASK_GTHREAD, "/four", 4),
     cell("Flask, gthread", "ThreadPoolExecutor, redis", FLASK_GTHREAD, "/pool", 1),
     cell("Flask, gthread", "urllib3, httpx, psycopg and redis, shared pools", FLASK_GTHREAD, "/shared", 4),
     cell("Flask, gthread", "http.client, psycopg2", FLASK_GTHREAD, "/older", 2),

@@ -381,4 +381,26 @@ def sync_older(rid):
     pool.putconn(connection)
 
 
-SYNC = {"shared": sync_shared, "older": sync_older, "three": sync_three, "two": sync_two, "pool": sync_pool, "spawned": sync_spawned}
+def sync_four(rid):
+    """What `four` does, with the clients of threads; a connection to the database for each of these."""
+    import psycopg2
+
+    sync_get(rid)
+    sync_key(rid)
+    if not hasattr(_local, "psycopg2"):
+        _local.psycopg2 = psycopg2.connect("host=127.0.0.1")
+        _local.psycopg2.autocommit = True
+    with _local.psycopg2.cursor() as cursor:
+        cursor.execute(f"SELECT %s::int AS rid_{rid}", [rid])
+    sync_key(rid)
+
+
+SYNC = {
+    "shared": sync_shared,
+    "older": sync_older,
+    "three": sync_three,
+    "four": sync_four,
+    "two": sync_two,
+    "pool": sync_pool,
+    "spawned": sync_spawned,
+}

@@ -53,6 +53,7 @@ const KIND: &str = "http, pg, ioredis";
 pub const NODE_CELLS: &[Cell] = &[
     cell("http", "http", KIND, ("/each", MIXED), 3),
     express(KIND, ("/each", MIXED), 3),
+    express("http, ioredis, pg, ioredis", ("/each", "http ioredis pg ioredis"), 4),
     cell("Fastify", "fastify", KIND, ("/each", MIXED), 3),
     cell("NestJS", "nest", KIND, ("/each", MIXED), 3),
     cell("Koa", "koa", KIND, ("/each", MIXED), 3),
