@@ -21,6 +21,7 @@ mod capture_canary;
 mod capture_older_connections;
 mod capture_registers_lie;
 mod capture_system_calls;
+mod chaos;
 mod concurrent_requests;
 mod configuration;
 mod datastores;

@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use crate::common::capture::{Bench, line, outer_pid, python, unique};
 use crate::common::forest::Forest;
-use crate::common::lab::{Lab, PATIENCE, gets, load, rule};
+use crate::common::lab::{Lab, gets, load, rule, settled};
 use crate::common::spans::{Kind, Span};
 use wirespan::books::{ProcessStatus, Status};
-use wirespan_tests::agent::Agent;
 use wirespan_tests::http::Connection;
 use wirespan_tests::load::{self as loading, Plan, Request};
 use wirespan_tests::script::Script;
+use wirespan_tests::sys;
 use wirespan_tests::workloads::{Service, Worker};
-use wirespan_tests::{sys, wait};
 
 const REQUESTS: usize = 2_000;
 
@@ -71,28 +70,6 @@ impl Services {
     }
 }
 
-/// After a loss time alone changes the books: half a second of silence ends a body, after a second all processes are
-/// looked at again. What was the same for that long stays so.
-const STILL: Duration = Duration::from_secs(3);
-
-/// Waits until nothing is under way but what lost its end. Every column balances then.
-fn settled(agent: &Agent) -> Status {
-    let mut last = Status::default();
-    let mut since = sys::monotonic();
-    let settled = wait::until("nothing moves and the books balance", PATIENCE, || {
-        let now: Status = serde_json::from_value(agent.status()?)?;
-        let queued: u64 = now.exporters.iter().map(|exporter| exporter.queued).sum();
-        let still = last.total == now.total && last.spans == now.spans;
-        let quiet = now.calls.waiting == 0 && queued == 0 && now.check().is_empty();
-        last = now;
-        if !still || !quiet {
-            since = sys::monotonic();
-        }
-        Ok((sys::monotonic() - since >= STILL).then(|| last.clone()))
-    });
-    settled.unwrap_or_else(|error| panic!("{error}: {:#?}\n{last:#?}", last.check()))
-}
-
 /// No span says anything that did not happen, and none exists twice. A parent may be missing where its own
 /// call lost its end after the child was placed.
 fn never_wrong(status: &Status, forest: &Forest) {
@@ -146,7 +123,7 @@ fn a_ring_that_is_far_too_small_loses_only_what_is_counted() {
     let services = Services::start(&lab);
     let tracing = lab.agent("agent", &services.rules(), &["--ring-bytes=4096"]);
     services.flood(1);
-    let status = settled(&tracing.agent);
+    let status = tracing.settled();
     let forest = Forest::new(tracing.spans());
     told(&status, &forest);
     assert!(status.total.kernel.operations_dropped > 0, "{:?}", status.total);
@@ -177,7 +154,7 @@ fn an_agent_that_was_stopped_for_a_while_goes_on_where_it_can() {
     services.flood(20_000);
     sys::kill(tracing.agent.pid(), libc::SIGCONT).unwrap();
 
-    let status = settled(&tracing.agent);
+    let status = tracing.settled();
     let forest = Forest::new(tracing.spans());
     told(&status, &forest);
     assert!(status.total.kernel.operations_dropped > 1_000, "{:?}", status.total);
@@ -187,7 +164,7 @@ fn an_agent_that_was_stopped_for_a_while_goes_on_where_it_can() {
     (41..=60).for_each(&mut ask);
     answers(&services.shapes, 2, &mixed(40_000, 200));
     load(&services.front, 1, &gets("/api/orders", 40_000, 50));
-    let after = settled(&tracing.agent);
+    let after = tracing.settled();
     assert_eq!(after.total.kernel.operations_dropped, status.total.kernel.operations_dropped);
     let forest = Forest::new(tracing.spans());
     told(&after, &forest);

@@ -63,6 +63,10 @@ pub(crate) struct Tracing {
     pub(crate) file: PathBuf,
 }
 
+/// After a loss time alone changes the books: half a second of silence ends a body, after a second all processes are
+/// looked at again. What was the same for that long stays so.
+const STILL: Duration = Duration::from_secs(3);
+
 impl Tracing {
     /// What was delivered so far.
     pub(crate) fn spans(&self) -> Vec<Span> {
@@ -88,6 +92,11 @@ impl Tracing {
             Ok((done && last.check().is_empty()).then(|| last.clone()))
         });
         quiet.unwrap_or_else(|error| panic!("{error}: {:#?}\n{last:#?}", last.check()))
+    }
+
+    /// As [`settled`].
+    pub(crate) fn settled(&self) -> Status {
+        settled(&self.agent)
     }
 
     /// Waits as [`Self::quiet`], then reads what was delivered: as many spans as the agent says it made,
@@ -129,6 +138,24 @@ impl Tracing {
         assert_eq!(forest.spans.len(), count, "services {:?}", forest.services());
         forest
     }
+}
+
+/// Waits until nothing is under way but what lost its end. Every column balances then.
+pub(crate) fn settled(agent: &Agent) -> Status {
+    let mut last = Status::default();
+    let mut since = sys::monotonic();
+    let settled = wait::until("nothing moves and the books balance", PATIENCE, || {
+        let now: Status = serde_json::from_value(agent.status()?)?;
+        let queued: u64 = now.exporters.iter().map(|exporter| exporter.queued).sum();
+        let still = last.total == now.total && last.spans == now.spans;
+        let quiet = now.calls.waiting == 0 && queued == 0 && now.check().is_empty();
+        last = now;
+        if !still || !quiet {
+            since = sys::monotonic();
+        }
+        Ok((sys::monotonic() - since >= STILL).then(|| last.clone()))
+    });
+    settled.unwrap_or_else(|error| panic!("{error}: {:#?}\n{last:#?}", last.check()))
 }
 
 /// GETs of `path/FIRST`, `path/FIRST+1`, ...: the number tells requests apart in every span that they
