@@ -25,6 +25,7 @@ mod requests;
 mod resp;
 mod responses;
 mod session;
+mod shown;
 mod table;
 mod tail;
 mod values;
@@ -33,8 +34,10 @@ pub use crate::exchange::{Abandon, Counters, Detected, Direction, EndError, Skip
 pub use command::Command;
 pub use connection::Connection;
 pub use detect::detect;
+pub use error::overwrite_error;
 pub use event::{End, Event, Fact, PushKind};
 pub use reply::Reply;
+pub use shown::Shown;
 pub use values::{Asked, Bytes, Pattern, UnknownCommand, Value, Values, hash};
 
 #[cfg(test)]

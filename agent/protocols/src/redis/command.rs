@@ -245,6 +245,21 @@ impl Builder {
         self.push(word.unwrap_or("?"));
     }
 
+    /// The next argument, which is whole: whether it, or what it says, is told.
+    pub(super) fn shows(&mut self, bytes: &[u8]) -> bool {
+        let (index, before) = (self.index, self.text.len());
+        let was_noted = (self.database, self.protocol, self.procedure.len(), self.counted);
+        self.argument(bytes, bytes.len() as u64);
+        let is_noted = (self.database, self.protocol, self.procedure.len(), self.counted);
+        // Of a command that is not known nobody knows which words are its own.
+        let told = self.text.get(before..).is_some_and(|told| !told.is_empty() && told != " ?")
+            && (index > 0 || self.text != "?");
+        let mode =
+            matches!(self.kind, Kind::ReplyOn | Kind::ReplyOff | Kind::ReplySkip) && index == 2;
+        let library = matches!(self.kind, Kind::Library { named: true, .. }) && index <= 3;
+        told || was_noted != is_noted || mode || library
+    }
+
     /// No more will come of it; not all came unless it has `ended`.
     pub(super) fn finish(&mut self, ended: bool) {
         let left = self.total.map_or(0, |total| total.saturating_sub(self.index));

@@ -44,6 +44,36 @@ pub(super) fn is_code(word: &[u8]) -> bool {
         && (word == b"ERR" || CODES.split_ascii_whitespace().any(|code| code.as_bytes() == word))
 }
 
+/// Overwrites what an error says beyond Redis' own words, by a letter. The line is without its sign and its end.
+pub fn overwrite_error(line: &mut [u8], filler: u8) {
+    let template = message(line, true);
+    let said = split(line).1.trim_ascii_start().len();
+    let from = line.len().saturating_sub(said);
+    let message = line.get_mut(from..).unwrap_or_default();
+    // Whose holes are where is told by the pieces between them, as `fits` finds them.
+    let mut at = 0;
+    let mut holes = Vec::new();
+    let mut pieces = template.split('?').map(str::as_bytes).enumerate().peekable();
+    while let Some((index, piece)) = pieces.next() {
+        let rest = message.get(at..).unwrap_or_default();
+        let found = match index {
+            0 => Some(0),
+            _ if pieces.peek().is_none() && piece.is_empty() => Some(rest.len()),
+            _ if pieces.peek().is_none() => memchr::memmem::rfind(rest, piece),
+            _ => memchr::memmem::find(rest, piece),
+        };
+        let Some(found) = found else { break };
+        holes.push(at..at + found);
+        at = at.saturating_add(found).saturating_add(piece.len());
+    }
+    // What a script ran into, or a version's own ending; or it is no message of Redis' own.
+    let known = if template.is_empty() { 0 } else { at };
+    holes.push(known..message.len());
+    for hole in holes {
+        message.get_mut(hole).unwrap_or_default().fill(filler);
+    }
+}
+
 /// Without what some versions put at its end.
 fn bare(message: &[u8]) -> &[u8] {
     let message = message.trim_ascii_end();
