@@ -6,6 +6,7 @@
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::LazyLock;
 
+use serde::{Deserialize, Serialize};
 use wirespan_protocols::w3c::{SpanId, TraceId, TraceParent};
 
 /// Names one call for as long as the agent runs.
@@ -17,7 +18,7 @@ pub struct CallId(pub u64);
 pub struct SocketId(pub u64);
 
 /// A traced process, by a number of the agent's own: tgids are reused, this is not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ProcessId(pub u64);
 
 /// Which side of the call the process is on.

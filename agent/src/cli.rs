@@ -4,6 +4,8 @@ mod config;
 mod doctor;
 mod explain;
 mod manual;
+mod record;
+mod replay;
 mod run;
 mod status;
 mod watch;
@@ -14,7 +16,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::config::scalar::{Leaf, Time};
+use crate::config::scalar::{Leaf, Size, Time};
 use crate::config::{Config, DEFAULT_PATH, reference};
 use crate::control;
 use crate::export::Sort;
@@ -42,6 +44,11 @@ enum Command {
     Tap(TapArgs),
     /// Show what takes the time, by service and call, again and again. Exit code 3: no agent runs.
     Top(TopArgs),
+    /// Record what the kernel tells of chosen processes, for a bug report or a test: as `run` does, into a file, from
+    /// which `replay` makes the same spans. What a span does not show of a payload is overwritten or left out.
+    Record(RecordArgs),
+    /// Make spans of a recording. Needs no rights. Exit code 1: it can't be read, or not to its end.
+    Replay(ReplayArgs),
     /// Look whether an agent can work here: the kernel, its rights, each hook, the exporters, the allowed processes.
     /// Exit code 0: it can; 1: it can't.
     Doctor(DoctorArgs),
@@ -213,6 +220,56 @@ pub struct TopArgs {
     pub control_socket: PathBuf,
 }
 
+/// Arguments of `wirespan record`.
+#[derive(Debug, Args)]
+pub struct RecordArgs {
+    /// Record this process. Repeatable.
+    #[arg(long, value_name = "PID")]
+    pub pid: Vec<i32>,
+    /// Record processes for which this rule holds, as in `run --allow`. Repeatable.
+    #[arg(long, value_name = "RULE")]
+    pub allow: Vec<Rule>,
+    /// The file to write, which only its owner may read. There must be nothing of that name.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: PathBuf,
+    /// How long, as in 30s. Default: until stopped.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub duration: Option<Time>,
+    /// The file's size, at most: the recording ends there.
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
+    pub max_size: Size,
+    /// Keep payload as it is: users' data is then in the file. Credentials that are known as such are overwritten
+    /// all the same.
+    #[arg(long)]
+    pub with_payload: bool,
+    /// Where spans go meanwhile, as in `run --export`. Repeatable. Default: nowhere.
+    #[arg(long, value_name = "EXPORTER")]
+    pub export: Vec<String>,
+    /// Leave Node.js processes as they are, as in `run`.
+    #[arg(long)]
+    pub no_node_assist: bool,
+    /// The configuration file, for the settings of spans and, without --pid and --allow, for the rules. Default:
+    /// /etc/wirespan/wirespan.yaml, if it is there.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The control socket: it is an agent that records, and another one must not run there.
+    #[arg(long, value_name = "PATH", default_value = control::DEFAULT_PATH)]
+    pub control_socket: PathBuf,
+}
+
+/// Arguments of `wirespan replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The recording.
+    pub file: PathBuf,
+    /// Where spans go, as in `run --export`. Repeatable. Default: console.
+    #[arg(long, value_name = "EXPORTER")]
+    pub export: Vec<String>,
+    /// Print the traceparent of each span on the console.
+    #[arg(long)]
+    pub traceparent: bool,
+}
+
 /// Arguments of `wirespan doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
@@ -225,6 +282,10 @@ pub struct DoctorArgs {
     /// The control socket of the agent that may run.
     #[arg(long, value_name = "PATH", default_value = control::DEFAULT_PATH)]
     pub control_socket: PathBuf,
+}
+
+fn size(text: &str) -> Result<Size, String> {
+    Size::read(text).map_err(|_none| format!("expected {}", Size::EXPECTED))
 }
 
 fn time(text: &str) -> Result<Time, String> {
@@ -243,6 +304,8 @@ impl Cli {
             Command::Explain(args) => explain::explain(&args),
             Command::Tap(args) => watch::tap(&args),
             Command::Top(args) => watch::top(&args),
+            Command::Record(args) => record::record(&args),
+            Command::Replay(args) => replay::replay(&args),
             Command::Doctor(args) => doctor::doctor(&args),
             Command::CheckConfig { file } => config::check(file.as_deref()),
             Command::Init { output, empty } => config::init(output.as_deref(), empty),

@@ -324,6 +324,14 @@ impl Connection {
         }
     }
 
+    /// The protocol's name and the process's side, once content has shown them.
+    pub fn spoken(&self) -> Option<(&'static str, Role)> {
+        match &self.protocol {
+            Protocol::Known(parser) => Some((parser.name(), self.role?)),
+            Protocol::Undecided { .. } | Protocol::Opaque => None,
+        }
+    }
+
     /// Calls that wait for their end.
     pub fn open_calls(&self) -> usize {
         match &self.protocol {

@@ -32,5 +32,6 @@ pub mod config;
 pub mod control;
 pub mod explain;
 pub mod pipeline;
+pub mod recording;
 pub mod settings;
 pub mod sys;

@@ -8,7 +8,9 @@ mod explain;
 mod handling;
 mod inventory;
 mod queue;
+mod recording;
 mod reload;
+mod replay;
 mod request;
 mod status;
 mod telemetry;
@@ -40,6 +42,7 @@ use crate::correlation::Engine;
 use crate::exchange::{Exchange, Exchanges};
 use crate::export::ExportHandle;
 use crate::queue::{Jobs, Place, celerys_task};
+use crate::recording::Recorder;
 use crate::route::Services;
 use crate::runtime::Runtimes;
 use crate::runtime::node::Told;
@@ -49,6 +52,7 @@ use crate::span::{self, Span};
 use begun::Begun;
 use handling::Deliveries;
 use inventory::Inventory;
+pub use replay::{Replay, ReplayBooks, ReplayError};
 pub use request::Request;
 
 /// How often the reader comes round while there is traffic. Operations wake nobody.
@@ -82,6 +86,7 @@ pub struct Pipeline {
     capture: Capture,
     stages: Stages,
     inventory: Inventory,
+    recorder: Option<Recorder>,
 }
 
 /// All behind capture: apart from it, because records borrow from the rings while these work on them.
@@ -134,7 +139,221 @@ impl Pipeline {
         export: ExportHandle,
         config: ConfigStatus,
     ) -> Self {
-        let stages = Stages {
+        let stages = Stages::new(selection, engine, export, config);
+        Self { capture, stages, inventory: Inventory::default(), recorder: None }
+    }
+
+    /// Traces what the rules allow until `stop`, then hands what is known to the exporters. `ready` is
+    /// called once, when everything that runs already is traced. Gives back the recorder, if there is one.
+    ///
+    /// # Errors
+    /// The kernel refused to let the sockets be listed, or to wait.
+    pub fn run(
+        mut self,
+        stop: &AtomicBool,
+        requests: &Receiver<Request>,
+        ready: impl FnOnce(),
+    ) -> anyhow::Result<Option<Recorder>> {
+        let mut changes = Vec::new();
+        self.stages.selection.scan(&mut self.capture, &mut |change| changes.push(change));
+        self.follow(&changes);
+        self.list_sockets();
+        self.stages.runtimes.python.prepare(&mut self.capture);
+        self.stages.ready_ns = clock::monotonic_ns();
+        ready();
+        let mut wait = IDLE_WAIT;
+        while !stop.load(Ordering::Relaxed)
+            && !self.recorder.as_ref().is_some_and(Recorder::is_over)
+        {
+            self.capture.wait(wait)?;
+            wait = if self.round()? > 0 { BUSY_WAIT } else { IDLE_WAIT };
+            while let Ok(request) = requests.try_recv() {
+                // What is counted as a span is counted as offered in the same answer.
+                self.stages.hand_over();
+                self.answer(request);
+            }
+        }
+        self.round()?;
+        let Self { mut capture, stages, recorder, .. } = self;
+        let stages = stages.finish();
+        stages.runtimes.node.leave(&mut capture);
+        Ok(recorder)
+    }
+
+    /// One round: all that the kernel has told, and what follows from time passing. Returns the records.
+    fn round(&mut self) -> anyhow::Result<usize> {
+        let now = clock::monotonic_ns();
+        let stages = &mut self.stages;
+        if now.saturating_sub(stages.wall_sampled_ns) >= WALL_SAMPLE_NS {
+            stages.wall = WallClock::sample();
+            stages.wall_sampled_ns = now;
+        }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.round(now, stages.wall);
+        }
+        let (count, drained) = self.read(now)?;
+        if now.saturating_sub(self.stages.housekeeping_ns) >= HOUSEKEEPING_NS {
+            self.stages.housekeeping_ns = now;
+            self.housekeep(now);
+        }
+        self.select(now, drained);
+        self.list_sockets();
+        self.dismiss(now);
+        // What was committed before the round began has been read: time may go on.
+        if drained {
+            self.assist(now);
+            self.stages.time_goes_on(now);
+        } else if let Some(recorder) = &mut self.recorder {
+            recorder.round_end(None);
+        }
+        self.stages.drop_calls();
+        self.stages.hand_over_in_time(now);
+        Ok(count + self.stages.selection.waiting())
+    }
+
+    /// Looks at processes that wait for it.
+    fn select(&mut self, now: u64, drained: bool) {
+        let mut changes = Vec::new();
+        let Self { capture, stages, .. } = self;
+        stages.selection.round(now, drained, capture, &mut |change| changes.push(change));
+        self.follow(&changes);
+    }
+
+    /// Reads the records that were made before `now`. Returns how many, and whether those were all.
+    fn read(&mut self, now: u64) -> anyhow::Result<(usize, bool)> {
+        let mut total = 0;
+        loop {
+            let Self { capture, stages, recorder, .. } = self;
+            let (count, event) = capture.drain(DRAIN_LIMIT, now, |record| match record {
+                // A process event changes what later records mean: it is followed before they are read.
+                Record::Process(event) => ControlFlow::Break(event),
+                Record::Operation(operation) => {
+                    stages.operation(&operation);
+                    if let Some(recorder) = recorder {
+                        stages.record(recorder, &operation);
+                    }
+                    ControlFlow::Continue(())
+                }
+                Record::Socket(socket) => {
+                    if let Some(recorder) = recorder {
+                        recorder.socket(&socket);
+                    }
+                    stages.socket(socket);
+                    ControlFlow::Continue(())
+                }
+                Record::Job(begun) => {
+                    stages.job_begun(begun);
+                    ControlFlow::Continue(())
+                }
+                Record::Gone(gone) => {
+                    if let Some(recorder) = recorder {
+                        recorder.gone(&gone);
+                    }
+                    stages.ending.push_back(gone);
+                    ControlFlow::Continue(())
+                }
+            });
+            total += count;
+            let Some(event) = event else {
+                return Ok((total, self.capture.is_drained()));
+            };
+            let mut changes = Vec::new();
+            self.stages
+                .selection
+                .event(&event, &mut self.capture, &mut |change| changes.push(change));
+            self.follow(&changes);
+            if total >= DRAIN_LIMIT {
+                return Ok((total, false));
+            }
+        }
+    }
+
+    /// Looks at silences, losses and slots that are free again.
+    fn housekeep(&mut self, now: u64) {
+        let Self { capture, stages, recorder, .. } = self;
+        let lost = stages.find_losses(capture);
+        stages.look_around(now, &lost);
+        stages.runtimes.python.tick(now, capture);
+        let mut forgotten = Vec::new();
+        stages.selection.tick(now, capture, |id| forgotten.push(id));
+        forgotten.iter().for_each(|id| stages.process_forgotten(*id));
+        stages.prune_routes();
+        if let Some(recorder) = recorder {
+            recorder.housekeeping(now, &lost, &forgotten);
+        }
+    }
+
+    /// Hears what the runtimes tell. All records of before `now` were read.
+    fn assist(&mut self, now: u64) {
+        let Self { capture, stages, recorder, .. } = self;
+        let mut told = Vec::new();
+        stages.runtimes.node.round(now, capture, |it| told.push(it));
+        let at_ns = clock::monotonic_ns();
+        if let Some(recorder) = recorder {
+            recorder.round_end(Some((at_ns, stages.runtimes.node.take_heard())));
+        }
+        stages.assisted(told, at_ns);
+    }
+
+    fn follow(&mut self, changes: &[Change]) {
+        self.record_changes(changes);
+        for change in changes {
+            match *change {
+                // One seen from its beginning has no sockets but its parent's, which are known.
+                Change::Traced { id, found_running: running } => {
+                    if running {
+                        self.inventory.ask();
+                    }
+                    self.stages.engine.process_started(id);
+                    self.stages.process_began(id, &mut self.capture);
+                }
+                Change::Executed { id } => self.stages.process_began(id, &mut self.capture),
+                Change::Gone { id, at_ns } => self.stages.process_gone(id, at_ns),
+                Change::Reset { id } => self.stages.process_reset(id),
+                Change::Dismissed { id } => self.stages.process_dismissed(id),
+                // It is looked up where it is asked for.
+                Change::Known { .. } => {}
+            }
+        }
+        for change in changes {
+            if let Change::Traced { id, .. } = *change
+                && let Some(parent) = self.stages.selection.parent_of(id)
+            {
+                self.stages.engine.forked(id, parent);
+            }
+        }
+    }
+
+    /// Lists the sockets of processes that were running before.
+    fn list_sockets(&mut self) {
+        let began_ns = clock::monotonic_ns();
+        if !self.inventory.is_due_at(began_ns) {
+            return;
+        }
+        let taken = self.capture.take_inventory();
+        let ended_ns = clock::monotonic_ns();
+        match taken {
+            Ok(()) => {
+                self.stages.selection.listed(ended_ns);
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.listed(ended_ns);
+                }
+            }
+            // Until then they count as older than the agent.
+            Err(error) => tracing::warn!(%error, "can't list the sockets that processes have"),
+        }
+        self.inventory.took(began_ns, ended_ns);
+    }
+}
+
+impl Stages {
+    fn new(
+        selection: Selection,
+        engine: Engine,
+        export: ExportHandle,
+        config: ConfigStatus,
+    ) -> Self {
+        Self {
             selection,
             runtimes: Runtimes::default(),
             connections: Connections::new(MAX_CONNECTIONS),
@@ -164,166 +383,9 @@ impl Pipeline {
             begun: Begun::default(),
             spans: 0,
             config,
-        };
-        Self { capture, stages, inventory: Inventory::default() }
-    }
-
-    /// Traces what the rules allow until `stop`, then hands what is known to the exporters. `ready` is
-    /// called once, when everything that runs already is traced.
-    ///
-    /// # Errors
-    /// The kernel refused to let the sockets be listed, or to wait.
-    pub fn run(
-        mut self,
-        stop: &AtomicBool,
-        requests: &Receiver<Request>,
-        ready: impl FnOnce(),
-    ) -> anyhow::Result<()> {
-        let mut changes = Vec::new();
-        self.stages.selection.scan(&mut self.capture, &mut |change| changes.push(change));
-        self.follow(&changes);
-        self.list_sockets();
-        self.stages.runtimes.python.prepare(&mut self.capture);
-        self.stages.ready_ns = clock::monotonic_ns();
-        ready();
-        let mut wait = IDLE_WAIT;
-        while !stop.load(Ordering::Relaxed) {
-            self.capture.wait(wait)?;
-            wait = if self.round()? > 0 { BUSY_WAIT } else { IDLE_WAIT };
-            while let Ok(request) = requests.try_recv() {
-                // What is counted as a span is counted as offered in the same answer.
-                self.stages.hand_over();
-                self.answer(request);
-            }
-        }
-        self.round()?;
-        let Self { mut capture, stages, .. } = self;
-        let runtimes = stages.finish();
-        runtimes.node.leave(&mut capture);
-        Ok(())
-    }
-
-    /// One round: all that the kernel has told, and what follows from time passing. Returns the records.
-    fn round(&mut self) -> anyhow::Result<usize> {
-        let now = clock::monotonic_ns();
-        let stages = &mut self.stages;
-        if now.saturating_sub(stages.wall_sampled_ns) >= WALL_SAMPLE_NS {
-            stages.wall = WallClock::sample();
-            stages.wall_sampled_ns = now;
-        }
-        let (count, drained) = self.read(now)?;
-        if now.saturating_sub(self.stages.housekeeping_ns) >= HOUSEKEEPING_NS {
-            self.stages.housekeeping_ns = now;
-            let Self { capture, stages, .. } = self;
-            stages.housekeep(now, capture);
-        }
-        self.select(now, drained);
-        self.list_sockets();
-        self.dismiss(now);
-        // What was committed before the round began has been read: time may go on.
-        if drained {
-            let Self { capture, stages, .. } = self;
-            stages.assist(now, capture);
-            self.stages.end_connections(now.saturating_sub(LATE_NS));
-            self.stages.decide(now);
-        }
-        self.stages.drop_calls();
-        self.stages.hand_over_in_time(now);
-        Ok(count + self.stages.selection.waiting())
-    }
-
-    /// Looks at processes that wait for it.
-    fn select(&mut self, now: u64, drained: bool) {
-        let mut changes = Vec::new();
-        let Self { capture, stages, .. } = self;
-        stages.selection.round(now, drained, capture, &mut |change| changes.push(change));
-        self.follow(&changes);
-    }
-
-    /// Reads the records that were made before `now`. Returns how many, and whether those were all.
-    fn read(&mut self, now: u64) -> anyhow::Result<(usize, bool)> {
-        let mut total = 0;
-        loop {
-            let Self { capture, stages, .. } = self;
-            let (count, event) = capture.drain(DRAIN_LIMIT, now, |record| match record {
-                // A process event changes what later records mean: it is followed before they are read.
-                Record::Process(event) => ControlFlow::Break(event),
-                Record::Operation(operation) => {
-                    stages.operation(&operation);
-                    ControlFlow::Continue(())
-                }
-                Record::Socket(socket) => {
-                    stages.socket(socket);
-                    ControlFlow::Continue(())
-                }
-                Record::Job(begun) => {
-                    stages.job_begun(begun);
-                    ControlFlow::Continue(())
-                }
-                Record::Gone(gone) => {
-                    stages.ending.push_back(gone);
-                    ControlFlow::Continue(())
-                }
-            });
-            total += count;
-            let Some(event) = event else {
-                return Ok((total, self.capture.is_drained()));
-            };
-            let mut changes = Vec::new();
-            self.stages
-                .selection
-                .event(&event, &mut self.capture, &mut |change| changes.push(change));
-            self.follow(&changes);
-            if total >= DRAIN_LIMIT {
-                return Ok((total, false));
-            }
         }
     }
 
-    fn follow(&mut self, changes: &[Change]) {
-        for change in changes {
-            match *change {
-                // One seen from its beginning has no sockets but its parent's, which are known.
-                Change::Traced { id, found_running: running } => {
-                    if running {
-                        self.inventory.ask();
-                    }
-                    self.stages.engine.process_started(id);
-                    self.stages.process_began(id, &mut self.capture);
-                }
-                Change::Executed { id } => self.stages.process_began(id, &mut self.capture),
-                Change::Gone { id, at_ns } => self.stages.process_gone(id, at_ns),
-                Change::Reset { id } => self.stages.process_reset(id),
-                Change::Dismissed { id } => self.stages.process_dismissed(id),
-            }
-        }
-        for change in changes {
-            if let Change::Traced { id, .. } = *change
-                && let Some(parent) = self.stages.selection.parent_of(id)
-            {
-                self.stages.engine.forked(id, parent);
-            }
-        }
-    }
-
-    /// Lists the sockets of processes that were running before.
-    fn list_sockets(&mut self) {
-        let began_ns = clock::monotonic_ns();
-        if !self.inventory.is_due_at(began_ns) {
-            return;
-        }
-        let taken = self.capture.take_inventory();
-        let ended_ns = clock::monotonic_ns();
-        match taken {
-            Ok(()) => self.stages.selection.listed(ended_ns),
-            // Until then they count as older than the agent.
-            Err(error) => tracing::warn!(%error, "can't list the sockets that processes have"),
-        }
-        self.inventory.took(began_ns, ended_ns);
-    }
-}
-
-impl Stages {
     /// The process's runtime has just begun, or is another one.
     fn process_began(&mut self, id: ProcessId, capture: &mut Capture) {
         if let Some(traced) = self.selection.get(id) {
@@ -421,10 +483,8 @@ impl Stages {
         self.books.entry(connection.process).or_default().add_bytes(&connection.bytes());
     }
 
-    /// Calls learn from the runtimes whose they are. All records of before `now` were read.
-    fn assist(&mut self, now: u64, capture: &mut Capture) {
-        let mut told = Vec::new();
-        self.runtimes.node.round(now, capture, |it| told.push(it));
+    /// Calls learn from the runtimes whose they are. `at_ns`: now, where a process became assisted.
+    fn assisted(&mut self, told: Vec<Told>, at_ns: u64) {
         for told in told {
             match told {
                 Told::Context { call, number } => self.engine.context(call, number),
@@ -437,7 +497,6 @@ impl Stages {
             return;
         }
         // What was sent before now was not kept.
-        let at_ns = clock::monotonic_ns();
         for connection in connections.values().filter(|known| fresh.contains(&known.process)) {
             if let Some(socket) = &connection.socket {
                 assist.socket(connection.process, socket, at_ns);
@@ -751,7 +810,8 @@ impl Stages {
         }
     }
 
-    fn housekeep(&mut self, now: u64, capture: &mut Capture) {
+    /// Looks at silences. `lost`: processes of which the kernel has lost records.
+    fn look_around(&mut self, now: u64, lost: &[ProcessId]) {
         for cookie in self.connections.cookies() {
             self.with_connection(cookie, |connection, out| connection.tick(now, out));
             let Some(connection) = self.connections.get(cookie) else { continue };
@@ -769,36 +829,45 @@ impl Stages {
         self.end_handlers(now);
         self.look_for_jobs(now);
         self.jobs_left(|jobs, mut over| jobs.tick(now, &mut over));
-        self.hear_of_losses(now, capture);
+        self.hear_of_losses(now, lost);
         self.hear_of_strangers(now);
-        self.runtimes.python.tick(now, capture);
-        let (books, departed) = (&mut self.books, &mut self.departed);
-        let (losses, brokers) = (&mut self.losses, &mut self.brokers);
-        let deliveries = &mut self.deliveries;
-        self.selection.tick(now, capture, |id| {
-            losses.remove(&id);
-            brokers.forget(id);
-            deliveries.forget(id);
-            if let Some(books) = books.remove(&id) {
-                departed.add(&books);
-            }
-        });
+    }
+
+    /// What was kept of a process whose slot was given back.
+    fn process_forgotten(&mut self, id: ProcessId) {
+        self.losses.remove(&id);
+        self.brokers.forget(id);
+        self.deliveries.forget(id);
+        if let Some(books) = self.books.remove(&id) {
+            self.departed.add(&books);
+        }
+    }
+
+    fn prune_routes(&mut self) {
         let services = self.selection.iter().map(|traced| traced.resource.text(SERVICE_NAME));
         self.routes.prune(&services.map(Option::unwrap_or_default).collect());
     }
 
-    /// A full ring loses records of any connection: until later, nothing of the process is certain.
-    fn hear_of_losses(&mut self, now: u64, capture: &Capture) {
-        let mut in_doubt = FxHashSet::default();
+    /// Processes of which the kernel has lost records since the last look.
+    fn find_losses(&mut self, capture: &Capture) -> Vec<ProcessId> {
+        let mut found = Vec::new();
         for traced in self.selection.iter() {
             let books = capture.books(traced.slot);
             let lost = books.dropped_records + books.dropped_operations.iter().sum::<u64>();
             let known = self.losses.entry(traced.id).or_default();
             if lost > *known {
                 *known = lost;
-                in_doubt.insert(traced.id);
-                self.engine.records_lost(traced.id, now);
+                found.push(traced.id);
             }
+        }
+        found
+    }
+
+    /// A full ring loses records of any connection: until later, nothing of the process is certain.
+    fn hear_of_losses(&mut self, now: u64, lost: &[ProcessId]) {
+        let in_doubt: FxHashSet<ProcessId> = lost.iter().copied().collect();
+        for id in lost {
+            self.engine.records_lost(*id, now);
         }
         if !in_doubt.is_empty() {
             for connection in self.connections.values_mut() {
@@ -814,6 +883,12 @@ impl Stages {
         for cookie in self.connections.unpaired(now, |port| listening.contains(&port)) {
             self.engine.unpaired(SocketId(cookie));
         }
+    }
+
+    /// All records of before `now` were read.
+    fn time_goes_on(&mut self, now: u64) {
+        self.end_connections(now.saturating_sub(LATE_NS));
+        self.decide(now);
     }
 
     fn decide(&mut self, now: u64) {
@@ -917,7 +992,7 @@ impl Stages {
     }
 
     /// The agent leaves: what is known now is decided, exported, and the rest is left open.
-    fn finish(mut self) -> Runtimes {
+    fn finish(mut self) -> Self {
         self.end_connections(u64::MAX);
         let mut placed = Vec::new();
         self.engine.flush(&mut |placement| placed.push(placement));
@@ -926,7 +1001,7 @@ impl Stages {
         }
         self.drop_calls();
         self.hand_over();
-        self.runtimes
+        self
     }
 }
 

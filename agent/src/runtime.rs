@@ -77,6 +77,14 @@ impl Runtimes {
         }
     }
 
+    /// As [`Self::began`], where nothing is asked of a process: what is heard of it is told.
+    pub fn told(&mut self, id: ProcessId, slot: Slot, process: &Process) {
+        self.ended(id);
+        if let Runtime::Node(version) = process.runtime {
+            self.node.process_began(id, slot, process, version, false);
+        }
+    }
+
     /// It is gone, or not traced any more.
     pub fn ended(&mut self, id: ProcessId) {
         self.node.process_ended(id);

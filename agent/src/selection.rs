@@ -9,6 +9,7 @@ mod looks;
 mod own_spans;
 mod recovery;
 mod reload;
+mod replay;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -72,6 +73,11 @@ pub enum Change {
         id: ProcessId,
         /// It was not seen from its beginning.
         found_running: bool,
+    },
+    /// What is known of it is another than before.
+    Known {
+        /// Which.
+        id: ProcessId,
     },
     /// It executed something and goes on being traced. Told again when it was looked at, if that is later.
     Executed {

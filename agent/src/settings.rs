@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use serde::{Deserialize, Serialize};
 use wirespan_protocols::propagation::Propagators;
 use wirespan_protocols::w3c::TraceId;
 
@@ -208,7 +209,7 @@ fn argument_of<'a>(command: &'a [String], argument: &str) -> Option<&'a str> {
 }
 
 /// Which protocols make spans.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Protocols {
     /// HTTP/1.x.
     pub http: bool,
@@ -230,7 +231,7 @@ impl Default for Protocols {
 
 /// Which traces are kept: decided by the trace's id, so that all agents and services with one ratio decide alike
 /// (<https://opentelemetry.io/docs/specs/otel/trace/tracestate-probability-sampling/>).
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sampling {
     /// The share that is kept, from 0 to 1.
     pub ratio: f64,
@@ -285,6 +286,11 @@ impl Globs {
             set.add(glob.map_err(|error| error.kind().to_string())?);
         }
         Ok(Self { set: set.build().map_err(|error| error.to_string())?, texts })
+    }
+
+    /// As they were written.
+    pub fn texts(&self) -> &[String] {
+        &self.texts
     }
 
     /// Whether one of them matches. `*` matches `/` as well.

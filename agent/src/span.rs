@@ -14,6 +14,7 @@ mod redis;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 pub use wirespan_protocols::w3c::{SpanId, TraceId};
 
 use crate::call::{Placement, Role};
@@ -57,7 +58,7 @@ pub enum SpanKind {
 }
 
 /// An attribute's value. Conventions in use here need no more than these.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Value {
     /// A truth value.
     Bool(bool),
@@ -72,7 +73,7 @@ pub enum Value {
 }
 
 /// A named value. Keys from OpenTelemetry's conventions are that crate's constants, never literals.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attribute {
     /// The name, as the semantic conventions spell it.
     pub key: Cow<'static, str>,

@@ -27,7 +27,8 @@ use crate::control::Control;
 use crate::correlation::{Config, Engine, RandomIds};
 use crate::export::Exporters;
 use crate::pipeline::Pipeline;
-use crate::process::{AgentInfo, ProcFs, Rules, table};
+use crate::process::{AgentInfo, ProcFs, Rule, Rules, table};
+use crate::recording::{self, Recorder};
 use crate::route::Routes;
 use crate::selection::Selection;
 use reload::Reload;
@@ -42,10 +43,34 @@ const NOTHING_ALLOWED: u8 = 2;
 const CPUS_PER_RING: usize = 4;
 
 pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
-    let flags = flags(&args)?;
+    trace(&args, None)
+}
+
+/// What is to be recorded, and where.
+pub(super) struct Recording<'a> {
+    /// A new file.
+    pub(super) path: &'a Path,
+    /// Processes beside those that rules allow.
+    pub(super) pids: &'a [i32],
+    /// How long.
+    pub(super) duration: Option<Duration>,
+    /// The rest.
+    pub(super) options: recording::Options,
+}
+
+/// Traces until told to stop; with a recording, into that.
+pub(super) fn trace(args: &RunArgs, recording: Option<&Recording<'_>>) -> anyhow::Result<ExitCode> {
+    let mut flags = flags(args)?;
+    if let Some(Recording { pids, .. }) = recording {
+        flags.allow.extend(pids.iter().copied().map(Rule::of_pid));
+    }
     let source = super::configured(args.config.as_deref())?;
     let (file, config) = source.unzip();
-    let plan = Plan::new(&config.unwrap_or_default(), &flags, super::variable)?;
+    let mut plan = Plan::new(&config.unwrap_or_default(), &flags, super::variable)?;
+    if recording.is_some() && args.export.is_empty() {
+        // They are in the file.
+        plan.targets.clear();
+    }
     if !plan.allows_something() {
         return list();
     }
@@ -74,7 +99,11 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         log: args.kernel_log,
     })?;
     let exporters = Exporters::start(plan.targets.clone(), runtime.handle(), plan.limits)?;
-    let engine = Engine::new(Config::default(), Box::new(RandomIds(SmallRng::from_os_rng())));
+    let random = match recording {
+        Some(recording) => SmallRng::seed_from_u64(recording.options.seed),
+        None => SmallRng::from_os_rng(),
+    };
+    let engine = Engine::new(Config::default(), Box::new(RandomIds(random)));
     let assists =
         rules.settings.node_assist || rules.allow.iter().any(|allow| allow.settings.node_assist);
     let selection = Selection::new(procfs, rules, agent);
@@ -86,12 +115,19 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     }
     let shown = file.as_ref().map(|file| file.display().to_string());
     let status = ConfigStatus { file: shown, ..ConfigStatus::default() };
-    let pipeline = Pipeline::new(capture, selection, engine, exporters.handle(), status.clone());
+    let mut pipeline =
+        Pipeline::new(capture, selection, engine, exporters.handle(), status.clone());
+    if let Some(Recording { path, options, .. }) = recording {
+        let recorder = Recorder::create(path, options)
+            .with_context(|| format!("can't begin the recording {}", path.display()))?;
+        pipeline = pipeline.recorded(recorder);
+    }
 
     let (requests, inbox) = mpsc::channel();
     let mut server = None;
     let result = pipeline.run(&stop, &inbox, || {
-        if let Some(file) = file {
+        // Of a recording's rules nothing is recorded but what they said at its beginning.
+        if let Some(file) = file.filter(|_| recording.is_none()) {
             let reload = Reload::new(&file, flags, plan, status);
             runtime.spawn(reload.follow(requests.clone()));
         }
@@ -99,12 +135,25 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         // Whoever is answered from here on is answered by a ready agent.
         server = Some(runtime.spawn(control.serve(requests)));
         tracing::info!("ready");
+        if let Some(duration) = recording.and_then(|recording| recording.duration) {
+            let stop = Arc::clone(&stop);
+            runtime.spawn(async move {
+                tokio::time::sleep(duration).await;
+                stop.store(true, Ordering::Relaxed);
+            });
+        }
         service::ready();
     });
     service::stopping();
     finish(&runtime, exporters, server);
     runtime.shutdown_timeout(Duration::from_secs(1));
-    result.map(|()| ExitCode::SUCCESS)
+    if let (Some(recorder), Some(Recording { path, .. })) = (result?, recording) {
+        let counts = recorder
+            .finish()
+            .with_context(|| format!("can't write the recording {}", path.display()))?;
+        super::record::recorded(path, &counts);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn flags(args: &RunArgs) -> anyhow::Result<Flags> {

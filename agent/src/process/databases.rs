@@ -7,6 +7,8 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::capture::Socket;
 
 /// PostgreSQL's own.
@@ -22,7 +24,7 @@ const MAX_NAME_BYTES: usize = 128;
 const MAX_ADDRESSES: usize = 16;
 
 /// Where a variable says that a server is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Host {
     /// Not said, or in a way that isn't read.
     Anywhere,
@@ -40,7 +42,7 @@ enum Host {
 }
 
 /// One database that is named.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Database {
     host: Host,
     port: u16,
@@ -51,7 +53,7 @@ struct Database {
 }
 
 /// What a process's variables say of databases.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Databases(Vec<Database>);
 
 impl Databases {

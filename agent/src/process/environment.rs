@@ -28,6 +28,11 @@ impl Environment {
         &self.databases
     }
 
+    /// One of which nothing is known but the databases that it names.
+    pub fn naming(databases: Databases) -> Self {
+        Self { kept: BTreeMap::new(), databases }
+    }
+
     /// Looks up hosts that are names in the process's `/etc/hosts`, which is read only if there are any; `None`:
     /// there is none, or not all of it.
     pub(super) fn resolve(&mut self, hosts: impl FnOnce() -> Option<Vec<u8>>) {

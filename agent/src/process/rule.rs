@@ -151,6 +151,7 @@ pub struct Term {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Test {
+    Pid(i32),
     Exe(Pattern),
     Command(Pattern),
     Runtime { node: bool },
@@ -201,6 +202,11 @@ impl Rule {
         tests.filter_map(split).collect()
     }
 
+    /// The rule that holds for one process.
+    pub fn of_pid(pid: i32) -> Self {
+        Self { terms: vec![Term { negated: false, tests: vec![Test::Pid(pid)] }] }
+    }
+
     /// The rule `user=UID`.
     pub(super) fn of_uid(uid: u32) -> Self {
         Self { terms: vec![Term { negated: false, tests: vec![Test::Uid(uid)] }] }
@@ -235,6 +241,7 @@ impl Term {
         };
         let cut = |text: String| text.chars().take(FOUND_LIMIT_CHARS).collect::<String>();
         cut(match test {
+            Test::Pid(_) => format!("its number is {}", process.pid),
             Test::Exe(_) => format!("its executable is {}", process.exe.display()),
             Test::Command(_) => {
                 format!("its command line is {}", or(Some(&process.command_line()), "empty"))
@@ -334,6 +341,7 @@ impl Rules {
 impl Test {
     fn holds(&self, process: &Process) -> bool {
         match self {
+            Self::Pid(pid) => process.pid == *pid,
             Self::Exe(pattern) => pattern.matches_executable(&process.exe),
             Self::Command(pattern) => pattern.matcher.is_match(process.command_line()),
             Self::Runtime { node: true } => matches!(process.runtime, Runtime::Node(_)),
@@ -528,6 +536,7 @@ impl fmt::Display for Term {
 impl fmt::Display for Test {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Pid(pid) => write!(f, "pid={pid}"),
             Self::Exe(pattern) => write!(f, "exe={}", pattern.text),
             Self::Command(pattern) => write!(f, "cmd={}", pattern.text),
             Self::Runtime { node: true } => f.write_str("runtime=node"),

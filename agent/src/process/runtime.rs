@@ -15,11 +15,12 @@ use std::sync::{Mutex, PoisonError};
 
 use memchr::memmem;
 use object::read::{Object, ObjectSymbol, ReadCache, ReadRef};
+use serde::{Deserialize, Serialize};
 
 use super::read;
 
 /// A runtime's version, as exactly as it could be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Version {
     /// `20` of `20.11.1`.
     pub major: u32,
@@ -30,7 +31,7 @@ pub struct Version {
 }
 
 /// What executes a process's code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Runtime {
     /// Node.js.
     Node(Option<Version>),

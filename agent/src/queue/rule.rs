@@ -6,13 +6,14 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use wirespan_protocols::redis::{Pattern, Value};
 use wirespan_protocols::w3c::TraceParent;
 
 use super::{Asks, Expects, Fate, Identity, Memory, Part, Scope, System, Until, Work, bytes, text};
 
 /// A kind of queue.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// What spans call the queue.
     pub name: Box<str>,
@@ -27,7 +28,7 @@ pub struct Rule {
 }
 
 /// A command of a queue.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// Its name, in upper case.
     pub command: Box<str>,
@@ -38,7 +39,7 @@ pub struct Step {
 }
 
 /// Where a job's id is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Where {
     /// In the key: what the last `*` stands for.
     Key,

@@ -13,6 +13,7 @@ mod handlers;
 pub mod inject;
 mod inspector;
 mod owners;
+mod replay;
 mod script;
 mod worker;
 
@@ -35,6 +36,7 @@ use owners::{Owners, Sent};
 use worker::{Job, Report, Target, Verdict};
 
 pub use owners::NOBODY;
+pub use replay::{Heard, Phase};
 
 /// A process is left alone for so long after it became known: in its first milliseconds SIGUSR1 ends it.
 const SETTLES_NS: u64 = 1_000_000_000;
@@ -86,6 +88,8 @@ const SWITCHED_OFF: &str = "the assist is switched off";
 struct Followed {
     target: Target,
     state: State,
+    /// What was last written into a recording of it.
+    told: Phase,
     reason: &'static str,
     detail: Option<String>,
     areas: Vec<Area>,
@@ -141,6 +145,8 @@ pub struct Assist {
     fresh: Vec<ProcessId>,
     /// Read, and not followed yet.
     notes: Vec<(ProcessId, Entry)>,
+    /// What was heard in this round, where it is recorded.
+    heard: Option<Heard>,
 }
 
 impl Assist {
@@ -172,6 +178,7 @@ impl Assist {
         let followed = Followed {
             target,
             state,
+            told: Phase::Idle,
             reason,
             detail: None,
             areas: Vec::new(),
@@ -301,6 +308,13 @@ impl Assist {
     pub fn round(&mut self, now_ns: u64, capture: &mut Capture, mut out: impl FnMut(Told)) {
         self.hear(now_ns, capture);
         self.ask(now_ns);
+        self.follow(now_ns, &mut out);
+        self.read(now_ns);
+        self.settle(now_ns, &mut out);
+    }
+
+    /// What the notes say that were read before.
+    fn follow(&mut self, now_ns: u64, out: &mut impl FnMut(Told)) {
         // Read in the round before: what the kernel recorded until then was told by now.
         for (id, note) in std::mem::take(&mut self.notes) {
             match note {
@@ -322,6 +336,10 @@ impl Assist {
                 }
             }
         }
+    }
+
+    /// Reads notes.
+    fn read(&mut self, now_ns: u64) {
         let notes = &mut self.notes;
         for (id, followed) in &mut self.followed {
             let quiet = !followed.stirred && now_ns.saturating_sub(followed.read_ns) < QUIET_NS;
@@ -347,10 +365,23 @@ impl Assist {
                 followed.state =
                     State::Waiting { due_ns: now_ns.saturating_add(AGAIN_NS), attempts: 0 };
                 self.owners.end(*id);
+                if let Some(heard) = &mut self.heard {
+                    heard.over.push(*id);
+                }
             } else if lost > 0 {
                 self.owners.lost(*id, now_ns);
+                if let Some(heard) = &mut self.heard {
+                    heard.lost.push(*id);
+                }
             }
         }
+        if let Some(heard) = &mut self.heard {
+            heard.notes.extend_from_slice(&self.notes);
+        }
+    }
+
+    /// Calls whose notes are there have their numbers.
+    fn settle(&mut self, now_ns: u64, out: &mut impl FnMut(Told)) {
         let calls = &mut self.counts.calls;
         self.owners.settle(now_ns, &mut |call, number| {
             *calls += 1;
@@ -457,6 +488,9 @@ impl Assist {
                 followed.state = State::Assisted;
                 self.owners.begin(target.id, now_ns);
                 self.fresh.push(target.id);
+                if let Some(heard) = &mut self.heard {
+                    heard.began.push(target.id);
+                }
             }
             Verdict::Never(reason) => {
                 tracing::info!(pid = target.pid, reason, "Node.js process left alone");

@@ -153,12 +153,16 @@ impl Selection {
             && traced.settings == settings;
         let resource =
             (!same).then(|| Arc::new(resource(&self.procfs, &process, &self.agent, &settings)));
+        let known = self.by_id.get(&id).is_some_and(|traced| traced.process == process);
         if let Some(traced) = self.by_id.get_mut(&id) {
             traced.resource = resource.unwrap_or_else(|| Arc::clone(&traced.resource));
             traced.by = grant.by;
             traced.settings = settings;
             traced.origin = grant.origin.unwrap_or_else(|| Arc::new(process.clone()));
             traced.process = process;
+        }
+        if !(same && known) {
+            changed(Change::Known { id });
         }
         if look.executed_ns.is_some() {
             changed(Change::Executed { id });

@@ -28,6 +28,8 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
 /// Where an entry's place is computed from; the size of the header.
 pub(super) const HEADER_BYTES: usize = 64;
 const ENTRY_BYTES: usize = 64;
@@ -66,7 +68,7 @@ pub(super) struct Header {
 }
 
 /// One note.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Entry {
     /// These bytes of what a socket sends are the owner's.
     Range {
@@ -95,7 +97,8 @@ pub(super) enum Entry {
 }
 
 /// Some bytes of a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
 pub(super) struct Piece {
     bytes: [u8; Self::MOST],
     length: usize,
@@ -118,8 +121,27 @@ impl Piece {
     }
 }
 
+/// More bytes than a note has room for.
+#[derive(Debug, thiserror::Error)]
+#[error("a piece of a name is longer than a note")]
+pub(super) struct TooLong;
+
+impl TryFrom<Vec<u8>> for Piece {
+    type Error = TooLong;
+
+    fn try_from(bytes: Vec<u8>) -> Result<Self, TooLong> {
+        if bytes.len() > Self::MOST { Err(TooLong) } else { Ok(Self::new(&bytes)) }
+    }
+}
+
+impl From<Piece> for Vec<u8> {
+    fn from(piece: Piece) -> Self {
+        piece.bytes().to_vec()
+    }
+}
+
 /// What a handler is given, but for its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Delivered {
     Amqp { channel: u16, tag: u64 },
     Kafka { partition: i32, first: i64, last: i64 },
