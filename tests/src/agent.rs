@@ -47,6 +47,22 @@ impl Agent {
         Ok(agent)
     }
 
+    /// Starts `wirespan record` in the same way: an agent that writes `recording`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn record<S: AsRef<OsStr>>(
+        directory: &Path,
+        recording: &Path,
+        arguments: &[S],
+    ) -> Result<Self> {
+        let mut all = vec![OsStr::new("--output"), recording.as_os_str()];
+        all.extend(arguments.iter().map(AsRef::as_ref));
+        let agent = Self::spawn_as("record", &binary(), directory, &all)?;
+        agent.wait_ready()?;
+        Ok(agent)
+    }
+
     /// Starts `wirespan run` of this binary and does not wait, as for a run that is expected to end.
     ///
     /// # Errors
@@ -56,11 +72,20 @@ impl Agent {
         directory: &Path,
         arguments: &[S],
     ) -> Result<Self> {
+        Self::spawn_as("run", binary, directory, arguments)
+    }
+
+    fn spawn_as<S: AsRef<OsStr>>(
+        subcommand: &str,
+        binary: &Path,
+        directory: &Path,
+        arguments: &[S],
+    ) -> Result<Self> {
         fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
         let file = |name: &str| directory.join(name);
         let (socket, stdout, stderr) = (file("agent.sock"), file("agent.out"), file("agent.err"));
         let mut command = Command::new(binary);
-        command.arg("run").arg("--control-socket").arg(&socket).args(arguments);
+        command.arg(subcommand).arg("--control-socket").arg(&socket).args(arguments);
         command.stdout(File::create(&stdout)?).stderr(File::create(&stderr)?);
         let group = Group::spawn(&mut command)?;
         Ok(Self { binary: binary.to_owned(), group, socket, stdout, stderr })

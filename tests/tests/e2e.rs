@@ -41,6 +41,7 @@ mod packages;
 mod processes_and_losses;
 mod python_parents;
 mod queues;
+mod recordings;
 mod selection;
 mod targets_come_and_go;
 mod whole_traces;
