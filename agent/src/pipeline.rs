@@ -242,6 +242,9 @@ impl Pipeline {
                     ControlFlow::Continue(())
                 }
                 Record::Job(begun) => {
+                    if let Some(recorder) = recorder {
+                        recorder.job(&begun);
+                    }
                     stages.job_begun(begun);
                     ControlFlow::Continue(())
                 }

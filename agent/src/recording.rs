@@ -26,9 +26,10 @@ use rustc_hash::FxHashSet;
 use frame::{Change, End, Frame, Header, Housekeeping, Kind, Listed, Round, RoundEnd};
 
 use crate::call::ProcessId;
-use crate::capture::{Gone, Operation, Socket};
+use crate::capture::{Gone, JobBegun, Operation, Socket};
 use crate::clock::{self, WallClock};
 use crate::connection::Connection;
+use crate::queue::celerys_begun;
 use crate::runtime::node::Heard;
 use crate::selection::Traced;
 
@@ -171,6 +172,15 @@ impl Recorder {
         // What is in a buffer when the agent is killed is not in the file.
         if let Err(error) = self.writer.flush() {
             self.failed.get_or_insert(error);
+        }
+    }
+
+    /// A child of a pool begins to work on a job. Only the id of what it was given is kept.
+    pub fn job(&mut self, begun: &JobBegun<'_>) {
+        let JobBegun { slot, at_ns, context, content } = *begun;
+        if let Some(id) = celerys_begun(content) {
+            let (slot, id) = (slot.0, id.to_owned());
+            self.write(Kind::Job(frame::Job { slot, at_ns, context, id }));
         }
     }
 

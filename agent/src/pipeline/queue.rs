@@ -4,12 +4,13 @@
 use super::handling::NOWHERE;
 use super::{Stages, post};
 use crate::call::{MessageKey, ProcessId, Receipt, Role};
-use crate::capture::JobBegun;
+use crate::capture::{JobBegun, Slot};
 use crate::connection::{Content, Mail, Mark, Outcome};
 use crate::correlation;
 use crate::exchange::Exchange;
 use crate::queue::{
     self, Fate, Identity, Notice, Open, Over, Place, System, Until, Work, celerys_begun,
+    celerys_task,
 };
 
 /// How long the record of a job may come before that of its taking.
@@ -109,12 +110,15 @@ impl Stages {
 
     /// A pool's child begins with a job.
     pub(super) fn job_begun(&mut self, begun: JobBegun<'_>) {
-        let (Some(traced), Some(job)) =
-            (self.selection.by_slot(begun.slot), celerys_begun(begun.content))
-        else {
-            return;
-        };
-        let begins = Begins { process: traced.id, job, context: begun.context, at_ns: begun.at_ns };
+        if let Some(id) = celerys_begun(begun.content) {
+            self.task_begun(begun.slot, id, begun.context, begun.at_ns);
+        }
+    }
+
+    /// A pool's child begins with the task of this id.
+    pub(super) fn task_begun(&mut self, slot: Slot, id: &str, context: u64, at_ns: u64) {
+        let Some(traced) = self.selection.by_slot(slot) else { return };
+        let begins = Begins { process: traced.id, job: celerys_task(id), context, at_ns };
         if !self.begins(begins) && self.beginning.len() < MAX_WAITING {
             self.beginning.push_back(begins);
         }

@@ -9,6 +9,7 @@ use rand::rngs::SmallRng;
 use super::Stages;
 use crate::books::{AgentBooks, ConfigStatus};
 use crate::call::ProcessId;
+use crate::capture::Slot;
 use crate::clock::WallClock;
 use crate::correlation::{Config, Engine, RandomIds};
 use crate::export::ExportHandle;
@@ -121,6 +122,10 @@ impl Replay {
             Kind::Gone(gone) => {
                 time(gone.at_ns)?;
                 stages.ending.push_back(gone.record());
+            }
+            Kind::Job(job) => {
+                let at_ns = time(job.at_ns)?;
+                stages.task_begun(Slot(job.slot), &job.id, job.context, at_ns);
             }
             Kind::Round(round) => {
                 self.now_ns = time(round.now_ns)?.max(self.now_ns);

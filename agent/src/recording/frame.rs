@@ -10,7 +10,7 @@ use crate::capture::{self, Slot};
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Frame {
     /// What it tells.
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     pub kind: Option<Kind>,
 }
 
@@ -56,6 +56,9 @@ pub enum Kind {
     /// The last, unless the recording was cut off.
     #[prost(message, tag = "11")]
     End(End),
+    /// A child of a pool begins to work on a job.
+    #[prost(message, tag = "12")]
+    Job(Job),
 }
 
 /// By whom, where and when.
@@ -350,6 +353,23 @@ impl Gone {
             error: u16::try_from(self.error).unwrap_or(u16::MAX),
         }
     }
+}
+
+/// A child of a pool begins to work on a job.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Job {
+    /// The process.
+    #[prost(uint32, tag = "1")]
+    pub slot: u32,
+    /// When.
+    #[prost(uint64, tag = "2")]
+    pub at_ns: u64,
+    /// The logical task that it is from now on.
+    #[prost(uint64, tag = "3")]
+    pub context: u64,
+    /// The job's id, as spans show it. What else the child was given is not recorded.
+    #[prost(string, tag = "4")]
+    pub id: String,
 }
 
 /// A round begins.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::frame::{ChangeKind, Gone, Operation, Process, Socket};
+use super::frame::{ChangeKind, Gone, Job, Operation, Process, Socket};
 use super::*;
 use crate::capture::Slot;
 use crate::export::Exporters;
@@ -86,6 +86,7 @@ fn frames() -> Vec<Frame> {
             70,
             b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
         )),
+        Kind::Job(Job { slot: 7, at_ns: 3_500, context: 4, id: "a-task".to_owned() }),
         Kind::Gone(Gone { cookie: 9, slot: 7, at_ns: 4_000, error: 0 }),
         Kind::Housekeeping(Housekeeping { now_ns: 5_000, lost: vec![1], forgotten: Vec::new() }),
         Kind::RoundEnd(end.clone()),
@@ -206,6 +207,49 @@ fn a_file_is_its_owners_and_new() {
     std::os::unix::fs::symlink(directory.path().join("elsewhere"), &link).unwrap();
     assert_eq!(recorder(&link, 1 << 20).err().unwrap().kind(), io::ErrorKind::AlreadyExists);
     assert!(!directory.path().join("elsewhere").exists());
+}
+
+#[test]
+fn of_a_job_only_the_id_is_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.rec");
+    let mut recorder = recorder(&path, 1 << 20).unwrap();
+    let pickled = b"\x80\x05secret\x8c\x10celery.app.trace\x94\x8c\x0etrace_task_ret\x94\x93\x94(\x8c\x03job\x94\
+        \x8c\x06a-task\x94}\x94\x8c\x06secret\x94";
+    let begun = |content| JobBegun { slot: Slot(7), at_ns: 3_500, context: 4, content };
+    recorder.job(&begun(pickled));
+    recorder.job(&begun(b"secret, and no task"));
+    recorder.finish().unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    assert!(!bytes.windows(6).any(|it| it == b"secret"));
+    let mut reader = Reader::new(bytes.as_slice()).unwrap();
+    let frames = std::iter::from_fn(|| reader.frame().unwrap());
+    let jobs: Vec<Job> = frames
+        .filter_map(|frame| match frame.kind {
+            Some(Kind::Job(job)) => Some(job),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(jobs, [Job { slot: 7, at_ns: 3_500, context: 4, id: "a-task".to_owned() }]);
+}
+
+#[test]
+fn a_replay_knows_whose_child_a_process_is_while_that_runs() {
+    let mut selection = crate::selection::Selection::told();
+    let mut parent = traced();
+    (parent.process.pid, parent.process.ppid) = (10, 1);
+    let mut child = traced();
+    (child.id, child.slot) = (ProcessId(2), Slot(8));
+    (child.process.pid, child.process.ppid) = (11, 10);
+    let ids = [parent.id, child.id];
+    for traced in [parent, child] {
+        let id = traced.id;
+        assert!(selection.tell(traced));
+        selection.told_traced(id, false);
+    }
+    assert_eq!(ids.map(|id| selection.parent_of(id)), [None, Some(ids[0])]);
+    selection.told_gone(ids[0], 5);
+    assert_eq!(selection.parent_of(ids[1]), None);
 }
 
 #[test]

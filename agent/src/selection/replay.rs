@@ -41,6 +41,7 @@ impl Selection {
     pub fn told_traced(&mut self, id: ProcessId, found_running: bool) {
         if let Some(traced) = self.by_id.get_mut(&id) {
             traced.known_from_ns = if found_running { u64::MAX } else { 0 };
+            self.by_pid.insert(traced.process.pid, id);
         }
     }
 
@@ -54,15 +55,22 @@ impl Selection {
     pub fn told_gone(&mut self, id: ProcessId, at_ns: u64) {
         if let Some(traced) = self.by_id.get_mut(&id) {
             traced.gone_ns = Some(at_ns);
+            if self.by_pid.get(&traced.process.pid) == Some(&id) {
+                self.by_pid.remove(&traced.process.pid);
+            }
         }
     }
 
     /// Its slot was given back.
     pub fn told_forgotten(&mut self, id: ProcessId) {
-        if let Some(traced) = self.by_id.remove(&id)
-            && self.by_slot.get(&traced.slot) == Some(&id)
-        {
-            self.by_slot.remove(&traced.slot);
+        if let Some(traced) = self.by_id.remove(&id) {
+            if self.by_slot.get(&traced.slot) == Some(&id) {
+                self.by_slot.remove(&traced.slot);
+            }
+            // It may never have been told to be gone.
+            if self.by_pid.get(&traced.process.pid) == Some(&id) {
+                self.by_pid.remove(&traced.process.pid);
+            }
         }
     }
 }
