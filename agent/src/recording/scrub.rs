@@ -4,6 +4,7 @@
 //! is overwritten, each letter by a letter and each digit by a digit, or, where what is what can't be told for
 //! certain, left out: the recording then has the operation with its length, and fewer bytes of it.
 
+mod credentials;
 mod http;
 mod redis;
 
@@ -13,6 +14,7 @@ use rustc_hash::FxHashMap;
 
 use crate::call::Role;
 use crate::capture::Operation;
+use credentials::Credentials;
 
 /// Connections that are followed here. Of more, nothing is kept.
 const MAX_CONNECTIONS: usize = 65_536;
@@ -103,8 +105,7 @@ impl Heads {
 struct Way {
     stream: Option<Stream>,
     next: Option<u64>,
-    /// The value of a credential goes on.
-    within: bool,
+    credentials: Credentials,
 }
 
 #[derive(Debug, Default)]
@@ -146,9 +147,10 @@ impl Scrubber {
         let way = if operation.sent { &mut connection.sent } else { &mut connection.received };
         let (mut bytes, mut tail) = (operation.payload.to_vec(), operation.tail.to_vec());
         if self.with_payload {
-            hide_credentials(&mut bytes, way, spoken, operation.sent);
-            way.within &= tail.is_empty();
-            hide_credentials(&mut tail, way, spoken, operation.sent);
+            let captured = (bytes.len() + tail.len()) as u64;
+            let missing = u64::from(operation.length).saturating_sub(captured);
+            way.credentials.hide(&mut bytes, missing, spoken, operation.sent);
+            way.credentials.hide(&mut tail, 0, spoken, operation.sent);
             return Payload { bytes, tail };
         }
         let follows = way.next.is_none_or(|next| next == operation.offset)
@@ -184,40 +186,6 @@ const FILLER: u8 = b'q';
 /// Overwrites all but what ends a line.
 fn overwrite(bytes: &mut [u8]) {
     bytes.iter_mut().filter(|byte| !matches!(**byte, b'\r' | b'\n')).for_each(|it| *it = FILLER);
-}
-
-/// Overwrites what is known to be a credential, where all else is kept.
-fn hide_credentials(
-    bytes: &mut Vec<u8>,
-    way: &mut Way,
-    spoken: Option<(&'static str, Role)>,
-    sent: bool,
-) {
-    let asks = spoken.is_none_or(|(_, role)| sent == (role == Role::Client));
-    // What is not known may be any.
-    let speaks = |protocol: &str| spoken.is_none_or(|(spoken, _)| spoken == protocol);
-    if speaks("HTTP/1") {
-        way.within = http::hide_credentials(bytes, way.within);
-    }
-    if speaks("Redis") && asks {
-        redis::hide_credentials(bytes);
-    }
-    // PasswordMessage, SASLInitialResponse and SASLResponse: a sign and a length, then what is secret.
-    if speaks("PostgreSQL") && asks && bytes.first() == Some(&b'p') {
-        overwrite_from(bytes, 5);
-    }
-    // Start-Ok and Secure-Ok: a method's frame with class 10 and method 11 or 21.
-    if speaks("AMQP") && asks && matches!(bytes.get(7..11), Some([0, 10, 0, 11 | 21])) {
-        bytes.truncate(11);
-    }
-    // SaslAuthenticate, api 36, behind its length.
-    if speaks("Kafka") && asks && matches!(bytes.get(4..6), Some([0, 36])) {
-        bytes.truncate(14);
-    }
-}
-
-fn overwrite_from(bytes: &mut [u8], from: usize) {
-    bytes.iter_mut().skip(from).for_each(|byte| *byte = FILLER);
 }
 
 #[cfg(test)]

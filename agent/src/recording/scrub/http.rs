@@ -1,7 +1,7 @@
 //! HTTP/1: first lines and the fields that the parser reads are kept, but for queries, users and reasons;
 //! other fields' values and all content are overwritten. What frames content is followed (RFC 9112, 6 and 7).
 
-use super::{FILLER, Heads, overwrite};
+use super::{FILLER, Heads};
 
 /// A line's beginning that is kept to know what it is.
 const MOST_LINE_BYTES: usize = 4096;
@@ -335,33 +335,4 @@ fn begins(bytes: &[u8], requests: bool) -> bool {
     (3..=16).contains(&method)
         && line.get(method) == Some(&b' ')
         && (line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0"))
-}
-
-/// Names of fields that are credentials, as a line begins with them.
-const CREDENTIALS: &[&[u8]] = &[
-    b"authorization:",
-    b"cookie:",
-    b"proxy-authorization:",
-    b"set-cookie:",
-    b"x-amz-security-token:",
-    b"x-api-key:",
-    b"x-auth-token:",
-    b"x-csrf-token:",
-];
-
-/// Overwrites the values of fields that are credentials. `within`: the bytes before ended in one. Whether these do.
-pub(super) fn hide_credentials(bytes: &mut [u8], mut within: bool) -> bool {
-    for line in bytes.split_inclusive_mut(|byte| *byte == b'\n') {
-        let ended = line.ends_with(b"\n");
-        let is =
-            |name: &&&[u8]| line.get(..name.len()).is_some_and(|it| it.eq_ignore_ascii_case(name));
-        let from = match CREDENTIALS.iter().find(is) {
-            _ if within => 0,
-            Some(name) => name.len(),
-            None => continue,
-        };
-        overwrite(line.get_mut(from..).unwrap_or_default());
-        within = !ended;
-    }
-    within
 }

@@ -250,20 +250,3 @@ fn take_line(before: &mut Vec<u8>, rest: &[u8]) -> Option<(usize, Option<Vec<u8>
     });
     Some((length, line))
 }
-
-/// Overwrites what follows `AUTH`, up to the next command.
-pub(super) fn hide_credentials(bytes: &mut [u8]) {
-    let mut hidden = false;
-    for line in bytes.split_inclusive_mut(|byte| *byte == b'\n') {
-        let word = line.trim_ascii_end();
-        if word.first() == Some(&b'*') {
-            hidden = false;
-        } else if word.eq_ignore_ascii_case(b"AUTH") {
-            hidden = true;
-        } else if hidden && word.first() != Some(&b'$') {
-            overwrite(line);
-        } else if word.get(..5).is_some_and(|it| it.eq_ignore_ascii_case(b"AUTH ")) {
-            overwrite(line.get_mut(5..).unwrap_or_default());
-        }
-    }
-}
