@@ -32,6 +32,7 @@ fn traced() -> Traced {
         by: Allowed::All,
         settings: Arc::new(Settings {
             routes: vec!["/users/{id}".to_owned()],
+            attribute_count: 40,
             ignored_routes: Globs::new(vec!["/health*".to_owned()]).unwrap(),
             attributes: vec![("a".to_owned(), Source::Fixed(Value::from("secret")))],
             ..Settings::default()
