@@ -153,6 +153,10 @@ impl Credentials {
         while !rest.is_empty() {
             let hidden = self.hide_left(rest);
             rest = rest.get_mut(hidden..).unwrap_or_default();
+            if rest.is_empty() {
+                // Of the next line nothing is there yet that would tell what it is.
+                return;
+            }
             let end = memchr::memchr(b'\n', rest).map(|at| at + 1);
             let Some((line, behind)) = rest.split_at_mut_checked(end.unwrap_or(rest.len())) else {
                 return;
