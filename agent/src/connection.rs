@@ -332,6 +332,11 @@ impl Connection {
         }
     }
 
+    /// Whether content may still show what is spoken.
+    pub fn is_undecided(&self) -> bool {
+        matches!(self.protocol, Protocol::Undecided { .. })
+    }
+
     /// Calls that wait for their end.
     pub fn open_calls(&self) -> usize {
         match &self.protocol {

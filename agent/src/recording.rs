@@ -11,6 +11,7 @@
 mod facts;
 mod file;
 pub mod frame;
+mod held;
 mod scrub;
 
 pub use facts::{Facts, FactsError};
@@ -24,6 +25,7 @@ use std::path::Path;
 use rustc_hash::FxHashSet;
 
 use frame::{Change, End, Frame, Header, Housekeeping, Kind, Listed, Round, RoundEnd};
+use held::{Held, Ready, Spoken};
 
 use crate::call::ProcessId;
 use crate::capture::{Gone, JobBegun, Operation, Socket};
@@ -54,6 +56,7 @@ pub struct Options {
 pub struct Recorder {
     writer: Writer<BufWriter<File>>,
     scrubber: Scrubber,
+    held: Held,
     max_bytes: u64,
     counts: End,
     dismissed: FxHashSet<ProcessId>,
@@ -82,6 +85,7 @@ impl Recorder {
         Ok(Self {
             writer,
             scrubber: Scrubber::new(options.with_payload),
+            held: Held::default(),
             max_bytes: options.max_bytes,
             counts: End::default(),
             dismissed: FxHashSet::default(),
@@ -95,9 +99,43 @@ impl Recorder {
         self.is_full || self.failed.is_some()
     }
 
+    /// Writes a frame in its turn.
     fn write(&mut self, kind: Kind) {
+        if self.held.is_empty() {
+            self.put(kind);
+        } else {
+            self.held.frame(kind);
+            self.release(false);
+        }
+    }
+
+    /// Writes what waits no longer; `all`: whatever it waits for.
+    fn release(&mut self, all: bool) {
+        while let Some(ready) = self.held.next(all) {
+            match ready {
+                Ready::Frame(kind) => self.put(kind),
+                Ready::Operation(operation, spoken) => self.put_operation(operation, spoken),
+            }
+        }
+    }
+
+    fn put_operation(&mut self, operation: frame::Operation, spoken: Option<Spoken>) {
+        let Some(record) = operation.record() else { return };
+        let Payload { bytes, tail } = self.scrubber.scrub(&record, spoken);
+        let kept = bytes.len() + tail.len();
+        let captured = operation.payload.len() + operation.tail.len();
+        self.counts.operations += 1;
+        self.counts.payload_bytes += kept as u64;
+        self.counts.left_out_bytes += captured.saturating_sub(kept) as u64;
+        self.put(Kind::Operation(frame::Operation { payload: bytes, tail, ..operation }));
+    }
+
+    fn put(&mut self, kind: Kind) {
         if self.is_over() {
             return;
+        }
+        if let Kind::Gone(gone) = &kind {
+            self.scrubber.forget(gone.cookie);
         }
         let frame = Frame::from(kind);
         if self.writer.bytes().saturating_add(file::size(&frame) + LAST_BYTES) > self.max_bytes {
@@ -111,6 +149,7 @@ impl Recorder {
 
     /// A round begins.
     pub fn round(&mut self, now_ns: u64, wall: WallClock) {
+        self.held.round();
         self.write(Kind::Round(Round { now_ns, wall_ns: wall.unix_ns(0) }));
     }
 
@@ -140,13 +179,10 @@ impl Recorder {
     /// Bytes passed. `connection`: as it is after it was told.
     pub fn operation(&mut self, operation: &Operation<'_>, connection: Option<&Connection>) {
         let spoken = connection.and_then(Connection::spoken);
-        let Payload { bytes, tail } = self.scrubber.scrub(operation, spoken);
-        let kept = bytes.len() + tail.len();
-        let left_out = (operation.payload.len() + operation.tail.len()).saturating_sub(kept);
-        self.counts.operations += 1;
-        self.counts.payload_bytes += kept as u64;
-        self.counts.left_out_bytes += left_out as u64;
-        self.write(Kind::Operation(frame::Operation::of(operation, bytes, tail)));
+        let decided = connection.is_none_or(|connection| !connection.is_undecided());
+        let (payload, tail) = (operation.payload.to_vec(), operation.tail.to_vec());
+        self.held.operation(frame::Operation::of(operation, payload, tail), spoken, decided);
+        self.release(false);
     }
 
     /// A socket and its ends.
@@ -156,7 +192,6 @@ impl Recorder {
 
     /// A connection is over.
     pub fn gone(&mut self, gone: &Gone) {
-        self.scrubber.forget(gone.cookie);
         self.write(Kind::Gone(gone.into()));
     }
 
@@ -210,6 +245,7 @@ impl Recorder {
     /// # Errors
     /// Something could not be written.
     pub fn finish(mut self) -> io::Result<End> {
+        self.release(true);
         if let Some(error) = self.failed {
             return Err(error);
         }

@@ -12,7 +12,7 @@ use crate::capture::Slot;
 use crate::process::{Allowed, Databases, Environment, Process, Runtime};
 use crate::queue::Rule;
 use crate::selection::Traced;
-use crate::settings::{Globs, Protocols, Sampling, Settings};
+use crate::settings::{Globs, Protocols, Redaction, Sampling, Settings, pattern};
 use crate::span::{Attribute, Resource};
 
 /// What is known of a process.
@@ -30,7 +30,8 @@ pub struct Facts {
     settings: SettingsFacts,
 }
 
-/// What is done with its spans. What the resource was made of is not there.
+/// What is done with its spans. What the resource was made of is not there, nor what is lifted from calls: a recording
+/// seldom has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct SettingsFacts {
     protocols: Protocols,
@@ -38,6 +39,8 @@ struct SettingsFacts {
     routes: Vec<String>,
     ignored_routes: Vec<String>,
     ignored_statements: Vec<String>,
+    redacted_keys: Vec<String>,
+    redacted_patterns: Vec<String>,
     attribute_count: usize,
     attribute_length: Option<usize>,
     query_parameters: bool,
@@ -68,6 +71,13 @@ impl SettingsFacts {
             routes: from.routes.clone(),
             ignored_routes: from.ignored_routes.texts().to_vec(),
             ignored_statements: from.ignored_statements.texts().to_vec(),
+            redacted_keys: from.redaction.keys.texts().to_vec(),
+            redacted_patterns: from
+                .redaction
+                .patterns
+                .iter()
+                .map(|it| it.as_str().to_owned())
+                .collect(),
             attribute_count: from.attribute_count,
             attribute_length: from.attribute_length,
             query_parameters: from.query_parameters,
@@ -89,6 +99,15 @@ impl SettingsFacts {
             ignored_routes: Globs::new(self.ignored_routes).map_err(FactsError::Pattern)?,
             ignored_statements: Globs::new(self.ignored_statements).map_err(FactsError::Pattern)?,
             attribute_count: self.attribute_count,
+            redaction: Redaction {
+                keys: Globs::new(self.redacted_keys).map_err(FactsError::Pattern)?,
+                patterns: self
+                    .redacted_patterns
+                    .iter()
+                    .map(|text| pattern(text))
+                    .collect::<Result<_, _>>()
+                    .map_err(FactsError::Pattern)?,
+            },
             attribute_length: self.attribute_length,
             query_parameters: self.query_parameters,
             message_keys: self.message_keys,
