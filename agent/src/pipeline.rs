@@ -4,6 +4,7 @@
 //! run elsewhere; handing them a batch never blocks.
 
 mod begun;
+mod doubt;
 mod explain;
 mod handling;
 mod inventory;
@@ -50,6 +51,7 @@ use crate::selection::{Change, Selection};
 use crate::settings::Settings;
 use crate::span::{self, Span};
 use begun::Begun;
+use doubt::{Doubt, Doubts};
 use handling::Deliveries;
 use inventory::Inventory;
 pub use replay::{Replay, ReplayBooks, ReplayError};
@@ -125,6 +127,7 @@ struct Stages {
     /// Records that the kernel lost, by process, as of the last look.
     losses: FxHashMap<ProcessId, u64>,
     operations_unknown: u64,
+    doubts: Doubts,
     begun: Begun,
     spans: u64,
     config: ConfigStatus,
@@ -204,6 +207,7 @@ impl Pipeline {
             self.assist(now);
             self.stages.time_goes_on(now);
         } else if let Some(recorder) = &mut self.recorder {
+            self.stages.record_doubts(recorder);
             recorder.round_end(None);
         }
         self.stages.drop_calls();
@@ -282,6 +286,7 @@ impl Pipeline {
         forgotten.iter().for_each(|id| stages.process_forgotten(*id));
         stages.prune_routes();
         if let Some(recorder) = recorder {
+            stages.record_doubts(recorder);
             recorder.housekeeping(now, &lost, &forgotten);
         }
     }
@@ -293,6 +298,7 @@ impl Pipeline {
         stages.runtimes.node.round(now, capture, |it| told.push(it));
         let at_ns = clock::monotonic_ns();
         if let Some(recorder) = recorder {
+            stages.record_doubts(recorder);
             recorder.round_end(Some((at_ns, stages.runtimes.node.take_heard())));
         }
         stages.assisted(told, at_ns);
@@ -383,6 +389,7 @@ impl Stages {
             departed: AgentBooks::default(),
             losses: FxHashMap::default(),
             operations_unknown: 0,
+            doubts: Doubts::default(),
             begun: Begun::default(),
             spans: 0,
             config,
@@ -525,19 +532,20 @@ impl Stages {
         let Some(connection) = self.connections.get_mut(cookie) else { return };
         let mut messages = std::mem::take(&mut self.messages);
         work(connection, &mut |message| messages.push(message));
-        if std::mem::take(&mut connection.lost) {
+        let (at_ns, role) = (connection.last_ns, connection.role);
+        let lost = std::mem::take(&mut connection.lost).then_some(connection.process);
+        let hid = role.and_then(|_| connection.hides_requests_of.take());
+        if let Some(process) = lost {
             // Before what follows from the hole is told: requests may have passed in it, and messages.
-            let (process, at_ns) = (connection.process, connection.last_ns);
-            match connection.role {
-                Some(Role::Client) => self.engine.messages_lost(process, at_ns),
-                Some(Role::Server) | None => self.engine.inbound_lost(process, at_ns),
-            }
+            let doubt = match role {
+                Some(Role::Client) => Doubt::Messages,
+                Some(Role::Server) | None => Doubt::Requests,
+            };
+            self.doubt(doubt, process, cookie, at_ns);
         }
-        if connection.role.is_some()
-            && let Some(process) = connection.hides_requests_of.take()
-        {
+        if let Some(process) = hid {
             // It can be read from here on.
-            self.engine.opaque_inbound(process, SocketId(cookie), false, connection.last_ns);
+            self.doubt(Doubt::Closed, process, cookie, at_ns);
         }
         for message in messages.drain(..) {
             match message {
@@ -571,7 +579,8 @@ impl Stages {
         let process = connection.process;
         self.books.entry(process).or_default().connections_not_understood += 1;
         if self.is_inbound(connection) {
-            self.engine.opaque_inbound(process, SocketId(cookie), true, connection.last_ns);
+            let at_ns = connection.last_ns;
+            self.doubt(Doubt::Opened, process, cookie, at_ns);
         }
     }
 
@@ -583,13 +592,13 @@ impl Stages {
         if connection.role != Some(Role::Server) && !self.is_inbound(connection) {
             return;
         }
-        self.engine.inbound_lost(process, at_ns);
+        self.doubt(Doubt::Requests, process, cookie, at_ns);
         // How long such a request takes, nothing tells: until the connection shows what it is, there is one.
         if let Some(connection) = self.connections.get_mut(cookie)
             && connection.role.is_none()
             && connection.hides_requests_of.replace(process) != Some(process)
         {
-            self.engine.opaque_inbound(process, SocketId(cookie), true, at_ns);
+            self.doubt(Doubt::Opened, process, cookie, at_ns);
         }
     }
 

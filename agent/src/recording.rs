@@ -161,6 +161,11 @@ impl Recorder {
         }
     }
 
+    /// Something on a connection could not be read.
+    pub fn doubt(&mut self, doubt: frame::Doubt) {
+        self.write(Kind::Doubt(doubt));
+    }
+
     /// A process began, executed something, or is gone.
     pub fn change(&mut self, change: Change) {
         self.write(Kind::Change(change));

@@ -1,6 +1,7 @@
 //! What the pipeline writes into a recording: all that the stages behind the seam are told, in the order in which they
 //! are told it.
 
+use super::doubt::Doubts;
 use super::{Pipeline, Stages};
 use crate::call::ProcessId;
 use crate::capture::Operation;
@@ -14,6 +15,7 @@ impl Pipeline {
     #[must_use]
     pub fn recorded(mut self, recorder: Recorder) -> Self {
         self.stages.runtimes.node.record();
+        self.stages.doubts = Doubts::Kept(Vec::new());
         self.recorder = Some(recorder);
         self
     }
@@ -58,7 +60,8 @@ impl Pipeline {
 
 impl Stages {
     /// An operation, after it was followed: what is spoken on its connection is known by then.
-    pub(super) fn record(&self, recorder: &mut Recorder, operation: &Operation<'_>) {
+    pub(super) fn record(&mut self, recorder: &mut Recorder, operation: &Operation<'_>) {
+        self.record_doubts(recorder);
         recorder.operation(operation, self.connections.get(operation.cookie));
         // Which process sends spans of its own may not be seen in what is left of a payload.
         recorder.dismissed(self.dismissed.keys().copied());

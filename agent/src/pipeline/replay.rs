@@ -7,6 +7,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use super::Stages;
+use super::doubt::Doubts;
 use crate::books::{AgentBooks, ConfigStatus};
 use crate::call::ProcessId;
 use crate::capture::Slot;
@@ -69,7 +70,8 @@ impl Replay {
         }
         let ids = RandomIds(SmallRng::seed_from_u64(header.seed));
         let engine = Engine::new(Config::default(), Box::new(ids));
-        let stages = Stages::new(Selection::told(), engine, export, ConfigStatus::default());
+        let mut stages = Stages::new(Selection::told(), engine, export, ConfigStatus::default());
+        stages.doubts = Doubts::Told;
         Ok((Self { stages, now_ns: 0, malformed: 0, end: None }, header))
     }
 
@@ -118,6 +120,10 @@ impl Replay {
             Kind::Socket(socket) => {
                 time(socket.at_ns)?;
                 stages.socket(socket.record());
+            }
+            Kind::Doubt(doubt) => {
+                time(doubt.at_ns)?;
+                return stages.doubt_told(&doubt);
             }
             Kind::Gone(gone) => {
                 time(gone.at_ns)?;

@@ -10,7 +10,7 @@ use crate::capture::{self, Slot};
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Frame {
     /// What it tells.
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     pub kind: Option<Kind>,
 }
 
@@ -59,6 +59,9 @@ pub enum Kind {
     /// A child of a pool begins to work on a job.
     #[prost(message, tag = "12")]
     Job(Job),
+    /// Something on a connection could not be read.
+    #[prost(message, tag = "13")]
+    Doubt(Doubt),
 }
 
 /// By whom, where and when.
@@ -131,6 +134,40 @@ pub enum ChangeKind {
     Gone = 4,
     /// It is to be let go.
     Dismissed = 5,
+}
+
+/// Something on a connection could not be read when it was recorded. What a recording leaves out could not be read
+/// either, but was: this alone is what was in doubt.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Doubt {
+    /// What may have passed.
+    #[prost(enumeration = "DoubtKind", tag = "1")]
+    pub kind: i32,
+    /// The process.
+    #[prost(uint64, tag = "2")]
+    pub process: u64,
+    /// The connection.
+    #[prost(uint64, tag = "3")]
+    pub cookie: u64,
+    /// When.
+    #[prost(uint64, tag = "4")]
+    pub at_ns: u64,
+}
+
+/// What may have passed on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum DoubtKind {
+    /// None that is known.
+    Unknown = 0,
+    /// A request.
+    Requests = 1,
+    /// Messages.
+    Messages = 2,
+    /// Requests, from then on.
+    Opened = 3,
+    /// None any more.
+    Closed = 4,
 }
 
 /// One send or receive: [`capture::Operation`], field by field.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::frame::{ChangeKind, Gone, Job, Operation, Process, Socket};
+use super::frame::{ChangeKind, Doubt, DoubtKind, Gone, Job, Operation, Process, Socket};
 use super::*;
 use crate::capture::Slot;
 use crate::export::Exporters;
@@ -88,6 +88,12 @@ fn frames() -> Vec<Frame> {
             b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
         )),
         Kind::Job(Job { slot: 7, at_ns: 3_500, context: 4, id: "a-task".to_owned() }),
+        Kind::Doubt(Doubt {
+            kind: DoubtKind::Messages.into(),
+            process: 1,
+            cookie: 9,
+            at_ns: 3_600,
+        }),
         Kind::Gone(Gone { cookie: 9, slot: 7, at_ns: 4_000, error: 0 }),
         Kind::Housekeeping(Housekeeping { now_ns: 5_000, lost: vec![1], forgotten: Vec::new() }),
         Kind::RoundEnd(end.clone()),
