@@ -147,8 +147,26 @@ kernel_fields! {
     task_exec_start = "task_struct" "se.exec_start";
     /// x86: the thread pointer, which is also what `pthread_self` gives.
     task_fsbase = "task_struct" "thread.fsbase" optional;
+    /// Times that it waited of itself.
+    task_nvcsw = "task_struct" "nvcsw";
+    /// Times that it was interrupted for another.
+    task_nivcsw = "task_struct" "nivcsw";
+    /// Page faults that waited for a disk.
+    task_maj_flt = "task_struct" "maj_flt";
     /// Threads that have not begun to exit.
     signal_live = "signal_struct" "live";
+    /// Threads whose figures are not in the sums that follow.
+    signal_nr_threads = "signal_struct" "nr_threads";
+    /// Time on a CPU of the other threads.
+    signal_sum_sched_runtime = "signal_struct" "sum_sched_runtime";
+    /// As of a task, of the other threads.
+    signal_nvcsw = "signal_struct" "nvcsw";
+    /// As of a task, of the other threads.
+    signal_nivcsw = "signal_struct" "nivcsw";
+    /// As of a task, of the other threads.
+    signal_maj_flt = "signal_struct" "maj_flt";
+    /// The most memory that was resident, pages.
+    signal_maxrss = "signal_struct" "maxrss";
     /// Namespace identity.
     pid_namespace_inum = "pid_namespace" "ns.inum";
     /// Namespace level of a pid.

@@ -21,8 +21,8 @@ pub use cpython::{
 pub use fields::{FIELDS, Field, KernelFields};
 pub use lane::{LANE_ALIGNMENT, LANE_BYTES, LANE_PAYLOAD, LANE_RECORDS, Lane, LaneEnds, LaneMark};
 pub use record::{
-    Direction, EndedRecord, JOB_BYTES, JobRecord, OperationRecord, ProcessRecord, RecordKind,
-    SignalHandlerRecord, SocketRecord, flag, socket_flag, uncaptured,
+    Direction, EndedRecord, ExitFigures, JOB_BYTES, JobRecord, OperationRecord, ProcessRecord,
+    RecordKind, SignalHandlerRecord, SocketRecord, flag, socket_flag, uncaptured,
 };
 pub use state::{ListenerKey, Pod, ProcessSlot, Settings, SocketState, TaskState, process_flag};
 

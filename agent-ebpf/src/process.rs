@@ -11,7 +11,10 @@ use aya_ebpf::helpers::generated as helper;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
-use wirespan_ebpf::{NO_SLOT, ProcessRecord, RUNTIME_UNKNOWN, RecordKind, TaskState, process_flag};
+use wirespan_ebpf::{
+    ExitFigures, KernelFields, NO_SLOT, ProcessRecord, RUNTIME_UNKNOWN, RecordKind, TaskState,
+    process_flag,
+};
 
 use crate::kernel::{self, Object, add, field, offset, setting};
 use crate::maps::{FREE_SLOTS, TASKS};
@@ -32,7 +35,7 @@ fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
         // SAFETY: a map value.
         unsafe { ptr::write_volatile(&raw mut (*entry).runtime, RUNTIME_UNKNOWN) };
     }
-    emit(task, RecordKind::EXEC, slot, NO_SLOT, 0);
+    emit(task, RecordKind::EXEC, slot, NO_SLOT);
     0
 }
 
@@ -69,7 +72,7 @@ fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
             ptr::write_volatile(&raw mut (*entry).tgid, if created.is_null() { 0 } else { tgid });
         }
     }
-    emit(child, RecordKind::FORK, slot, parent_slot, 0);
+    emit(child, RecordKind::FORK, slot, parent_slot);
     0
 }
 
@@ -90,13 +93,65 @@ fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         }
     }
     let code: i32 = field!(task, task_exit_code);
-    emit(task, RecordKind::EXIT, slot, NO_SLOT, code as u32);
+    write(task, RecordKind::EXIT, slot, NO_SLOT, code as u32, exit_figures(task, signal));
     0
 }
 
-/// Tells user space of a process event.
+/// What the kernel counted of a process, whose last thread `task` is.
+///
+/// A thread's figures are added to its process's when it is released: the main thread's by who waits for the process,
+/// another's some instructions after it was here.
 #[inline(always)]
-pub(crate) fn emit(task: Object, kind: RecordKind, slot: u32, parent_slot: u32, exit_code: u32) {
+fn exit_figures(task: Object, signal: Object) -> ExitFigures {
+    let leader: Object = field!(task, task_group_leader);
+    let absent = offset!(task_run_delay) == KernelFields::ABSENT;
+    let mut figures = ExitFigures {
+        on_cpu_ns: field!(signal, signal_sum_sched_runtime),
+        run_delay_ns: if absent { 0 } else { field!(leader, task_run_delay) },
+        max_rss_pages: field!(signal, signal_maxrss),
+        major_faults: field!(signal, signal_maj_flt),
+        voluntary_switches: field!(signal, signal_nvcsw),
+        involuntary_switches: field!(signal, signal_nivcsw),
+    };
+    add_thread(&mut figures, task);
+    let mut threads = 1;
+    if !ptr::eq(task, leader) {
+        add_thread(&mut figures, leader);
+        threads = 2;
+    }
+    let unreleased: i32 = field!(signal, signal_nr_threads);
+    if unreleased != threads {
+        figures.involuntary_switches = u64::MAX;
+    }
+    figures
+}
+
+#[inline(always)]
+fn add_thread(figures: &mut ExitFigures, task: Object) {
+    let on_cpu_ns: u64 = field!(task, task_exec_runtime);
+    let faults: u64 = field!(task, task_maj_flt);
+    let (waits, interruptions): (u64, u64) = (field!(task, task_nvcsw), field!(task, task_nivcsw));
+    figures.on_cpu_ns = figures.on_cpu_ns.wrapping_add(on_cpu_ns);
+    figures.major_faults = figures.major_faults.wrapping_add(faults);
+    figures.voluntary_switches = figures.voluntary_switches.wrapping_add(waits);
+    figures.involuntary_switches = figures.involuntary_switches.wrapping_add(interruptions);
+}
+
+/// Tells user space of a process event that is no exit.
+#[inline(always)]
+pub(crate) fn emit(task: Object, kind: RecordKind, slot: u32, parent_slot: u32) {
+    write(task, kind, slot, parent_slot, 0, ExitFigures::default());
+}
+
+#[inline(always)]
+fn write(
+    task: Object,
+    kind: RecordKind,
+    slot: u32,
+    parent_slot: u32,
+    exit_code: u32,
+    exit: ExitFigures,
+) {
     let record = ProcessRecord {
         kind: kind.0,
         reserved: 0,
@@ -106,6 +161,7 @@ pub(crate) fn emit(task: Object, kind: RecordKind, slot: u32, parent_slot: u32, 
         namespace_tgid: namespace_tgid(task),
         parent_slot,
         exit_code,
+        exit,
     };
     debug!((), "process event {}: tgid {}, slot {}", record.kind, record.tgid, slot);
     if !ring::output_now(&record) {

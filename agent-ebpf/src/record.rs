@@ -216,8 +216,29 @@ pub struct ProcessRecord {
     pub parent_slot: u32,
     /// Of an exit: the wait status (`task_struct.exit_code`).
     pub exit_code: u32,
+    /// Of an exit.
+    pub exit: ExitFigures,
 }
-const _: () = assert!(size_of::<ProcessRecord>() == 32);
+const _: () = assert!(size_of::<ProcessRecord>() == 80);
+
+/// What the kernel counted of a process until it exited.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct ExitFigures {
+    /// How long all its threads ran on a CPU, as of the scheduler's last tick, nanoseconds.
+    pub on_cpu_ns: u64,
+    /// How long its main thread was ready to run and did not, nanoseconds.
+    pub run_delay_ns: u64,
+    /// The most memory that was resident, pages.
+    pub max_rss_pages: u64,
+    /// Page faults that waited for a disk.
+    pub major_faults: u64,
+    /// How often its threads waited for something.
+    pub voluntary_switches: u64,
+    /// How often they were interrupted for others. `u64::MAX`: of some threads it is not known, nor are the figures
+    /// before, but for the main thread's delay and the memory.
+    pub involuntary_switches: u64,
+}
 
 /// Bytes of a job that are told: Celery's names a function, the task and its id before all else.
 pub const JOB_BYTES: usize = 256;

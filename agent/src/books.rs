@@ -374,6 +374,8 @@ pub struct Status {
     pub calls: CallStatus,
     /// Spans made.
     pub spans: u64,
+    /// Of them those of processes, which are no calls.
+    pub process_spans: u64,
     /// Records that made no sense.
     pub records_malformed: u64,
     /// Operations of processes that were gone, or something else, before they could be looked at.
@@ -472,8 +474,10 @@ impl Status {
             calls.abandoned + calls.evicted,
         );
         equal(
-            "spans + ignored + unsampled = placed by correlation",
-            self.spans + agent.calls_ignored + agent.calls_unsampled,
+            "spans of calls + ignored + unsampled = placed by correlation",
+            self.spans.saturating_sub(self.process_spans)
+                + agent.calls_ignored
+                + agent.calls_unsampled,
             calls.certain + calls.root + withheld,
         );
         equal("certain parents = correlation's", agent.parents_certain, calls.certain);
@@ -544,9 +548,9 @@ mod tests {
             ..CallStatus::default()
         };
         let exporter = ExporterStatus {
-            offered: 8,
+            offered: 9,
             restored: 3,
-            exported: 9,
+            exported: 10,
             on_disk: 2,
             ..ExporterStatus::default()
         };
@@ -554,7 +558,8 @@ mod tests {
             processes: vec![line.clone()],
             total: line,
             calls,
-            spans: 8,
+            spans: 9,
+            process_spans: 1,
             exporters: vec![exporter],
             ..Status::default()
         }

@@ -21,6 +21,10 @@ pub struct SocketId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ProcessId(pub u64);
 
+/// A program that a process executed, by a number of the agent's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProgramId(pub u64);
+
 /// Which side of the call the process is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
@@ -147,6 +151,65 @@ pub struct Placement {
     pub sent_at_ns: Option<u64>,
     /// No span is wanted: of this call, or of one above it.
     pub unwanted: bool,
+}
+
+/// A process runs a program, and serves nothing as far as is known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProgramStarted {
+    /// The program.
+    pub id: ProgramId,
+    /// The process.
+    pub process: ProcessId,
+    /// The process that started that one.
+    pub by: Option<ProcessId>,
+    /// What the process's own variables say.
+    pub remote: Option<RemoteParent>,
+    /// When it was executed, CLOCK_MONOTONIC.
+    pub at_ns: u64,
+    /// When it counts as a daemon's at the latest.
+    pub until_ns: u64,
+}
+
+/// Why a program's span ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProgramEnd {
+    /// Its process exited.
+    Exited,
+    /// Its process executed another one.
+    Replaced,
+    /// Its process turned out to serve: what was before is its start.
+    Serves,
+    /// Its process is not traced any more.
+    LetGo,
+    /// It goes on: its time is over, or the agent's.
+    Goes,
+}
+
+/// What correlation decided about one program, when it was over. Given once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProgramPlacement {
+    /// The program.
+    pub id: ProgramId,
+    /// Whether it has a span: nothing names one that has none.
+    pub wanted: bool,
+    /// Its trace.
+    pub trace_id: TraceId,
+    /// Its span.
+    pub span_id: SpanId,
+    /// The parent's span; none for a root.
+    pub parent_span_id: Option<SpanId>,
+    /// The parent was given by a variable and need not be a span of this agent.
+    pub parent_is_remote: bool,
+    /// W3C trace flags.
+    pub trace_flags: u8,
+    /// Its trace was given by a variable.
+    pub continued: bool,
+    /// W3C `tracestate`.
+    pub trace_state: Option<Box<str>>,
+    /// When it was over, CLOCK_MONOTONIC.
+    pub end_ns: u64,
+    /// Why.
+    pub end: ProgramEnd,
 }
 
 /// Why another span is linked to.

@@ -19,7 +19,8 @@ pub use loader::{Capture, CaptureSettings, DEFAULT_BURST_BUDGET, LoadError, Reco
 pub use object::RelocateError;
 pub use python::{PythonLink, PythonProbe, PythonProbePoint};
 pub use record::{
-    Gone, JobBegun, Operation, ProcessEvent, ProcessEventKind, Record, RecordError, Socket, parse,
+    Exit, Gone, JobBegun, Operation, ProcessEvent, ProcessEventKind, Record, RecordError, Socket,
+    ThreadFigures, parse,
 };
 pub use slots::Slot;
 pub use trial::{HookTrial, try_fields, try_hooks};

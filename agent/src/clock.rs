@@ -11,6 +11,12 @@ pub fn monotonic_ns() -> u64 {
     nanoseconds(ClockId::Monotonic)
 }
 
+/// The same of a moment of CLOCK_BOOTTIME, which goes on while the machine is suspended.
+pub fn monotonic_of_boottime(boottime_ns: u64) -> u64 {
+    let suspended_ns = nanoseconds(ClockId::Boottime).saturating_sub(monotonic_ns());
+    boottime_ns.saturating_sub(suspended_ns)
+}
+
 /// Unix time in nanoseconds.
 pub fn unix_ns() -> u64 {
     nanoseconds(ClockId::Realtime)

@@ -46,8 +46,9 @@
 //!    **Not covered**: fire-and-forget work that begins after its request's response, never has a call
 //!    open when a response ends, and only ever runs while exactly one other request is in flight; a timer
 //!    whose first call ever falls inside a lone request. The first such call at an idle moment ends it.
-//! 6. A process that never served is a **Root**'s. A call with nothing in flight in one that serves is in
-//!    no request: `Withheld(Ambient)`.
+//! 6. **Program.** A process that never served makes calls for nobody but itself: they are its program's
+//!    ([`Engine::program_started`]), or roots where it has none. A call with nothing in flight in one that serves is
+//!    in no request: `Withheld(Ambient)`.
 //!
 //! 7. **Messages.** A call that receives messages (a delivery, a fetch) is not placed by the rules above: the
 //!    sender of one message is its parent, however long ago, and the senders of several are linked to. Who sent
@@ -95,6 +96,8 @@
 //! - A context that is known only after the call began: [`Engine::context`].
 //! - Which process forked which, before either's calls: [`Engine::forked`]; that one hands what it is sent over to
 //!   those that it forks: [`Engine::hands_over`].
+//! - That a process executed a program, listens, or waits for work: [`Engine::program_started`], [`Engine::serves`];
+//!   that it exited: [`Engine::program_ended`].
 //! - The messages that calls send and receive: [`Engine::sent`], [`Engine::received`]; that some passed unseen:
 //!   [`Engine::messages_lost`].
 //!
@@ -114,6 +117,7 @@ mod join;
 mod lifetime;
 mod messages;
 mod process;
+mod program;
 mod schedule;
 mod state;
 mod timeline;
@@ -135,9 +139,13 @@ pub use self::config::{Config, IdSource, RandomIds};
 pub use self::jobs::Begins;
 use self::messages::{Mail, Messages};
 use self::process::{Process, Question, Received};
+use self::program::Program;
 use self::schedule::{Due, Schedule};
 use self::state::{Call, Far, Parent, Socket};
-use crate::call::{CallEnded, CallId, CallStarted, Placement, ProcessId, Role, SocketId};
+use crate::call::{
+    CallEnded, CallId, CallStarted, Placement, ProcessId, ProgramId, ProgramPlacement, Role,
+    SocketId,
+};
 
 /// The engine. See the module's documentation.
 pub struct Engine {
@@ -160,6 +168,9 @@ pub struct Engine {
     dropped: Vec<CallId>,
     /// Calls that turned out to be silent, and were not told of yet.
     silenced: Vec<CallId>,
+    programs: FxHashMap<ProgramId, Program>,
+    /// Programs that are over, and were not told of yet.
+    programs_told: Vec<ProgramPlacement>,
 }
 
 impl fmt::Debug for Engine {
@@ -192,6 +203,8 @@ impl Engine {
             messages: Messages::default(),
             dropped: Vec::new(),
             silenced: Vec::new(),
+            programs: FxHashMap::default(),
+            programs_told: Vec::new(),
         }
     }
 
@@ -229,6 +242,9 @@ impl Engine {
     /// An inbound connection that can't be read (TLS, HTTP/2, upgraded) opened or closed in a process.
     pub fn opaque_inbound(&mut self, process: ProcessId, socket: SocketId, open: bool, at_ns: u64) {
         let late_work_ns = self.config.late_work_ns;
+        if open {
+            self.serves(process, at_ns);
+        }
         self.socket_mut(socket).opaque_in = open.then_some(process);
         self.process_mut(process).opaque(socket, open, at_ns, late_work_ns);
     }
@@ -305,6 +321,9 @@ impl Engine {
             mail: receives.then(|| Box::new(Mail::received())),
         };
         self.calls.insert(id, state);
+        if role == Role::Server || receives {
+            self.serves(process, at);
+        }
         match role {
             Role::Server => self.server_started(id, due),
             Role::Client => {
@@ -537,6 +556,7 @@ impl Engine {
         while let Some((at, due)) = self.schedule.pop(u64::MAX) {
             self.run(at, due, at <= now, out);
         }
+        self.flush_programs();
     }
 
     /// Calls that were given up since the last time because a cap was reached or their process is gone: no
@@ -582,6 +602,9 @@ impl Engine {
                     out(placement);
                 }
             }
+            Due::Program(id) if heard => self.program_due(id, at),
+            // See `flush_programs`.
+            Due::Program(_) => {}
             Due::Forget(id) => self.age(id, at),
             Due::Ghost(process, id) => {
                 if let Some(process) = self.processes.get_mut(&process) {

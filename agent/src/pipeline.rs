@@ -8,6 +8,7 @@ mod doubt;
 mod explain;
 mod handling;
 mod inventory;
+mod program;
 mod queue;
 mod recording;
 mod reload;
@@ -54,6 +55,7 @@ use begun::Begun;
 use doubt::{Doubt, Doubts};
 use handling::Deliveries;
 use inventory::Inventory;
+use program::Programs;
 pub use replay::{Replay, ReplayBooks, ReplayError};
 pub use request::Request;
 
@@ -105,6 +107,7 @@ struct Stages {
     brokers: Brokers,
     deliveries: Deliveries,
     jobs: Jobs,
+    programs: Programs,
     /// Processes that take jobs.
     takers: FxHashSet<ProcessId>,
     /// Jobs that pools' children began with, and whose taking is still to be told.
@@ -129,7 +132,10 @@ struct Stages {
     operations_unknown: u64,
     doubts: Doubts,
     begun: Begun,
+    /// Made so far, of calls and of processes.
     spans: u64,
+    /// Of processes.
+    process_spans: u64,
     config: ConfigStatus,
 }
 
@@ -317,7 +323,12 @@ impl Pipeline {
                     self.stages.process_began(id, &mut self.capture);
                 }
                 Change::Executed { id } => self.stages.process_began(id, &mut self.capture),
-                Change::Gone { id, at_ns } => self.stages.process_gone(id, at_ns),
+                Change::Program { id, at_ns } => self.stages.program_began(id, at_ns),
+                Change::Listens { id, at_ns } => self.stages.engine.serves(id, at_ns),
+                Change::Gone { id, at_ns, departure } => {
+                    self.stages.program_over(id, at_ns, departure);
+                    self.stages.process_gone(id, at_ns);
+                }
                 Change::Reset { id } => self.stages.process_reset(id),
                 Change::Dismissed { id } => self.stages.process_dismissed(id),
                 // It is looked up where it is asked for.
@@ -372,6 +383,7 @@ impl Stages {
             dismissed: FxHashMap::default(),
             brokers: Brokers::default(),
             deliveries: Deliveries::default(),
+            programs: Programs::default(),
             takers: FxHashSet::default(),
             beginning: VecDeque::new(),
             jobs: Jobs::default(),
@@ -392,6 +404,7 @@ impl Stages {
             doubts: Doubts::default(),
             begun: Begun::default(),
             spans: 0,
+            process_spans: 0,
             config,
         }
     }
@@ -697,6 +710,7 @@ impl Stages {
         let incidental = content.is_incidental();
         let receives = content.receives();
         let handled = content.is_handled();
+        let waits = role == Role::Client && content.waits_for_work();
         let task = content.celerys_task().map(celerys_task);
         let older_messages = handled.is_some() && std::mem::take(&mut connection.older_messages);
         let mail = content.mail(cookie, first.at_ns);
@@ -746,6 +760,9 @@ impl Stages {
             incidental,
             receives,
         });
+        if waits {
+            self.engine.serves(process, first.at_ns);
+        }
         if role == Role::Client && !is_writers && !receives {
             self.engine.made_by(id, first.strand);
             if first.threads_own {
@@ -911,7 +928,7 @@ impl Stages {
         }
     }
 
-    /// What the engine gave up by itself is no span either.
+    /// What the engine gave up by itself is no span either; programs that ended are.
     fn drop_calls(&mut self) {
         for id in self.engine.take_dropped() {
             self.given_up(id);
@@ -921,6 +938,7 @@ impl Stages {
                 self.books.entry(exchange.process).or_default().calls_silent += 1;
             }
         }
+        self.programs_over();
     }
 
     fn given_up(&mut self, id: CallId) {

@@ -17,8 +17,11 @@ use std::sync::Arc;
 use wirespan_ebpf::ProcessSlot;
 
 use crate::call::ProcessId;
-use crate::capture::{Capture, ProcessEvent, ProcessEventKind, Slot};
-use crate::process::{AgentInfo, Allowed, ProcFs, Process, Rules, resource, resource_of_child};
+use crate::capture::{Capture, Exit, ProcessEvent, ProcessEventKind, Slot};
+use crate::clock;
+use crate::process::{
+    AgentInfo, Allowed, ProcFs, Process, Program, Rules, resource, resource_of_child,
+};
 use crate::settings::Settings;
 use crate::span::Resource;
 
@@ -50,6 +53,8 @@ pub struct Traced {
     pub origin: Arc<Process>,
     /// What is done with its spans.
     pub settings: Arc<Settings>,
+    /// The program that it, or the process that forked it, executed.
+    pub program: Arc<Program>,
     /// Sockets that are told from this moment on are new: those it had were listed before.
     pub known_from_ns: u64,
     /// When it exited.
@@ -62,6 +67,13 @@ struct Grant {
     by: Allowed,
     /// The process that it is a part of; none: it was allowed itself.
     origin: Option<Arc<Process>>,
+}
+
+/// What is known of a process that is to be traced.
+struct Newcomer {
+    process: Process,
+    resource: Resource,
+    program: Arc<Program>,
 }
 
 /// What changed.
@@ -84,12 +96,28 @@ pub enum Change {
         /// Which.
         id: ProcessId,
     },
+    /// It runs a program of its own, which was executed then.
+    Program {
+        /// Which.
+        id: ProcessId,
+        /// CLOCK_MONOTONIC; of one that ran before as `/proc` has it, to 10 ms.
+        at_ns: u64,
+    },
+    /// It began to listen on a TCP port.
+    Listens {
+        /// Which.
+        id: ProcessId,
+        /// CLOCK_MONOTONIC.
+        at_ns: u64,
+    },
     /// It exited, or is no longer allowed.
     Gone {
         /// Which.
         id: ProcessId,
         /// CLOCK_MONOTONIC.
         at_ns: u64,
+        /// How.
+        departure: Departure,
     },
     /// New rules allow it still, with other settings.
     Reset {
@@ -102,6 +130,15 @@ pub enum Change {
         /// Which.
         id: ProcessId,
     },
+}
+
+/// How a process left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// It lives on, untraced.
+    LetGo,
+    /// It exited; how, where that was told.
+    Exited(Option<Exit>),
 }
 
 /// The traced processes and what decides about them.
@@ -267,17 +304,22 @@ impl Selection {
                         changed(Change::Executed { id });
                     }
                 }
-                if listen && !self.by_pid.contains_key(&pid) {
-                    self.listeners.push_back((event.at_ns.saturating_add(LISTENING_NS), pid));
+                match self.by_pid.get(&pid) {
+                    Some(&id) if listen => changed(Change::Listens { id, at_ns: event.at_ns }),
+                    None if listen => {
+                        let due_ns = event.at_ns.saturating_add(LISTENING_NS);
+                        self.listeners.push_back((due_ns, pid));
+                    }
+                    _ => {}
                 }
             }
             ProcessEventKind::Fork => self.forked(event, capture, changed),
-            ProcessEventKind::Exit(_) => {
+            ProcessEventKind::Exit(exit) => {
                 let Some(slot) = event.slot else { return };
                 let other = |known: &Traced| event.pid.is_some_and(|pid| pid != known.process.pid);
                 // A record as late as that tells of the slot's last owner.
                 if !self.by_slot(slot).is_some_and(other) {
-                    self.exited(slot, event.at_ns, changed);
+                    self.exited(slot, event.at_ns, Some(exit), changed);
                 }
             }
         }
@@ -326,7 +368,7 @@ impl Selection {
             Some((process, grant))
         });
         match granted {
-            Some((process, grant)) => self.enter(process, grant, slot, false, changed),
+            Some((process, grant)) => _ = self.enter(process, grant, slot, false, changed),
             None => {
                 capture.untrace(pid, slot);
                 self.leave(event.at_ns, slot, None);
@@ -335,7 +377,13 @@ impl Selection {
     }
 
     /// The process in a slot is gone.
-    fn exited(&mut self, slot: Slot, at_ns: u64, changed: &mut impl FnMut(Change)) {
+    fn exited(
+        &mut self,
+        slot: Slot,
+        at_ns: u64,
+        exit: Option<Exit>,
+        changed: &mut impl FnMut(Change),
+    ) {
         let id = self.by_slot.get(&slot).copied();
         self.leave(at_ns, slot, id);
         let traced = id.and_then(|id| self.by_id.get_mut(&id));
@@ -344,7 +392,8 @@ impl Selection {
             traced.gone_ns = Some(at_ns);
             self.by_pid.remove(&traced.process.pid);
             tracing::debug!(pid = traced.process.pid, "traced process exited");
-            changed(Change::Gone { id: traced.id, at_ns });
+            let departure = Departure::Exited(exit);
+            changed(Change::Gone { id: traced.id, at_ns, departure });
         }
     }
 
@@ -379,7 +428,7 @@ impl Selection {
         traced.gone_ns = Some(at_ns);
         let slot = traced.slot;
         self.leave(at_ns, slot, Some(id));
-        changed(Change::Gone { id, at_ns });
+        changed(Change::Gone { id, at_ns, departure: Departure::LetGo });
     }
 
     /// The slot is given back later.
@@ -396,10 +445,12 @@ impl Selection {
         slot: Slot,
         found_running: bool,
         changed: &mut impl FnMut(Change),
-    ) {
+    ) -> ProcessId {
         let settings = self.rules.settings(grant.by);
         let resource = resource(&self.procfs, &process, &self.agent, settings);
-        self.enter_as(process, resource, grant, slot, changed, found_running);
+        let program = Arc::new(Program::of(&process, settings));
+        let newcomer = Newcomer { process, resource, program };
+        self.enter_as(newcomer, grant, slot, changed, found_running)
     }
 
     /// A child that lived for less time than it takes to look, or than there is now: it is what its parent is.
@@ -421,18 +472,20 @@ impl Selection {
             capture.untrace(pid, slot);
             return self.leave(event.at_ns, slot, None);
         };
-        self.enter_as(child, resource, grant, slot, changed, false);
+        let program = Arc::clone(&parent.program);
+        let newcomer = Newcomer { process: child, resource, program };
+        self.enter_as(newcomer, grant, slot, changed, false);
     }
 
     fn enter_as(
         &mut self,
-        process: Process,
-        resource: Resource,
+        newcomer: Newcomer,
         grant: Grant,
         slot: Slot,
         changed: &mut impl FnMut(Change),
         found_running: bool,
-    ) {
+    ) -> ProcessId {
+        let Newcomer { process, resource, program } = newcomer;
         self.next += 1;
         let id = ProcessId(self.next);
         let resource = Arc::new(resource);
@@ -453,12 +506,19 @@ impl Selection {
             resource,
             by: grant.by,
             settings: Arc::clone(self.rules.settings(grant.by)),
+            program,
             known_from_ns,
             gone_ns: None,
         };
         self.by_id.insert(id, traced);
         changed(Change::Traced { id, found_running });
+        id
     }
+}
+
+/// When a process was started, as `/proc` has it: clock ticks since boot, of 10 ms wherever user space sees one.
+fn started_ns(process: &Process) -> u64 {
+    clock::monotonic_of_boottime(process.start_time.saturating_mul(10_000_000))
 }
 
 /// Adds the books of one process to a sum.

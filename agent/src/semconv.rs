@@ -35,12 +35,37 @@ pub const SMOOTHED_RTT_US: &str = "wirespan.kernel.smoothed_rtt_us";
 pub const RETRANSMITS: &str = "wirespan.kernel.retransmits";
 
 /// How long the request's thread was ready to run and did not, while it served the request: an integer,
-/// nanoseconds. Only where the thread serves one request at a time.
+/// nanoseconds. Only where the thread serves one request at a time. Of a process's span: its main thread.
 pub const RUN_DELAY_NS: &str = "wirespan.kernel.run_delay_ns";
 
 /// How long the request's thread ran on a CPU while it served the request: an integer, nanoseconds. Only
-/// where the thread serves one request at a time.
+/// where the thread serves one request at a time. Of a process's span: all its threads.
 pub const ON_CPU_TIME_NS: &str = "wirespan.kernel.on_cpu_time_ns";
+
+/// Of a process's span: its script, or `-m` and its module. Text.
+pub const PROCESS_ENTRY: &str = "wirespan.process.entry";
+
+/// Of a process's span: why it ends before its process does. [`PROCESS_END_SERVES`], `replaced` (it executed another
+/// program), `let_go` (it is not traced any more), `goes_on` (its time is over, or the agent's).
+pub const PROCESS_END: &str = "wirespan.process.end";
+
+/// A value of [`PROCESS_END`]: it began to serve, and the span is its start.
+pub const PROCESS_END_SERVES: &str = "serves";
+
+/// `true`: the process began before it was traced; calls of before are not beneath its span.
+pub const PROCESS_FOUND_RUNNING: &str = "wirespan.process.found_running";
+
+/// The most memory of a process that was resident until it exited: an integer, bytes.
+pub const PROCESS_MAX_RSS_BYTES: &str = "wirespan.process.max_rss_bytes";
+
+/// Page faults of a process that waited for a disk, until it exited: an integer.
+pub const PROCESS_MAJOR_FAULTS: &str = "wirespan.process.major_faults";
+
+/// How often a process's threads waited for something, until it exited: an integer.
+pub const PROCESS_VOLUNTARY_SWITCHES: &str = "wirespan.process.voluntary_context_switches";
+
+/// How often a process's threads were interrupted for others, until it exited: an integer.
+pub const PROCESS_INVOLUNTARY_SWITCHES: &str = "wirespan.process.involuntary_context_switches";
 
 /// `true`: the response's end was not seen but inferred from silence or from the next request, because its
 /// framing was not captured. The span's end is the last byte that was seen.

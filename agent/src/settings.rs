@@ -8,6 +8,7 @@ mod traffic;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
@@ -66,7 +67,16 @@ pub struct Settings {
     pub queues: Arc<[Arc<Rule>]>,
     /// Formats of trace contexts that are read beside W3C's.
     pub propagators: Propagators,
+    /// A process that serves nothing has a span, and its calls are beneath it.
+    pub process_spans: bool,
+    /// After so long it is a daemon.
+    pub process_span_limit: Duration,
+    /// A process's span shows its arguments.
+    pub process_arguments: bool,
 }
+
+/// An hour: a daemon that works by the clock must not put months of calls into one trace.
+const PROCESS_SPAN_LIMIT: Duration = Duration::from_secs(3_600);
 
 impl Default for Settings {
     fn default() -> Self {
@@ -90,6 +100,9 @@ impl Default for Settings {
             silent_pool_pings: false,
             queues: Arc::default(),
             propagators: Propagators::default(),
+            process_spans: true,
+            process_span_limit: PROCESS_SPAN_LIMIT,
+            process_arguments: false,
         }
     }
 }

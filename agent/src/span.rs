@@ -8,6 +8,7 @@ pub mod http;
 mod kafka;
 mod lifted;
 mod postgres;
+pub mod process;
 mod queue;
 mod redis;
 

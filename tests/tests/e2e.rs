@@ -16,6 +16,7 @@ mod common;
 
 mod agent_killed;
 mod attributes;
+mod batch;
 mod capture_budget;
 mod capture_canary;
 mod capture_older_connections;

@@ -4,8 +4,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use wirespan_ebpf::{
-    Direction, EndedRecord, JobRecord, OperationRecord, ProcessRecord, RecordKind, SocketRecord,
-    TAIL, flag, socket_flag,
+    Direction, EndedRecord, ExitFigures, JobRecord, OperationRecord, ProcessRecord, RecordKind,
+    SocketRecord, TAIL, flag, socket_flag,
 };
 
 use crate::capture::Slot;
@@ -133,6 +133,32 @@ pub struct JobBegun<'a> {
     pub content: &'a [u8],
 }
 
+/// How a process ended, and what the kernel counted of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exit {
+    /// The wait status, as wait(2) gives it.
+    pub status: u32,
+    /// How long its main thread was ready to run and did not.
+    pub run_delay_ns: u64,
+    /// The most memory that was resident.
+    pub max_rss_bytes: u64,
+    /// Sums over all its threads, where those of all are known.
+    pub threads: Option<ThreadFigures>,
+}
+
+/// What the kernel counted of threads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ThreadFigures {
+    /// How long they ran on a CPU, as of the scheduler's last tick.
+    pub on_cpu_ns: u64,
+    /// Page faults that waited for a disk.
+    pub major_faults: u64,
+    /// How often they waited for something.
+    pub voluntary_switches: u64,
+    /// How often they were interrupted for others.
+    pub involuntary_switches: u64,
+}
+
 /// What happened to a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessEventKind {
@@ -140,8 +166,8 @@ pub enum ProcessEventKind {
     Exec,
     /// It is a traced process's new child.
     Fork,
-    /// Its last thread exited, with this wait status.
-    Exit(u32),
+    /// Its last thread exited.
+    Exit(Exit),
     /// It began to listen on a TCP port.
     Listen,
 }
@@ -292,7 +318,7 @@ fn process(record: &ProcessRecord) -> ProcessEvent {
         RecordKind::EXEC => ProcessEventKind::Exec,
         RecordKind::FORK => ProcessEventKind::Fork,
         RecordKind::LISTEN => ProcessEventKind::Listen,
-        _ => ProcessEventKind::Exit(record.exit_code),
+        _ => ProcessEventKind::Exit(exit(record)),
     };
     ProcessEvent {
         kind,
@@ -300,6 +326,29 @@ fn process(record: &ProcessRecord) -> ProcessEvent {
         parent_slot: Slot::known(record.parent_slot),
         at_ns: record.timestamp_ns,
         pid: i32::try_from(record.namespace_tgid).ok().filter(|pid| *pid > 0),
+    }
+}
+
+fn exit(record: &ProcessRecord) -> Exit {
+    let ExitFigures {
+        on_cpu_ns,
+        run_delay_ns,
+        max_rss_pages,
+        major_faults,
+        voluntary_switches,
+        involuntary_switches,
+    } = record.exit;
+    let is_known = involuntary_switches != u64::MAX;
+    Exit {
+        status: record.exit_code,
+        run_delay_ns,
+        max_rss_bytes: max_rss_pages.saturating_mul(procfs::page_size()),
+        threads: is_known.then_some(ThreadFigures {
+            on_cpu_ns,
+            major_faults,
+            voluntary_switches,
+            involuntary_switches,
+        }),
     }
 }
 

@@ -267,7 +267,7 @@ fn bytes(text: &str) -> Option<u64> {
     Some(number.saturating_mul(factor))
 }
 
-/// A span of time: `500ms`, `10s`, `1m`.
+/// A span of time: `500ms`, `10s`, `1m`, `2h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Time(pub Duration);
 
@@ -280,6 +280,7 @@ impl Leaf for Time {
             "ms" => 1,
             "s" => 1_000,
             "m" => 60_000,
+            "h" => 3_600_000,
             _ => return Err(String::new()),
         };
         let number: u64 = digits.parse().map_err(|_none| String::new())?;
@@ -290,7 +291,7 @@ impl Leaf for Time {
     }
 
     fn schema() -> Schema {
-        json_schema!({ "type": "string", "pattern": "^[0-9]+ ?(ms|s|m)$" })
+        json_schema!({ "type": "string", "pattern": "^[0-9]+ ?(ms|s|m|h)$" })
     }
 }
 
@@ -412,6 +413,7 @@ mod tests {
         }
         assert_eq!(Time::read("1500ms").unwrap(), Time(Duration::from_millis(1_500)));
         assert_eq!(Time::read("2 m").unwrap(), Time(Duration::from_secs(120)));
+        assert_eq!(Time::read("3h").unwrap(), Time(Duration::from_secs(10_800)));
         for text in ["", "0", "-1", "1KB", "5GiB", "ä", "99999999999999999999"] {
             assert!(Size::read(text).is_err(), "{text}");
         }

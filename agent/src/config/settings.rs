@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 use wirespan_protocols::propagation::Propagator;
 
-use super::scalar::{Count, Leaf, Ratio, Scalar};
+use super::scalar::{Count, Leaf, Ratio, Scalar, Time};
 use super::traffic::{self, CheckedAttribute, HttpSettings, Redact};
 use crate::queue::{Rule, Step, Where};
 use crate::route::Routes;
@@ -60,6 +60,15 @@ pub struct Settings {
     /// `traceparent`: `b3`, `b3multi` (either reads both), `jaeger`, `sentry`, `xray`. Connections that are open go on as
     /// they began. Default: none. `OTEL_PROPAGATORS`.
     pub propagators: Option<Vec<Scalar<Format>>>,
+    /// Make a span of each process that serves nothing (a script, a job), with the calls that it makes beneath it, in
+    /// the trace of its variables `TRACEPARENT` and `TRACESTATE`. Without it, and after it, those calls are traces of
+    /// their own. A process that began before a reload stays what it was. Default: true.
+    pub process_spans: Option<Scalar<bool>>,
+    /// When such a process counts as a daemon: its span ends there, and what it calls afterwards is not beneath it.
+    /// Default: 1h.
+    pub process_span_limit: Option<Scalar<Time>>,
+    /// Show the arguments of such a process (`process.command_args`), which may hold secrets. Default: false.
+    pub process_arguments: Option<Scalar<bool>>,
 }
 
 /// A queue on Redis.
@@ -227,6 +236,12 @@ impl Settings {
                 Some(formats) => formats.iter().map(|format| format.0.0).collect(),
                 None => defaults.propagators,
             },
+            process_spans: flag(&self.process_spans, defaults.process_spans),
+            process_span_limit: match &self.process_span_limit {
+                Some(limit) => limit.0.0,
+                None => defaults.process_span_limit,
+            },
+            process_arguments: flag(&self.process_arguments, defaults.process_arguments),
         }
     }
 }

@@ -71,6 +71,15 @@ pub(super) fn is_incidental(call: &Call) -> bool {
     }
 }
 
+/// A consumer begins, or is given a message.
+pub(super) fn waits_for_work(call: &Call) -> bool {
+    match call {
+        Call::Delivery(_) => true,
+        Call::Method { name, .. } => *name == "basic.consume",
+        Call::Publish(_) | Call::Get { .. } => false,
+    }
+}
+
 /// Setting up that went well, a queue that was empty, and messages that were given back unhandled: counted, and
 /// no span.
 pub(super) fn is_silent(call: &Call, end: &End) -> bool {

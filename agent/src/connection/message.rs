@@ -218,6 +218,16 @@ impl Content {
             || self.is_fetch()
     }
 
+    /// The process waits for what others give it to do, now or from now on: it serves them.
+    pub fn waits_for_work(&self) -> bool {
+        match self {
+            Self::Redis(call) => call.waits_for_work(),
+            Self::Amqp { call, .. } => super::amqp::waits_for_work(call),
+            Self::Http { .. } | Self::Postgres { .. } => false,
+            Self::Job(_) | Self::Kafka(_) => self.receives(),
+        }
+    }
+
     /// It is a message that the process handles: what is done for that is its, until it is settled.
     pub fn is_handled(&self) -> Option<Handled> {
         match self {

@@ -26,6 +26,12 @@ impl RedisCall {
         self.internal || is_incidental(&self.command)
     }
 
+    /// A subscription, or a wait for whatever another puts somewhere.
+    pub(super) fn waits_for_work(&self) -> bool {
+        let Command { name, blocking, poll, .. } = &self.command;
+        (*blocking && *poll) || matches!(&**name, "PSUBSCRIBE" | "SSUBSCRIBE" | "SUBSCRIBE")
+    }
+
     /// Whether a span comes of it.
     pub(super) fn silence(&self, end: &End<'_>) -> Silence {
         let internal = match end {

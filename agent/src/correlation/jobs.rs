@@ -34,6 +34,7 @@ impl Engine {
     /// A process forked this one.
     pub fn forked(&mut self, child: ProcessId, parent: ProcessId) {
         self.process_mut(child).parent = Some(parent);
+        self.joins_program(child, parent);
     }
 
     /// What a call received is a job, which the thread that read it, or another, says when it is done with. `workers`:

@@ -34,6 +34,7 @@ impl Engine {
                 self.dropped.push(call);
             }
         }
+        self.leave_program(id, at);
         self.processes.remove(&id);
     }
 

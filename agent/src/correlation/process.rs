@@ -12,7 +12,7 @@ use super::finished::{Finished, Request};
 use super::handler::Handler;
 use super::timeline::Timeline;
 use super::worker::Worker;
-use crate::call::{CallId, ProcessId, SocketId, Task, Withheld};
+use crate::call::{CallId, ProcessId, ProgramId, SocketId, Task, Withheld};
 
 /// Strands that are remembered as nobody's: a client library has one or two for each connection.
 const MAX_WRITERS: usize = 256;
@@ -112,6 +112,8 @@ pub(super) struct Process {
     handlers: FxHashMap<u32, Handler>,
     /// The process that forked it.
     pub(super) parent: Option<ProcessId>,
+    /// What it runs, or the process that it was forked in.
+    pub(super) program: Option<ProgramId>,
     /// It takes jobs, which it or its children work on.
     pub(super) takes_jobs: bool,
     /// It gives the messages that it handles to its children.

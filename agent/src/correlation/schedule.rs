@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use crate::call::{CallId, ProcessId, SocketId};
+use crate::call::{CallId, ProcessId, ProgramId, SocketId};
 
 /// Something to do. The order of the variants is the order at one moment: evidence is weighed before
 /// what rests on it, decisions come before what waits for them, forgetting comes last.
@@ -20,6 +20,8 @@ pub(super) enum Due {
     Late(CallId),
     /// Give a call's placement out.
     Emit(CallId),
+    /// A program's time is over, or it is told of.
+    Program(ProgramId),
     /// A call need not be found any more.
     Forget(CallId),
     /// A server call of this process was abandoned: its request is over by now.

@@ -27,6 +27,8 @@ struct Score {
     /// Server calls joined, and not joined though a client call of this node caused them.
     joined: u64,
     unjoined: u64,
+    /// Client calls that are a process's own, before it served.
+    of_programs: u64,
     books: Books,
 }
 
@@ -72,7 +74,7 @@ fn judge(world: &mut World, rng: &mut SmallRng, cut_off: bool) -> Score {
     let mut engine = Engine::new(Config::default(), Box::new(ids));
     let mut placed: BTreeMap<CallId, Placement> = BTreeMap::new();
     let mut told: BTreeMap<CallId, u64> = BTreeMap::new();
-    let mut tick = 0;
+    let (mut tick, mut programs_begun) = (0, 0);
     for (delivered, event) in world.told() {
         while tick < delivered {
             let before = placed.len();
@@ -100,6 +102,11 @@ fn judge(world: &mut World, rng: &mut SmallRng, cut_off: bool) -> Score {
                 engine.opaque_inbound(process, socket, open, at);
             }
             Event::InboundLost(process, at) => engine.inbound_lost(process, at),
+            Event::Program(program) => {
+                programs_begun += 1;
+                engine.program_started(program);
+            }
+            Event::Serves(process, at) => engine.serves(process, at),
         }
     }
     if !cut_off {
@@ -115,14 +122,26 @@ fn judge(world: &mut World, rng: &mut SmallRng, cut_off: bool) -> Score {
     assert_eq!(books.unmatched, 0, "{books:?}");
     let finished = world.truth.values().filter(|truth| truth.told && !truth.abandoned).count();
     assert_eq!(placed.len(), finished, "one placement for each call");
-    score(world, &placed, books)
+    let programs = engine.take_programs();
+    assert_eq!(programs.len(), programs_begun, "each is told once");
+    score(world, &placed, &programs, books)
 }
 
-fn score(world: &World, placed: &BTreeMap<CallId, Placement>, books: Books) -> Score {
+fn score(
+    world: &World,
+    placed: &BTreeMap<CallId, Placement>,
+    programs: &[ProgramPlacement],
+    books: Books,
+) -> Score {
     let mut score = Score { books, ..Score::default() };
     let mut missing = 0;
     for (id, placement) in placed {
         let truth = &world.truth[id];
+        let of_program = programs.iter().any(|program| {
+            let named = placement.parent_span_id == Some(program.span_id);
+            assert!(!named || program.wanted && placement.trace_id == program.trace_id);
+            named
+        });
         match placement.parent_call {
             Some(parent) => {
                 assert_eq!(placement.status, ParentStatus::Certain);
@@ -135,6 +154,10 @@ fn score(world: &World, placed: &BTreeMap<CallId, Placement>, books: Books) -> S
                     }
                     None => missing += 1,
                 }
+            }
+            None if of_program => {
+                assert_eq!((truth.role, truth.parent), (Role::Client, None), "nobody asked for it");
+                score.of_programs += 1;
             }
             None if placement.status == ParentStatus::Certain => {
                 assert_eq!(
@@ -260,6 +283,7 @@ fn timers_that_show_themselves_are_not_taken_for_requests() {
         let scores = survey(&system, 0..60);
         assert_eq!(total(&scores, |score| score.wrong), 0);
         assert!(total(&scores, |score| score.books.withheld.ambient) > 0);
+        assert!(total(&scores, |score| score.of_programs) > 0, "some came before it listened");
         assert!(total(&scores, |score| score.right) > 0, "the threads are certain all the same");
     }
 }

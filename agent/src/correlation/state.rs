@@ -23,6 +23,8 @@ pub(super) struct Trace {
 pub(super) enum Parent {
     Undecided,
     Root,
+    /// What its process runs. Its trace is given with it.
+    Program(SpanId),
     Withheld(Withheld),
     /// None, but this request asked for it.
     After(Origin),

@@ -6,6 +6,7 @@ mod ids;
 mod jobs;
 mod join;
 mod messages;
+mod program;
 mod single_in_flight;
 mod task;
 

@@ -22,7 +22,7 @@ const MAX_DEPTH: usize = 256;
 /// The least a decision is put off, so that time passes.
 const TICK_NS: u64 = 1_000_000;
 
-fn continued(remote: &RemoteParent) -> Trace {
+pub(super) fn continued(remote: &RemoteParent) -> Trace {
     Trace {
         id: remote.parent.trace_id,
         flags: remote.parent.flags & KNOWN_FLAGS,
@@ -32,7 +32,7 @@ fn continued(remote: &RemoteParent) -> Trace {
 }
 
 impl Engine {
-    fn fresh_trace(&mut self) -> Trace {
+    pub(super) fn fresh_trace(&mut self) -> Trace {
         Trace { id: self.ids.trace_id(), flags: ROOT_FLAGS, state: None, continued: false }
     }
 
@@ -82,6 +82,15 @@ impl Engine {
             return;
         }
         let process = call.process;
+        let own = (verdict == Verdict::Root).then(|| self.own_program(id)).flatten();
+        if let Some((parent, trace)) = own {
+            self.set_parent(id, parent);
+            if let Some(call) = self.calls.get_mut(&id) {
+                call.trace = Some(trace);
+            }
+            return;
+        }
+        let Some(call) = self.calls.get(&id) else { return };
         let otherwise = |parent| if call.remote.is_some() { Parent::Remote } else { parent };
         let parent = match verdict {
             Verdict::Root => otherwise(Parent::Root),
@@ -165,6 +174,7 @@ impl Engine {
                 Parent::Remote => call.remote.as_ref().map(continued),
                 Parent::Undecided
                 | Parent::Root
+                | Parent::Program(_)
                 | Parent::Withheld(_)
                 | Parent::After(_)
                 | Parent::Sender(..) => None,
@@ -307,6 +317,7 @@ impl Engine {
                 (span, Some(parent), ParentStatus::Certain)
             }
             Parent::Remote => (remote, None, ParentStatus::Certain),
+            Parent::Program(program) => (Some(program), None, ParentStatus::Certain),
             Parent::Sender(sender, origin) => {
                 (Some(origin.span_id), Some(sender), ParentStatus::Certain)
             }

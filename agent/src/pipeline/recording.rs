@@ -7,7 +7,7 @@ use crate::call::ProcessId;
 use crate::capture::Operation;
 use crate::recording::Recorder;
 use crate::recording::frame::{Change as Told, ChangeKind};
-use crate::selection::Change;
+use crate::selection::{Change, Departure};
 
 impl Pipeline {
     /// The same, recorded. It ends by itself when the recording is over. Rules are not read again meanwhile: of them
@@ -41,8 +41,18 @@ impl Pipeline {
                     tell(recorder, ChangeKind::Traced, id, Told { found_running, ..none });
                 }
                 Change::Executed { id } => tell(recorder, ChangeKind::Executed, id, none),
-                Change::Gone { id, at_ns } => {
-                    tell(recorder, ChangeKind::Gone, id, Told { at_ns, ..none });
+                Change::Program { id, at_ns } => {
+                    tell(recorder, ChangeKind::Program, id, Told { at_ns, ..none });
+                }
+                Change::Listens { id, at_ns } => {
+                    tell(recorder, ChangeKind::Listens, id, Told { at_ns, ..none });
+                }
+                Change::Gone { id, at_ns, departure } => {
+                    let (exited, exit) = match departure {
+                        Departure::LetGo => (false, None),
+                        Departure::Exited(exit) => (true, exit.map(Into::into)),
+                    };
+                    tell(recorder, ChangeKind::Gone, id, Told { at_ns, exited, exit, ..none });
                 }
                 Change::Dismissed { id } => tell(recorder, ChangeKind::Dismissed, id, none),
                 Change::Known { .. } | Change::Reset { .. } => {}

@@ -15,11 +15,11 @@ use crate::clock::WallClock;
 use crate::correlation::{Config, Engine, RandomIds};
 use crate::export::ExportHandle;
 use crate::recording::frame::{
-    Change, ChangeKind, End, Frame, Header, Housekeeping, Kind, RoundEnd,
+    Change, ChangeKind, End, Exit, Frame, Header, Housekeeping, Kind, RoundEnd,
 };
 use crate::recording::{Facts, VERSION};
 use crate::runtime::node::Heard;
-use crate::selection::Selection;
+use crate::selection::{Departure, Selection};
 
 /// No clock that counts from a machine's start gets there in a century; beyond, sums of times would.
 const LATEST_NS: u64 = 1 << 62;
@@ -170,9 +170,15 @@ impl Replay {
                 stages.selection.told_executed(id);
                 stages.process_told(id);
             }
+            ChangeKind::Program => stages.program_began(id, time(change.at_ns)?),
+            ChangeKind::Listens => stages.engine.serves(id, time(change.at_ns)?),
             ChangeKind::Gone => {
                 let at_ns = time(change.at_ns)?;
+                let exit = change.exit.map(Exit::record);
+                let departure =
+                    if change.exited { Departure::Exited(exit) } else { Departure::LetGo };
                 stages.selection.told_gone(id, at_ns);
+                stages.program_over(id, at_ns, departure);
                 stages.process_gone(id, at_ns);
             }
             ChangeKind::Dismissed => stages.process_dismissed(id),

@@ -76,6 +76,7 @@ impl Stages {
             processes,
             calls: self.engine.books().into(),
             spans: self.spans,
+            process_spans: self.process_spans,
             records_malformed: capture.malformed(),
             operations_unknown: self.operations_unknown,
             unattributed: KernelBooks::from(self.selection.unattributed()),

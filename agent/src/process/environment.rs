@@ -57,6 +57,8 @@ impl Environment {
             "OTEL_RESOURCE_ATTRIBUTES",
             "OTEL_SDK_DISABLED",
             "OTEL_SERVICE_NAME",
+            "TRACEPARENT",
+            "TRACESTATE",
             "UVICORN_APP",
             "name",
             "npm_package_name",

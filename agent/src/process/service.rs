@@ -3,7 +3,7 @@
 //! Names what the operator named, else what the process's own files and command line say. Arguments
 //! are never in it: they hold secrets.
 
-mod entry;
+pub(super) mod entry;
 mod environment;
 mod node;
 mod place;

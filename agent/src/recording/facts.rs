@@ -3,13 +3,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use wirespan_protocols::propagation::{Propagator, Propagators};
 
 use crate::call::ProcessId;
 use crate::capture::Slot;
-use crate::process::{Allowed, Databases, Environment, Process, Runtime};
+use crate::process::{Allowed, Databases, Environment, Process, Program, Runtime};
 use crate::queue::Rule;
 use crate::selection::Traced;
 use crate::settings::{Globs, Protocols, Redaction, Sampling, Settings, pattern};
@@ -27,6 +28,9 @@ pub struct Facts {
     listening: Vec<u16>,
     databases: Databases,
     resource: Vec<Attribute>,
+    /// None in recordings of before there were any.
+    #[serde(default)]
+    program: Program,
     settings: SettingsFacts,
 }
 
@@ -49,6 +53,10 @@ struct SettingsFacts {
     silent_pool_pings: bool,
     queues: Vec<Rule>,
     propagators: Vec<String>,
+    #[serde(default)]
+    process_spans: bool,
+    #[serde(default)]
+    process_span_limit: Duration,
 }
 
 /// Why they can't be used.
@@ -86,6 +94,8 @@ impl SettingsFacts {
             silent_pool_pings: from.silent_pool_pings,
             queues: from.queues.iter().map(|rule| Rule::clone(rule)).collect(),
             propagators: propagators.map(|it| it.name().to_owned()).collect(),
+            process_spans: from.process_spans,
+            process_span_limit: from.process_span_limit,
         }
     }
 
@@ -115,6 +125,8 @@ impl SettingsFacts {
             silent_pool_pings: self.silent_pool_pings,
             queues: self.queues.into_iter().map(Arc::new).collect(),
             propagators,
+            process_spans: self.process_spans,
+            process_span_limit: self.process_span_limit,
             ..Settings::default()
         })
     }
@@ -134,6 +146,7 @@ impl Facts {
             listening: process.listening.clone(),
             databases: process.environment.databases().clone(),
             resource: traced.resource.attributes.clone(),
+            program: Program::clone(&traced.program),
             settings: SettingsFacts::of(&traced.settings),
         }
     }
@@ -175,6 +188,7 @@ impl Facts {
             resource: Arc::new(Resource { attributes: facts.resource }),
             by: Allowed::All,
             settings: Arc::new(facts.settings.settings()?),
+            program: Arc::new(facts.program),
             known_from_ns: 0,
             gone_ns: None,
         })

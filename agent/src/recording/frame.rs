@@ -116,6 +116,67 @@ pub struct Change {
     /// The one that forked it.
     #[prost(uint64, tag = "5")]
     pub parent: u64,
+    /// It exited; else it is not traced any more.
+    #[prost(bool, tag = "6")]
+    pub exited: bool,
+    /// How it exited, where that was told.
+    #[prost(message, optional, tag = "7")]
+    pub exit: Option<Exit>,
+}
+
+/// How a process exited: [`capture::Exit`], field by field.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+#[expect(missing_docs, reason = "they are capture::Exit's")]
+pub struct Exit {
+    #[prost(uint32, tag = "1")]
+    pub status: u32,
+    #[prost(uint64, tag = "2")]
+    pub run_delay_ns: u64,
+    #[prost(uint64, tag = "3")]
+    pub max_rss_bytes: u64,
+    #[prost(message, optional, tag = "4")]
+    pub threads: Option<ThreadFigures>,
+}
+
+/// What the kernel counted of threads: [`capture::ThreadFigures`], field by field.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+#[expect(missing_docs, reason = "they are capture::ThreadFigures's")]
+pub struct ThreadFigures {
+    #[prost(uint64, tag = "1")]
+    pub on_cpu_ns: u64,
+    #[prost(uint64, tag = "2")]
+    pub major_faults: u64,
+    #[prost(uint64, tag = "3")]
+    pub voluntary_switches: u64,
+    #[prost(uint64, tag = "4")]
+    pub involuntary_switches: u64,
+}
+
+impl From<capture::Exit> for Exit {
+    fn from(from: capture::Exit) -> Self {
+        let capture::Exit { status, run_delay_ns, max_rss_bytes, threads } = from;
+        let threads = threads.map(|from| ThreadFigures {
+            on_cpu_ns: from.on_cpu_ns,
+            major_faults: from.major_faults,
+            voluntary_switches: from.voluntary_switches,
+            involuntary_switches: from.involuntary_switches,
+        });
+        Self { status, run_delay_ns, max_rss_bytes, threads }
+    }
+}
+
+impl Exit {
+    /// As capture tells it.
+    pub fn record(self) -> capture::Exit {
+        let Self { status, run_delay_ns, max_rss_bytes, threads } = self;
+        let threads = threads.map(|told| capture::ThreadFigures {
+            on_cpu_ns: told.on_cpu_ns,
+            major_faults: told.major_faults,
+            voluntary_switches: told.voluntary_switches,
+            involuntary_switches: told.involuntary_switches,
+        });
+        capture::Exit { status, run_delay_ns, max_rss_bytes, threads }
+    }
 }
 
 /// What can become of a process.
@@ -134,6 +195,10 @@ pub enum ChangeKind {
     Gone = 4,
     /// It is to be let go.
     Dismissed = 5,
+    /// It runs a program of its own.
+    Program = 6,
+    /// It began to listen.
+    Listens = 7,
 }
 
 /// Something on a connection could not be read when it was recorded. What a recording leaves out could not be read

@@ -37,6 +37,7 @@ fn traced() -> Traced {
             attributes: vec![("a".to_owned(), Source::Fixed(Value::from("secret")))],
             ..Settings::default()
         }),
+        program: Arc::default(),
         known_from_ns: 0,
         gone_ns: None,
     }

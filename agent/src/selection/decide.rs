@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
-use super::{Change, Grant, Look, PROMPT_NS, Selection, Traced};
+use super::{Change, Grant, Look, PROMPT_NS, Selection, Traced, started_ns};
 use crate::call::ProcessId;
 use crate::capture::{Capture, TraceError};
 use crate::clock;
-use crate::process::{Decision, InspectError, Process, Reason, Runtime, resource};
+use crate::process::{Decision, InspectError, Process, Program, Reason, Runtime, resource};
 
 impl Selection {
     /// Looks at a process that was named.
@@ -72,7 +72,13 @@ impl Selection {
                 let prompt = |executed_ns| marked_ns.saturating_sub(executed_ns) < PROMPT_NS;
                 let is_whole =
                     look.executed_ns.is_some_and(prompt) && process.runtime != Runtime::Other;
-                self.enter(process, grant, slot, look.running && !is_whole, changed);
+                let at_ns = look.executed_ns.unwrap_or_else(|| started_ns(&process));
+                let found_running = look.running && !is_whole;
+                let id = self.enter(process, grant, slot, found_running, changed);
+                // A fork that was told of late is a part of its parent.
+                if parent.is_none() || look.executed_ns.is_some() {
+                    changed(Change::Program { id, at_ns });
+                }
             }
             Err(error) => {
                 self.failed += 1;
@@ -157,6 +163,9 @@ impl Selection {
         if let Some(traced) = self.by_id.get_mut(&id) {
             traced.resource = resource.unwrap_or_else(|| Arc::clone(&traced.resource));
             traced.by = grant.by;
+            if look.executed_ns.is_some() {
+                traced.program = Arc::new(Program::of(&process, &settings));
+            }
             traced.settings = settings;
             traced.origin = grant.origin.unwrap_or_else(|| Arc::new(process.clone()));
             traced.process = process;
@@ -164,8 +173,9 @@ impl Selection {
         if !(same && known) {
             changed(Change::Known { id });
         }
-        if look.executed_ns.is_some() {
+        if let Some(at_ns) = look.executed_ns {
             changed(Change::Executed { id });
+            changed(Change::Program { id, at_ns });
         }
     }
 }

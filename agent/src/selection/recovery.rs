@@ -57,7 +57,7 @@ impl Selection {
         let slots = capture.recount();
         self.is_incomplete |= slots.again;
         for slot in slots.ended {
-            self.exited(slot, now_ns, changed);
+            self.exited(slot, now_ns, None, changed);
         }
         let known: Vec<Slot> =
             self.iter().filter(|known| known.gone_ns.is_none()).map(|known| known.slot).collect();
@@ -69,7 +69,7 @@ impl Selection {
                 }
             });
             if gone {
-                self.exited(slot, now_ns, changed);
+                self.exited(slot, now_ns, None, changed);
             }
         }
         match self.procfs.pids() {

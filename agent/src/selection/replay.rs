@@ -27,6 +27,7 @@ impl Selection {
                 }
                 known.process = traced.process;
                 known.settings = traced.settings;
+                known.program = traced.program;
             }
             None if room => {
                 self.by_slot.insert(traced.slot, traced.id);

@@ -73,6 +73,7 @@ impl Forest {
             Kind::Client => "client",
             Kind::Producer => "producer",
             Kind::Consumer => "consumer",
+            Kind::Internal => "internal",
             Kind::Other => "other",
         };
         let status = span.status().map_or_else(|| "-".to_owned(), |status| status.to_string());
@@ -104,10 +105,12 @@ impl Forest {
         if parent.trace != span.trace {
             wrong.push("another trace");
         }
-        if parent.kind == span.kind {
+        // Of processes: one executes others, and what it forks is a part of it.
+        let of_process = parent.kind == Kind::Internal;
+        if parent.kind == span.kind && !of_process {
             wrong.push("the same kind");
         }
-        if span.kind == Kind::Client && parent.resource != span.resource {
+        if span.kind == Kind::Client && parent.resource != span.resource && !of_process {
             wrong.push("another process");
         }
         if span.kind == Kind::Server && parent.path() != span.path() {

@@ -31,6 +31,7 @@ pub(crate) enum Kind {
     Client,
     Producer,
     Consumer,
+    Internal,
     Other,
 }
 
@@ -157,6 +158,7 @@ fn span(span: &OtlpSpan, resource: &Attributes) -> Span {
             SpanKind::Client => Kind::Client,
             SpanKind::Producer => Kind::Producer,
             SpanKind::Consumer => Kind::Consumer,
+            SpanKind::Internal => Kind::Internal,
             _ => Kind::Other,
         },
         name: span.name.clone(),

@@ -10,7 +10,10 @@ use rand::rngs::SmallRng;
 use wirespan_protocols::w3c::{SpanId, TraceId, TraceParent};
 
 use super::delivered;
-use crate::call::{CallEnded, CallId, CallStarted, ProcessId, RemoteParent, Role, SocketId, Task};
+use crate::call::{
+    CallEnded, CallId, CallStarted, ProcessId, ProgramId, ProgramStarted, RemoteParent, Role,
+    SocketId, Task,
+};
 
 const US: u64 = 1_000;
 const MS: u64 = 1_000_000;
@@ -76,6 +79,8 @@ pub(super) enum Event {
     Unpaired(SocketId),
     Opaque(ProcessId, SocketId, bool, u64),
     InboundLost(ProcessId, u64),
+    Program(ProgramStarted),
+    Serves(ProcessId, u64),
 }
 
 /// What is so.
@@ -139,6 +144,7 @@ pub(super) fn run(system: &System, rng: &mut SmallRng) -> World {
         run.opaque(end);
     }
     run.close(end);
+    run.programs();
     run.world
 }
 
@@ -419,6 +425,20 @@ impl Run<'_> {
         let closed = at;
         let told = self.delivered(closed).max(told + 1);
         self.tell(told, Event::Opaque(process, socket, false, closed));
+    }
+
+    /// Every process is seen to be executed, and listens before anybody asks anything of it.
+    fn programs(&mut self) {
+        for number in 0..self.system.services.len() as u64 {
+            let (process, until_ns) = (ProcessId(number), u64::MAX);
+            let id = ProgramId(number);
+            let program =
+                ProgramStarted { id, process, by: None, remote: None, at_ns: 0, until_ns };
+            self.tell(0, Event::Program(program));
+            let listens = self.between(0, OPENING);
+            let told = self.delivered(listens);
+            self.tell(told, Event::Serves(process, listens));
+        }
     }
 
     /// At the end of all, what never ended is given up.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// A command line, understood as its interpreter would.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Entry<'a> {
+pub(in crate::process) enum Entry<'a> {
     /// A script's path, and its arguments.
     Script(&'a str, &'a [String]),
     /// `python -m NAME`, and its arguments.
@@ -20,7 +20,7 @@ pub(super) enum Entry<'a> {
 }
 
 /// `argv` of a Node.js process.
-pub(super) fn node(command: &[String]) -> Entry<'_> {
+pub(in crate::process) fn node(command: &[String]) -> Entry<'_> {
     /// Options that take the next argument as their value (`node --help`).
     const WITH_VALUE: &[&str] = &[
         "-C",
@@ -69,7 +69,7 @@ pub(super) fn node(command: &[String]) -> Entry<'_> {
 }
 
 /// `argv` of a CPython process. A program that embeds CPython (uWSGI) is its own script.
-pub(super) fn python(command: &[String]) -> Entry<'_> {
+pub(in crate::process) fn python(command: &[String]) -> Entry<'_> {
     let Some((first, mut rest)) = command.split_first() else { return Entry::Nothing };
     if is_sentence(first, rest) {
         return Entry::Title(first);
@@ -121,7 +121,7 @@ pub(super) fn python(command: &[String]) -> Entry<'_> {
 }
 
 /// The last component of a path, as text.
-pub(super) fn file_name(path: &str) -> &str {
+pub(in crate::process) fn file_name(path: &str) -> &str {
     Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
