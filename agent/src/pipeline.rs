@@ -200,6 +200,7 @@ impl Pipeline {
         if let Some(recorder) = &mut self.recorder {
             recorder.round(now, stages.wall);
         }
+        self.look_ahead();
         let (count, drained) = self.read(now)?;
         if now.saturating_sub(self.stages.housekeeping_ns) >= HOUSEKEEPING_NS {
             self.stages.housekeeping_ns = now;
@@ -226,6 +227,16 @@ impl Pipeline {
         let mut changes = Vec::new();
         let Self { capture, stages, .. } = self;
         stages.selection.round(now, drained, capture, &mut |change| changes.push(change));
+        self.follow(&changes);
+    }
+
+    /// Looks at processes that were executed, before all that was recorded earlier is read.
+    fn look_ahead(&mut self) {
+        let mut changes = Vec::new();
+        let Self { capture, stages, .. } = self;
+        for event in capture.executed_ahead() {
+            stages.selection.executed_ahead(&event, capture, &mut |change| changes.push(change));
+        }
         self.follow(&changes);
     }
 

@@ -157,6 +157,8 @@ pub struct Selection {
     listeners: VecDeque<(u64, i32)>,
     /// Processes that wait to be looked at.
     looks: Looks,
+    /// Executions that were looked at before their turn, by process: when the last was.
+    ahead: HashMap<i32, u64>,
     /// How many more may be looked at in this round.
     left: usize,
     /// Records were lost: processes may have come, changed and gone untold.
@@ -194,6 +196,7 @@ impl Selection {
             leaving: VecDeque::new(),
             leaving_slots: HashSet::new(),
             looks: Looks::default(),
+            ahead: HashMap::new(),
             listeners: VecDeque::new(),
             left: Self::LOOKS,
             is_incomplete: false,
@@ -270,6 +273,25 @@ impl Selection {
         }
     }
 
+    /// Looks at a process that was executed, before that event's turn: a short one may be over by then.
+    pub fn executed_ahead(
+        &mut self,
+        event: &ProcessEvent,
+        capture: &mut Capture,
+        changed: &mut impl FnMut(Change),
+    ) {
+        let Some(pid) = event.pid else { return };
+        // One that is known by that number, and not from here, is gone, but its end is still to be followed.
+        let is_older = self.by_pid.contains_key(&pid) && !self.ahead.contains_key(&pid);
+        if self.left == 0 || is_older {
+            return;
+        }
+        self.left -= 1;
+        self.ahead.insert(pid, event.at_ns);
+        let look = Look { running: true, executed_ns: Some(event.at_ns), ..Look::default() };
+        self.look(pid, look, event.at_ns, capture, changed);
+    }
+
     /// Follows a process event.
     pub fn event(
         &mut self,
@@ -282,6 +304,14 @@ impl Selection {
                 let Some(pid) = event.pid else { return };
                 if event.kind == ProcessEventKind::Exec {
                     self.own_spans.retain(|id| id.pid != pid);
+                    if let Some(&until_ns) = self.ahead.get(&pid) {
+                        if event.at_ns >= until_ns {
+                            self.ahead.remove(&pid);
+                        }
+                        if event.at_ns <= until_ns {
+                            return;
+                        }
+                    }
                 }
                 if let Some(slot) = event.slot.filter(|slot| !self.by_slot.contains_key(slot)) {
                     // A child that could not be looked at when it was forked: it begins anew here.

@@ -5,6 +5,8 @@
 //! it, nothing can still be missing that came before another record of the same thread. A program that was
 //! interrupted between claiming a place and handing it over holds up all, as it would in a ring.
 
+use std::collections::VecDeque;
+
 use aya::maps::{MapData, RingBuf};
 
 use wirespan_ebpf::LaneMark;
@@ -25,11 +27,18 @@ const RELEASE: u32 = 8 * 1024;
 struct Ring {
     ring: RingBuf<MapData>,
     next: Vec<u8>,
+    /// What comes behind it, as far as it was looked at already.
+    ahead: VecDeque<Vec<u8>>,
 }
 
 impl Ring {
     /// When the next record was made.
     fn at(&mut self) -> u64 {
+        if self.next.is_empty()
+            && let Some(next) = self.ahead.pop_front()
+        {
+            self.next = next;
+        }
         if self.next.is_empty() {
             let Some(item) = self.ring.next() else { return NONE };
             self.next.extend_from_slice(&item);
@@ -71,7 +80,10 @@ pub(super) struct Ways {
 
 impl Ways {
     pub(super) fn new(rings: Vec<RingBuf<MapData>>, shared: SharedLanes, lanes: usize) -> Self {
-        let rings = rings.into_iter().map(|ring| Ring { ring, next: Vec::new() }).collect();
+        let rings = rings
+            .into_iter()
+            .map(|ring| Ring { ring, next: Vec::new(), ahead: VecDeque::new() })
+            .collect();
         let none = LaneMark::default();
         let lane = Lane { read: none, released: none, claimed: none, at: NONE, behind: none };
         Self { rings, shared, lanes: vec![lane; lanes], last: None, held_up: false }
@@ -80,6 +92,18 @@ impl Ways {
     /// The ring that process events come by.
     pub(super) fn first_ring(&self) -> Option<&RingBuf<MapData>> {
         self.rings.first().map(|ring| &ring.ring)
+    }
+
+    /// Shows what waits in the ring that process events come by, each record once, before its turn. Looks at `most`
+    /// records that wait at most.
+    pub(super) fn look_ahead(&mut self, most: usize, mut each: impl FnMut(&[u8])) {
+        let Some(Ring { ring, ahead, .. }) = self.rings.first_mut() else { return };
+        while ahead.len() < most
+            && let Some(item) = ring.next()
+        {
+            each(&item);
+            ahead.push_back(item.to_vec());
+        }
     }
 
     /// Begins to read what there is by now.

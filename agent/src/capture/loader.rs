@@ -25,7 +25,7 @@ use crate::capture::fields::{self, FieldError};
 use crate::capture::lanes::Ways;
 use crate::capture::object::{OBJECT, RelocateError, relocate};
 use crate::capture::python::{self, Pythons};
-use crate::capture::record::{self, Record, RecordError};
+use crate::capture::record::{self, ProcessEvent, ProcessEventKind, Record, RecordError};
 use crate::capture::slots::{Slot, Slots};
 use crate::sys::{self, SharedLanes, SharedTable};
 
@@ -41,6 +41,9 @@ const PAGE: u32 = 4096;
 
 /// Slots that the kernel's queue is kept filled with: forks between two rounds of the reader.
 const FORK_SLOTS: usize = 64;
+
+/// Records that are looked at before their turn.
+const RECORDS_AHEAD: usize = 4096;
 
 /// The tracepoint programs, by the tracepoint's name, which is also the program's.
 pub(super) const TRACEPOINTS: [&str; 8] = [
@@ -362,6 +365,21 @@ impl Capture {
                 Err(cause) => return Err(failed(cause)),
             }
         }
+    }
+
+    /// What was executed lately by processes that are not traced, before its turn comes in [`Capture::drain`]: where
+    /// there is much to read, one that is looked at then may be over.
+    pub fn executed_ahead(&mut self) -> Vec<ProcessEvent> {
+        let mut events = Vec::new();
+        self.ways.look_ahead(RECORDS_AHEAD, |bytes| {
+            if let Ok(Record::Process(event)) = record::parse(bytes)
+                && event.kind == ProcessEventKind::Exec
+                && event.slot.is_none()
+            {
+                events.push(event);
+            }
+        });
+        events
     }
 
     /// Reads up to `limit` records that were made before `until_ns`, in the order of their making, until `each`
