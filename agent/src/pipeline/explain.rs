@@ -3,7 +3,7 @@
 use opentelemetry_semantic_conventions::attribute::SERVICE_NAME;
 
 use super::Stages;
-use crate::call::Role;
+use crate::call::{ProgramEnd, Role};
 use crate::capture::{Capture, Socket};
 use crate::explain::{ConnectionFacts, Explanation, facts, words};
 use crate::process::{Decision, Reason, name_source};
@@ -53,6 +53,7 @@ impl Stages {
                 fact("bindings", books.bindings.join(", "));
             }
         }
+        fact("process span", self.process_span(traced).to_owned());
         for (name, value) in notable(&traced.settings) {
             fact(name, value);
         }
@@ -79,6 +80,19 @@ impl Stages {
         answer.remedies = self.remedies(traced, &answer, books.as_ref());
         answer.books = books;
         answer
+    }
+
+    /// Whether it has a span of its own, and why not.
+    fn process_span(&self, traced: &Traced) -> &'static str {
+        match self.engine.program_of(traced.id) {
+            Some((_, None)) => "open: it serves nothing so far, what it calls is beneath",
+            Some((_, Some(ProgramEnd::Serves))) => "of its start only: it serves",
+            Some((_, Some(ProgramEnd::Goes))) => "over: settings.process_span_limit",
+            Some((_, Some(_))) => "over: it executes something else, or is let go",
+            None if !traced.settings.process_spans => "none: settings.process_spans",
+            None if traced.program.is_scheduler => "none: it works by the clock",
+            None => "none: it serves",
+        }
     }
 
     /// What stands out, and what can be done about it.
