@@ -30,6 +30,7 @@ use wirespan_protocols::propagation::Propagators;
 use crate::call::{ProcessId, Role};
 use crate::capture::{Gone, Operation, Socket};
 use crate::queue::Rule;
+use crate::settings::Pointer;
 
 pub use amqp::AmqpSession;
 use ends::Ends;
@@ -57,6 +58,8 @@ pub struct Options {
     pub fields: Arc<http1::Asked>,
     /// First keys of Redis commands are kept.
     pub redis_keys: bool,
+    /// Fields of JSON objects that are kept, of HTTP requests and of jobs.
+    pub pointers: Arc<[Pointer]>,
 }
 
 /// Times that a connection which was met in its middle is given to show a message's beginning.

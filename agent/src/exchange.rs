@@ -11,7 +11,7 @@ use crate::call::{CallId, ProcessId, Role};
 use crate::capture::Socket;
 use crate::clock::WallClock;
 use crate::connection::{Content, Mark, Outcome};
-use crate::settings::Settings;
+use crate::settings::{JsonField, Settings};
 use crate::span::Resource;
 
 /// Calls held at most. Beyond, a new one makes no span, and is counted.
@@ -40,6 +40,8 @@ pub struct Exchange {
     pub request_last: Option<Mark>,
     /// Bytes of its content, where its framing was seen to the end.
     pub request_bytes: Option<u64>,
+    /// Fields of its content that the settings ask for.
+    pub request_fields: Vec<JsonField>,
     /// When the response's first bytes passed.
     pub response_first: Option<Mark>,
     /// When and how it ended.
@@ -185,6 +187,7 @@ pub(crate) mod tests {
             first: Mark::default(),
             request_last: None,
             request_bytes: None,
+            request_fields: Vec::new(),
             response_first: None,
             end: None,
             database: None,

@@ -640,10 +640,11 @@ impl Stages {
             Step::Begun { offset, first, content } => {
                 self.begun(cookie, exchange, offset, first, content);
             }
-            Step::RequestEnd { last, content_bytes } => {
+            Step::RequestEnd { last, content_bytes, fields } => {
                 if let Some(exchange) = self.exchanges.at(place) {
                     exchange.request_last = Some(last);
                     exchange.request_bytes = content_bytes;
+                    exchange.request_fields = fields;
                 }
             }
             Step::Response { first, head } => {
@@ -745,6 +746,7 @@ impl Stages {
             first,
             request_last: None,
             request_bytes: None,
+            request_fields: Vec::new(),
             response_first: None,
             end: None,
             database,
@@ -1070,6 +1072,7 @@ fn options(settings: &Settings) -> Options {
         propagators: settings.propagators,
         fields: Arc::clone(settings.traffic.asked()),
         redis_keys: settings.traffic.wants_redis_keys(),
+        pointers: Arc::clone(settings.traffic.pointers()),
     }
 }
 

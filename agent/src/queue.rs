@@ -8,6 +8,7 @@
 mod bull;
 mod bullmq;
 mod celery;
+mod data;
 mod jobs;
 mod list;
 mod popped;
@@ -26,6 +27,7 @@ use wirespan_protocols::redis::{self, Bytes, Value};
 use wirespan_protocols::w3c::TraceParent;
 
 use crate::call::MessageKey;
+use crate::settings::JsonField;
 
 pub use celery::{begun as celerys_begun, task as celerys_task};
 pub use jobs::{Jobs, Open, Over, Place};
@@ -106,10 +108,12 @@ pub struct Work {
     pub broadcast: bool,
     /// Whether it is a queue's work at all shows who takes it: by this.
     pub only_if_taken: Option<Identity>,
+    /// Fields of what it is given that the settings ask for.
+    pub fields: Vec<JsonField>,
 }
 
 impl Work {
-    fn new(system: System, queue: &str, operation: &'static str) -> Self {
+    pub(crate) fn new(system: System, queue: &str, operation: &'static str) -> Self {
         Self {
             system,
             queue: queue.into(),
@@ -127,6 +131,7 @@ impl Work {
             again: false,
             broadcast: false,
             only_if_taken: None,
+            fields: Vec::new(),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Beside the data path: selection gives each process its settings, later stages ask them. Knows neither the
 //! configuration file's spelling (`config`) nor any process's traffic.
 
+mod json;
 mod redaction;
 mod traffic;
 
@@ -19,6 +20,7 @@ use crate::process::Process;
 use crate::queue::Rule;
 use crate::span::{Attribute, Span, Value};
 
+pub use json::{JsonField, Pointer, fields, fields_of};
 pub use redaction::{REDACTED, Redaction, pattern};
 pub use traffic::{KeyPattern, Lifted, Place, Traffic, VALUE_LIMIT_BYTES};
 

@@ -25,6 +25,7 @@ settings:
   - {name: user.id, header: x-user-id, kind: server}
   - {name: user.id, query: user}
   - {name: episode.id, redis_key: 'rid:{id}'}
+  - {name: workflow.job_id, json: /workflow/job_id}
   - {name: deployment.ring, env: RING}
   redact: {attributes: ['user_agent.*'], patterns: ['secret-\\w+', 'rid:\\d+']}
 ";
@@ -50,6 +51,17 @@ impl Client {
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nUser-Agent: e2e\r\n{fields}\r\n");
         self.connection.send(request.as_bytes()).unwrap();
         self.connection.receive("GET").unwrap().0.status
+    }
+
+    /// Sends this object, in chunks, whatever becomes of it.
+    fn post(&mut self, path: &str, object: &str) {
+        let (first, rest) = object.split_at(9);
+        let fields = "Content-Type: application/json\r\nTransfer-Encoding: chunked";
+        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\n");
+        let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
+        let request = format!("{head}{}{}0\r\n\r\n", chunk(first), chunk(rest));
+        self.connection.send(request.as_bytes()).unwrap();
+        assert_eq!(self.connection.receive("POST").unwrap().0.status / 100, 4);
     }
 
     /// The service's span of a request for this path.
@@ -90,6 +102,7 @@ fn what_is_asked_of_calls_is_on_their_spans() {
         assert_eq!(client.get(&format!("{path}8?a=b&user=u%2D8+x"), ""), 200);
         assert_eq!(client.get(&format!("{path}9?user=1&user=2"), ""), 200);
         assert_eq!(client.get("/none/secret-9", ""), 404);
+        client.post("/none/posted", r#"{"workflow":{"job_id":"j-7"},"password":"c=1"}"#);
     }
     configured.tracing.quiet();
     let spans = configured.tracing.spans();
@@ -107,6 +120,9 @@ fn what_is_asked_of_calls_is_on_their_spans() {
             panic!("{first:?}");
         };
         assert_eq!(types.len(), 1);
+        let posted = client.served(&spans, "/none/posted");
+        assert_eq!(posted.text("workflow.job_id"), Some("j-7"), "{posted:?}");
+        assert_eq!(first.text("workflow.job_id"), None);
         let headers =
             |span: &Span| span.attributes.keys().filter(|key| key.contains(".header.")).count();
         assert_eq!((headers(first), headers(second)), (3, 1), "{first:?} {second:?}");

@@ -30,6 +30,9 @@ struct Done {
     after: u64,
 }
 
+/// Queues whose jobs, or entries, have a field that is asked for.
+const OBJECTS: [&str; 4] = ["bull-q", "bullmq-q", "celery-q", "stream-jp"];
+
 /// A queue, its kind, who sends and who works.
 type Route = (&'static str, &'static str, &'static str, &'static str);
 
@@ -90,7 +93,10 @@ const QUEUES_OWN: [&str; 24] = [
 
 fn start(lab: &Lab, server: &Server) -> (Tracing, BTreeMap<&'static str, Program>) {
     let rule = format!("cmd=*queues.*{}*", lab.path().display());
-    let tracing = lab.agent("agent", &[rule], &[]);
+    let config = lab.path().join("queues.yaml");
+    let asked = "settings: {span_attributes: [{name: workflow.id, json: /workflow/id}]}\n";
+    std::fs::write(&config, asked).unwrap();
+    let tracing = lab.agent("agent", &[rule], &[&format!("--config={}", config.display())]);
     let mut programs = BTreeMap::new();
     for (runtime, name) in CLIENTS {
         let program = lab.installed.queues(runtime, name, server, lab.path()).unwrap();
@@ -206,6 +212,10 @@ fn idle_for(idle: Duration) {
             assert_eq!(span.text("messaging.system"), Some(system), "{span:?}");
         }
         joined(&sent, &worked);
+        for span in sent.iter().chain(&worked) {
+            let lifted = span.text("workflow.id").is_some_and(|id| id.starts_with("w-"));
+            assert_eq!(lifted, OBJECTS.contains(&queue), "{span:?}");
+        }
         let of_done = |did: &str| {
             let its = done.iter().filter(|done| done.queue == queue && done.did == did);
             let mut its: Vec<&Done> = its.collect();
@@ -227,12 +237,13 @@ fn joined(sent: &[&Span], worked: &[&Span]) {
         let attempt = span.int("wirespan.job.attempt").unwrap_or(1).max(1) - 1;
         let same = sent.iter().filter(|sender| sender.text("messaging.message.id") == id);
         let same: Vec<&&Span> = same.collect();
-        let sender = match id {
+        let sender: &Span = match id {
             None => sent[at],
             // Celery sends anew what it tries again.
             Some(_) => same.get(usize::try_from(attempt).unwrap()).unwrap_or(&same[0]),
         };
         assert_eq!(span.parent.as_deref(), Some(&*sender.id), "{span:?}\nof {sender:?}");
+        assert_eq!(span.text("workflow.id"), sender.text("workflow.id"), "{span:?}\nof {sender:?}");
         assert_eq!((&span.trace, span.parent_is_remote), (&sender.trace, false), "{span:?}");
         let waited = span.int("wirespan.message.wait_time_ns").unwrap();
         let apart = span.start_ns.saturating_sub(sender.start_ns).cast_signed();

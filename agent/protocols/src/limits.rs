@@ -21,6 +21,9 @@ pub const HTTP1_ASKED_VALUE_BYTES: usize = 1024;
 /// Most fields kept of one head because they were asked for.
 pub const HTTP1_ASKED_FIELDS: usize = 32;
 
+/// Content of a request that is kept, where the caller asks for that.
+pub const HTTP1_KEPT_BODY_BYTES: usize = 16 * 1024;
+
 /// Longest chunk-size line, extensions included (RFC 9112, 7.1.1 asks for such a limit).
 pub const HTTP1_CHUNK_LINE_BYTES: u32 = 4 * 1024;
 

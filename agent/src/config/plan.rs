@@ -15,6 +15,9 @@ use crate::export::{ConsoleOptions, Limits, Target};
 use crate::process::{Allow, Rule, Rules};
 use crate::settings::{Sampling, Settings};
 
+/// Payload bytes of a burst where fields of contents are asked for: as much as parsers keep of one.
+const CONTENT_BUDGET: u32 = 16 << 10;
+
 /// Bytes of a ring buffer unless told otherwise.
 const RING_BYTES: u32 = 8 << 20;
 
@@ -92,7 +95,7 @@ impl Plan {
         };
         let by_flags = flags.all || !flags.allow.is_empty();
         let settings = Arc::new(base.clone());
-        let allow = if by_flags {
+        let allow: Vec<Allow> = if by_flags {
             let allow = |rule: &Rule| Allow { rule: rule.clone(), settings: Arc::clone(&settings) };
             flags.allow.iter().map(allow).collect()
         } else {
@@ -103,15 +106,17 @@ impl Plan {
             flag.or(key.as_ref().map(|size| size.0.0)).unwrap_or(default)
         };
         let capture = &config.capture;
+        let every = allow.iter().map(|allow| &allow.settings).chain([&settings]);
+        let budget = if every.into_iter().any(|it| !it.traffic.pointers().is_empty()) {
+            CONTENT_BUDGET
+        } else {
+            DEFAULT_BURST_BUDGET
+        };
         Ok(Self {
             rules: Rules { all, allow, settings, own: Vec::new() },
             targets: targets(config, flags, lookup)?,
             limits: config.queue.limits(lookup).map_err(anyhow::Error::msg)?,
-            payload_budget: size(
-                flags.payload_budget,
-                &capture.payload_budget,
-                DEFAULT_BURST_BUDGET,
-            ),
+            payload_budget: size(flags.payload_budget, &capture.payload_budget, budget),
             ring_bytes: size(flags.ring_bytes, &capture.ring_size, RING_BYTES),
             measure_hooks: flags.measure_hooks
                 || capture.measure_hooks.as_ref().is_some_and(|flag| flag.0),

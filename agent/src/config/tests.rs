@@ -8,7 +8,7 @@ use wirespan_protocols::propagation::Propagator;
 use super::plan::{Flags, Plan};
 use super::*;
 use crate::export::{Color, Compression, DiskOptions, Protocol, Target};
-use crate::settings::{KeyPattern, Lifted, Place, Sampling, Source};
+use crate::settings::{KeyPattern, Lifted, Place, Pointer, Sampling, Source};
 use crate::span::{SpanKind, Value};
 
 struct Fake;
@@ -145,6 +145,7 @@ fn a_service_is_named_and_described() {
 #[case("span_attributes: [{name: user.id, env: USER_ID}]", |it: &Settings| lifts(it, Place::Variable("USER_ID".to_owned()), None) && it.variables().eq(["USER_ID"]))]
 #[case("span_attributes: [{name: user.id, redis_key: 'user:{id}:*'}]", |it: &Settings| lifts(it, Place::RedisKey(KeyPattern::new("user:{id}:*").unwrap()), None))]
 #[case("span_attributes: [{name: user.id, query: u, kind: server}]", |it: &Settings| lifts(it, Place::Query("u".to_owned()), Some(SpanKind::Server)))]
+#[case("span_attributes: [{name: user.id, json: /user/id}]", |it: &Settings| lifts(it, Place::Json(Pointer::new("/user/id").unwrap()), None) && it.traffic.pointers().len() == 1)]
 #[case("redact: {attributes: ['user.*']}", |it: &Settings| it.redaction.keys.is_match("user.id"))]
 #[case("redact: {patterns: ['\\d{4}$']}", |it: &Settings| it.redaction.patterns.iter().any(|it| it.is_match("a1234")))]
 #[case("attribute_count: 100", |it: &Settings| it.attribute_count == 100)]
@@ -273,6 +274,10 @@ queue: {spans: 1000, batch_spans: 100, linger: 50ms}
 
 #[test]
 fn capture_is_taken() {
+    let asking = of("settings: {span_attributes: [{name: a, json: /a}]}");
+    assert_eq!(asking.payload_budget, 16 << 10, "contents have to be there whole");
+    let asking = "rules: [{match: {port: 1}, settings: {span_attributes: [{name: a, json: /a}]}}]";
+    assert_eq!(of(asking).payload_budget, 16 << 10);
     let plan = of("capture: {payload_budget: 8KiB, ring_size: 16MiB, measure_hooks: true}");
     assert_eq!((plan.payload_budget, plan.ring_bytes, plan.measure_hooks), (8192, 16 << 20, true));
 }
@@ -310,7 +315,8 @@ fn capture_is_taken() {
 #[case::no_variable("settings: {span_attributes: [{name: a, env: ''}]}", (1, 45), "settings.span_attributes[0]", "it is empty")]
 #[case::no_key("settings: {span_attributes: [{name: a, redis_key: 'a:*'}]}", (1, 51), "settings.span_attributes[0]", "in braces")]
 #[case::no_kind("settings: {span_attributes: [{name: a, env: A, kind: internal}]}", (1, 54), "settings.span_attributes[0]", "server, client")]
-#[case::unknown_place("settings: {span_attributes: [{name: a, json: A}]}", (1, 40), "settings.span_attributes[0]", "unknown field")]
+#[case::no_pointer("settings: {span_attributes: [{name: a, json: a.b}]}", (1, 46), "settings.span_attributes[0]", "begin with a slash")]
+#[case::unknown_place("settings: {span_attributes: [{name: a, xpath: A}]}", (1, 40), "settings.span_attributes[0]", "unknown field")]
 #[case::bad_redacted("settings: {redact: {attributes: ['[a']}}", (1, 34), "settings.redact.attributes[0]", "expected a glob")]
 #[case::bad_pattern("settings: {redact: {patterns: ['(a']}}", (1, 32), "settings.redact.patterns[0]", "unclosed group")]
 #[case::empty_pattern("settings: {redact: {patterns: ['a*']}}", (1, 32), "settings.redact.patterns[0]", "matches nothing")]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::scalar::{Leaf, Scalar};
 use super::settings::GlobText;
-use crate::settings::{Globs, KeyPattern, Lifted, Place, Redaction, Traffic, pattern};
+use crate::settings::{Globs, KeyPattern, Lifted, Place, Pointer, Redaction, Traffic, pattern};
 use crate::span::SpanKind;
 
 /// What of HTTP is shown beyond what always is.
@@ -43,6 +43,11 @@ pub struct SpanAttribute {
     /// has no colon; `*` stands for anything.
     #[serde(default)]
     pub redis_key: Option<Scalar<KeyText>>,
+    /// Its value is this field of the JSON object that is the request's content, or that a job is given (Bull's and
+    /// BullMQ's data, Celery's keyword arguments, a message, a list's element, the fields of an entry or a hash): a JSON
+    /// Pointer, `/workflow/job_id`. A text, a number or a truth value.
+    #[serde(default)]
+    pub json: Option<Scalar<PointerText>>,
     /// Only spans of this kind have it: `server`, `client`, `producer`, `consumer`. Default: all.
     #[serde(default)]
     pub kind: Option<Scalar<Kind>>,
@@ -58,7 +63,7 @@ impl<'de> Deserialize<'de> for CheckedAttribute {
         let attribute = SpanAttribute::deserialize(deserializer)?;
         if attribute.lifted().is_none() {
             return Err(de::Error::custom(
-                "expected one of `header`, `response_header`, `query`, `env` and `redis_key`",
+                "expected one of `header`, `response_header`, `query`, `env`, `redis_key` and `json`",
             ));
         }
         Ok(Self(attribute))
@@ -73,6 +78,7 @@ impl SpanAttribute {
             self.query.as_ref().map(|it| Place::Query(it.0.clone())),
             self.env.as_ref().map(|it| Place::Variable(it.0.clone())),
             self.redis_key.as_ref().map(|it| Place::RedisKey(it.0.0.clone())),
+            self.json.as_ref().map(|it| Place::Json(it.0.0.clone())),
         ];
         let mut places = places.into_iter().flatten();
         let place = places.next().filter(|_| places.next().is_none())?;
@@ -128,6 +134,22 @@ impl Redact {
                 None => defaults.patterns.clone(),
             },
         }
+    }
+}
+
+/// Where a field is in a JSON object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PointerText(pub Pointer);
+
+impl Leaf for PointerText {
+    const EXPECTED: &'static str = "a JSON Pointer, as in /workflow/job_id";
+
+    fn read(text: &str) -> Result<Self, String> {
+        Pointer::new(text).map(Self)
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": "^/([^~]|~[01])*$", "maxLength": 512 })
     }
 }
 

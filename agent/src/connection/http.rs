@@ -1,12 +1,19 @@
 //! HTTP/1.x on a connection.
 
+use std::sync::Arc;
+
 use wirespan_protocols::http1::{Connection, Event};
 
 use super::message::{Content, Message, Outcome, Step};
 use super::parser::{self, Adapter, Out};
 use super::{Mark, Options};
+use crate::settings::{Pointer, fields};
 
-pub(super) struct Http;
+#[derive(Default)]
+pub(super) struct Http {
+    /// Fields of requests' contents that are asked for.
+    pointers: Arc<[Pointer]>,
+}
 
 impl Adapter for Http {
     type Connection = Connection<Mark>;
@@ -17,6 +24,7 @@ impl Adapter for Http {
 
     fn ask(&mut self, connection: &mut Connection<Mark>, options: &Options) {
         connection.ask(&options.fields);
+        self.pointers = Arc::clone(&options.pointers);
     }
 
     fn tell(&mut self, event: Event<'_, Mark>, out: &mut Out<'_>) {
@@ -25,8 +33,11 @@ impl Adapter for Http {
                 let content = Content::Http { request: head.into_owned(), response: None };
                 (exchange, Step::Begun { offset, first, content })
             }
-            Event::RequestEnd { exchange, last, body_bytes, exact } => {
-                (exchange, Step::RequestEnd { last, content_bytes: exact.then_some(body_bytes) })
+            Event::RequestEnd { exchange, last, body_bytes, exact, content } => {
+                let content_bytes = exact.then_some(body_bytes);
+                let found = content.map(|content| fields(&content, &self.pointers));
+                let fields = found.unwrap_or_default();
+                (exchange, Step::RequestEnd { last, content_bytes, fields })
             }
             Event::Response { exchange, first, head } => {
                 (exchange, Step::Response { first, head: Some(head.into_owned()) })

@@ -151,7 +151,7 @@ impl Adapter for Kafka {
                 (exchange, Step::Begun { offset, first, content })
             }
             Event::RequestEnd { exchange, last } => {
-                (exchange, Step::RequestEnd { last, content_bytes: None })
+                (exchange, Step::RequestEnd { last, content_bytes: None, fields: Vec::new() })
             }
             Event::Response { exchange, first } => (exchange, Step::Response { first, head: None }),
             Event::End { exchange, last, end } => {

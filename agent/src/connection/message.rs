@@ -13,6 +13,7 @@ use super::amqp::AmqpSession;
 use super::{KafkaCall, Mark, RedisCall};
 use crate::call::{MessageKey, Receipt};
 use crate::queue::{Fate, Notice, Work};
+use crate::settings::JsonField;
 
 /// What a parser told.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +72,8 @@ pub enum Step {
         last: Mark,
         /// Bytes of its content, where the protocol has a content and its framing was seen to the end.
         content_bytes: Option<u64>,
+        /// Fields of its content that are asked for.
+        fields: Vec<JsonField>,
     },
     /// The response began.
     Response {

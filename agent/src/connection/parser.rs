@@ -224,8 +224,9 @@ impl Protocol {
                     Role::Server => connection.propagators(options.propagators),
                     Role::Client => connection,
                 };
-                connection.ask(&options.fields);
-                Box::new(Adapted::new(connection, http::Http))
+                let mut http = http::Http::default();
+                http.ask(&mut connection, options);
+                Box::new(Adapted::new(connection, http))
             }
             Self::Redis => Box::new(Adapted::new(
                 redis_parser::connection(from_start, options),

@@ -71,7 +71,7 @@ impl Redis {
         Self {
             database: from_start.then_some(0),
             selecting: None,
-            queues: Recognizer::new(Arc::clone(&options.queues)),
+            queues: Recognizer::new(Arc::clone(&options.queues), Arc::clone(&options.pointers)),
             keeps_keys: options.redis_keys,
             later: Vec::new(),
         }
@@ -131,6 +131,7 @@ impl Adapter for Redis {
 
     fn ask(&mut self, _: &mut Connection<Mark>, options: &Options) {
         self.keeps_keys = options.redis_keys;
+        self.queues.ask(Arc::clone(&options.pointers));
     }
 
     fn tell(&mut self, event: Event<'_, Mark>, out: &mut Out<'_>) {
@@ -162,7 +163,7 @@ impl Adapter for Redis {
                 return later.drain(..).for_each(relay(database, out));
             }
             Event::RequestEnd { exchange, last, .. } => {
-                (exchange, Step::RequestEnd { last, content_bytes: None })
+                (exchange, Step::RequestEnd { last, content_bytes: None, fields: Vec::new() })
             }
             Event::Response { exchange, first } => (exchange, Step::Response { first, head: None }),
             Event::End { exchange, last, end, values } => {

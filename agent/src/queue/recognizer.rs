@@ -8,10 +8,11 @@ use smallvec::SmallVec;
 use wirespan_protocols::redis::{Command, End, Reply, Value, Values};
 
 use super::{
-    Asks, Expects, FAMILIES, Fate, Identity, Memory, Notice, Part, Rule, Work, list, pubsub, rq,
-    script, sorted, stream, text,
+    Asks, Expects, FAMILIES, Fate, Identity, Memory, Notice, Part, Rule, Work, data, list, pubsub,
+    rq, script, sorted, stream, text,
 };
 use crate::connection::Mark;
+use crate::settings::Pointer;
 
 /// Commands of one transaction that are followed.
 const MAX_QUEUED: usize = 4096;
@@ -80,6 +81,8 @@ type Out<'a> = dyn FnMut(Told) + 'a;
 #[derive(Debug, Default)]
 pub struct Recognizer {
     memory: Memory,
+    /// Fields of jobs that are asked for.
+    pointers: Arc<[Pointer]>,
     open: VecDeque<Pending>,
     gathering: Transaction,
     executing: VecDeque<Transaction>,
@@ -88,9 +91,14 @@ pub struct Recognizer {
 }
 
 impl Recognizer {
-    /// Of a new connection, with the operator's own kinds of queues.
-    pub fn new(rules: Arc<[Arc<Rule>]>) -> Self {
-        Self { memory: Memory { rules, ..Memory::default() }, ..Self::default() }
+    /// Of a new connection, with the operator's own kinds of queues, and the fields of jobs that are asked for.
+    pub fn new(rules: Arc<[Arc<Rule>]>, pointers: Arc<[Pointer]>) -> Self {
+        Self { memory: Memory { rules, ..Memory::default() }, pointers, ..Self::default() }
+    }
+
+    /// Other fields are asked for from now on.
+    pub fn ask(&mut self, pointers: Arc<[Pointer]>) {
+        self.pointers = pointers;
     }
 
     /// A command. What it means; what is told of it at once goes to `out`.
@@ -155,7 +163,11 @@ impl Recognizer {
         let values: Few<'_> = values.iter().collect();
         let call = Asks { name: &command.name, values: &values };
         let memory = &mut self.memory;
-        FAMILIES.iter().find_map(|family| family(&call, memory)).unwrap_or_default()
+        let mut part = FAMILIES.iter().find_map(|family| family(&call, memory)).unwrap_or_default();
+        if let Some(work) = &mut part.submits {
+            work.fields = data::of(work, &values, &self.pointers);
+        }
+        part
     }
 
     /// An exchange is over. Whether its end is held, to be told with that of `EXEC`.
@@ -176,7 +188,7 @@ impl Recognizer {
         }
         if self.executing.front().is_some_and(|front| front.exec == Some(exchange)) {
             if let Some(mut transaction) = self.executing.pop_front() {
-                executed(&mut transaction, last, end, values, out);
+                executed(&mut transaction, last, end, values, &self.pointers, out);
                 if transaction.commands.capacity() <= MAX_SPARE {
                     self.spare = transaction.commands;
                 }
@@ -195,7 +207,7 @@ impl Recognizer {
         let Some(pending) = self.open.pop_front() else { return false };
         if reply.is_some_and(|reply| !matches!(reply, Reply::Error { .. })) {
             let values: Vec<Value<'_>> = values.iter().collect();
-            read(pending, &values, last, out);
+            read(pending, &values, last, &self.pointers, out);
         }
         false
     }
@@ -227,7 +239,8 @@ impl Recognizer {
     /// A message was pushed.
     pub fn pushed(&mut self, last: &Mark, values: &Values<'_>, out: &mut Out<'_>) {
         let values: Vec<Value<'_>> = values.iter().collect();
-        if let Some(work) = pubsub::taken(&values) {
+        if let Some(mut work) = pubsub::taken(&values) {
+            work.fields = data::of(&work, &values, &self.pointers);
             out(Told::Notice(0, *last, Notice::Taken(Box::new(work))));
         }
     }
@@ -239,6 +252,7 @@ fn executed(
     last: &Mark,
     end: &End<'_>,
     values: &Values<'_>,
+    pointers: &[Pointer],
     out: &mut Out<'_>,
 ) {
     let (known, exec) = (transaction.is_known(), transaction.exec);
@@ -258,7 +272,7 @@ fn executed(
         rest = after;
         let exchange = command.pending.exchange;
         if failed.is_none() && !matches!(reply, [] | [Value::Other]) {
-            read(command.pending, reply, last, out);
+            read(command.pending, reply, last, pointers, out);
         }
         if let Some((_, own)) = command.held {
             out(Told::Over(exchange, *last, failed.clone().unwrap_or(own)));
@@ -273,15 +287,23 @@ fn executed(
 }
 
 /// What a reply says.
-fn read(pending: Pending, reply: &[Value<'_>], last: &Mark, out: &mut Out<'_>) {
+fn read(
+    pending: Pending,
+    reply: &[Value<'_>],
+    last: &Mark,
+    pointers: &[Pointer],
+    out: &mut Out<'_>,
+) {
     let Pending { exchange, first, settles, expects } = pending;
     for (job, fate) in settles {
         out(Told::Notice(exchange, first, Notice::Settled(job, fate)));
     }
-    let taken = |work: Work| {
+    let mut taken_with = |mut work: Work, pointers: &[Pointer]| {
+        work.fields = data::of(&work, reply, pointers);
         out(Told::Notice(exchange, *last, Notice::Taken(Box::new(work))));
         out(Told::Notice(exchange, *last, Notice::Internal));
     };
+    let taken = |work: Work| taken_with(work, pointers);
     let id = || reply.first().and_then(text);
     let submitted = match expects {
         None => None,
@@ -292,7 +314,9 @@ fn read(pending: Pending, reply: &[Value<'_>], last: &Mark, out: &mut Out<'_>) {
         }
         Some(Expects::Entries { group, settled, again, operation }) => {
             let works = stream::taken(reply, group.as_deref(), settled, again, operation);
-            return works.into_iter().for_each(taken);
+            // Of several streams' entries it can't be told whose a field is.
+            let pointers = if works.len() == 1 { pointers } else { &[] };
+            return works.into_iter().for_each(|work| taken_with(work, pointers));
         }
         Some(Expects::Elements { list, operation }) => {
             let work = list::taken(reply, list.as_deref(), operation);

@@ -19,7 +19,7 @@ impl Client {
     fn new(rules: &[Arc<Rule>]) -> Self {
         Self {
             connection: Connection::new(true).asking(asked(rules)),
-            queues: Recognizer::new(rules.into()),
+            queues: Recognizer::new(rules.into(), Arc::default()),
             offsets: [0; 2],
             told: Vec::new(),
         }

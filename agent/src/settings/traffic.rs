@@ -9,6 +9,7 @@ use regex::Regex;
 use rustc_hash::FxHashSet;
 use wirespan_protocols::http1::{Asked, Direction};
 
+use super::json::Pointer;
 use crate::process::Process;
 use crate::span::SpanKind;
 
@@ -22,6 +23,7 @@ pub struct Traffic {
     response_headers: Vec<String>,
     lifted: Vec<Lifted>,
     asked: Arc<Asked>,
+    pointers: Arc<[Pointer]>,
 }
 
 /// An attribute that is lifted from a call.
@@ -48,6 +50,17 @@ pub enum Place {
     Variable(String),
     /// A part of a Redis command's first key.
     RedisKey(KeyPattern),
+    /// A field of the JSON object that is an HTTP request's content, or that a job is given.
+    Json(Pointer),
+}
+
+impl Lifted {
+    fn pointer(&self) -> Option<&Pointer> {
+        match &self.place {
+            Place::Json(pointer) => Some(pointer),
+            _ => None,
+        }
+    }
 }
 
 impl Traffic {
@@ -67,12 +80,13 @@ impl Traffic {
         let lifts = lifted.iter().filter_map(|lifted| match &lifted.place {
             Place::RequestHeader(name) => Some((Direction::Requests, name)),
             Place::ResponseHeader(name) => Some((Direction::Responses, name)),
-            Place::Query(_) | Place::Variable(_) | Place::RedisKey(_) => None,
+            Place::Query(_) | Place::Variable(_) | Place::RedisKey(_) | Place::Json(_) => None,
         });
+        let pointers: Arc<[Pointer]> = lifted.iter().filter_map(Lifted::pointer).cloned().collect();
+        let none = if pointers.is_empty() { Asked::new() } else { Asked::new().objects() };
         let fields = requests.chain(responses).chain(lifts);
-        let asked =
-            fields.fold(Asked::new(), |asked, (direction, name)| asked.field(direction, name));
-        Self { asked: Arc::new(asked), request_headers, response_headers, lifted }
+        let asked = fields.fold(none, |asked, (direction, name)| asked.field(direction, name));
+        Self { asked: Arc::new(asked), request_headers, response_headers, lifted, pointers }
     }
 
     /// Fields of requests that are shown.
@@ -93,6 +107,11 @@ impl Traffic {
     /// The fields that the parser of HTTP has to keep.
     pub fn asked(&self) -> &Arc<Asked> {
         &self.asked
+    }
+
+    /// The fields of JSON objects that are lifted.
+    pub fn pointers(&self) -> &Arc<[Pointer]> {
+        &self.pointers
     }
 
     /// Whether keys of Redis have to be kept.

@@ -69,6 +69,16 @@ fn value<'a>(exchange: &'a Exchange, place: &Place) -> Option<Cow<'a, str>> {
             let key = call.command.key.as_deref().filter(|_| !call.command.cut)?;
             pattern.part(key).map(Cow::Borrowed)
         }
+        (Place::Json(pointer), content) => {
+            let fields = match content {
+                Content::Http { .. } => &exchange.request_fields,
+                Content::Job(work) => &work.fields,
+                Content::Redis(call) => &call.submits.as_ref()?.fields,
+                Content::Postgres { .. } | Content::Amqp { .. } | Content::Kafka(_) => return None,
+            };
+            let found = fields.iter().find(|found| found.pointer == *pointer)?;
+            Some(Cow::Borrowed(&found.value))
+        }
         (Place::Variable(name), _) => {
             let found = exchange.environment.iter().find(|(known, _)| known == name);
             found.map(|(_, value)| Cow::Borrowed(value.as_str()))
@@ -115,7 +125,8 @@ mod tests {
     use crate::call::Role;
     use crate::connection::RedisCall;
     use crate::exchange::tests::exchange;
-    use crate::settings::{KeyPattern, Lifted, Settings, Traffic};
+    use crate::queue::{System, Work};
+    use crate::settings::{JsonField, KeyPattern, Lifted, Pointer, Settings, Traffic};
     use crate::span::SpanKind;
 
     /// What is lifted onto a server's span of a call, beside what it has: `a` from each place, in order.
@@ -171,6 +182,35 @@ mod tests {
         assert_eq!(lifted(|_| {}, places()).as_deref(), Some("variable"), "no response");
         let server = vec![(Place::RequestHeader("x-user".to_owned()), None)];
         assert_eq!(lifted(http(user), server).as_deref(), Some("7"));
+    }
+
+    #[test]
+    fn a_field_of_a_requests_object_or_a_jobs_is_lifted() {
+        let pointer = |text| Pointer::new(text).unwrap();
+        let field = JsonField { pointer: pointer("/job/id"), value: "7".into() };
+        let lifted = |content: Option<Content>, asked| {
+            let place = Place::Json(pointer(asked));
+            let lifted = Lifted { name: "a".to_owned(), place, kind: None };
+            let traffic = Arc::new(Traffic::new(Vec::new(), Vec::new(), vec![lifted]));
+            let mut exchange = exchange(Role::Server);
+            exchange.settings = Arc::new(Settings { traffic, ..Settings::default() });
+            match content {
+                Some(content) => exchange.content = content,
+                None => exchange.request_fields = vec![field.clone()],
+            }
+            let mut span = crate::export::testing::span(1, 1, None);
+            add(&exchange, &mut span);
+            span.text("a").map(str::to_owned)
+        };
+        let job = || {
+            let mut work = Work::new(System::Bull, "mail", "process");
+            work.fields = vec![field.clone()];
+            Content::Job(Box::new(work))
+        };
+        for (asked, expected) in [("/job/id", Some("7")), ("/job", None)] {
+            assert_eq!(lifted(None, asked).as_deref(), expected, "of a request");
+            assert_eq!(lifted(Some(job()), asked).as_deref(), expected, "of a job");
+        }
     }
 
     #[test]

@@ -51,7 +51,7 @@ async function sendJobs(name, count) {
   const retried = { attempts: 2, backoff: 10 };
   const jobs = Array.from({ length: count }, (_, i) => ({
     name: i === count - 2 ? 'fails' : 'greets',
-    data: { value: SECRET },
+    data: { value: SECRET, workflow: { id: `w-${i}` } },
     opts: i === count - 2 ? retried : i === 1 ? { priority: 2 } : i === 2 ? { delay: 20 } : {},
   }));
   const sent = async (began, job) =>
@@ -91,7 +91,8 @@ async function sendPlain(kind, queue, count) {
     if (kind === 'list') await client.lpush(queue, value);
     if (kind === 'channel') await client.publish(queue, value);
     if (kind === 'set') await client.zadd(queue, serial, value);
-    if (kind === 'stream') id = await client.xadd(queue, '*', 'value', value);
+    const workflow = JSON.stringify({ id: `w-${serial}` });
+    if (kind === 'stream') id = await client.xadd(queue, '*', 'value', value, 'workflow', workflow);
     say({ did: 'send', queue, id, name: '', before: began, after: after() });
   }
 }

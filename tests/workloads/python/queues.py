@@ -49,11 +49,11 @@ def celery_app():
         return {"queue": queue, "id": request.id, "name": task.name, "attempt": request.retries + 1}
 
     @app.task(bind=True, name="greets")
-    def greets(self, value):
+    def greets(self, value, workflow):
         handle(told(self), False)
 
     @app.task(bind=True, name="fails", max_retries=1)
-    def fails(self, value):
+    def fails(self, value, workflow):
         try:
             handle(told(self), True)
         except ValueError as error:
@@ -105,7 +105,8 @@ def send_jobs(queue, count):
         name = "fails" if number == count - 2 else "greets"
         before = time.time_ns()
         if CLIENT == "celery":
-            task = app.send_task(name, args=[SECRET], queue=queue)
+            workflow = {"id": f"w-{number}"}
+            task = app.send_task(name, args=[SECRET], kwargs={"workflow": workflow}, queue=queue)
             told = {"id": task.id, "name": name}
         else:
             told = {"id": jobs.enqueue(f"queues.{name}", SECRET).id, "name": f"queues.{name}"}

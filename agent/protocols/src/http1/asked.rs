@@ -10,9 +10,10 @@ use super::fields::text;
 use crate::exchange::Direction;
 use crate::limits;
 
-/// Which fields a caller asks for, by name, in lower case.
+/// Which fields a caller asks for, by name, in lower case; and whether for content.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
+    objects: bool,
     requests: Vec<Arc<str>>,
     responses: Vec<Arc<str>>,
 }
@@ -38,10 +39,22 @@ impl Asked {
         self
     }
 
+    /// And for the content of requests that may be JSON objects: those that begin with a brace, are no longer than
+    /// [`limits::HTTP1_KEPT_BODY_BYTES`] and were captured whole.
+    #[must_use]
+    pub fn objects(mut self) -> Self {
+        self.objects = true;
+        self
+    }
+
+    pub(super) fn keeps_objects(&self) -> bool {
+        self.objects
+    }
+
     /// Whether it is nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.requests.is_empty() && self.responses.is_empty()
+        self.requests.is_empty() && self.responses.is_empty() && !self.objects
     }
 
     pub(super) fn of(&self, direction: Direction) -> &[Arc<str>] {

@@ -1,6 +1,6 @@
 //! The body of one HTTP/1.x message (RFC 9112, 6 and 7): where it ends, and how many bytes it has.
 //!
-//! Content is counted, never kept. Bytes that were not captured are crossed as long as their number
+//! Content is counted, and kept only where the caller asks for JSON objects. Bytes that were not captured are crossed as long as their number
 //! says where they lead.
 
 use memchr::memchr;
@@ -14,6 +14,8 @@ pub(crate) struct Body {
     kind: Kind,
     /// Bytes of content so far, without chunk framing and trailers.
     pub(super) content_bytes: u64,
+    /// All of it, where that is asked for, and was there.
+    kept: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -43,7 +45,23 @@ impl Body {
             Framing::Chunked => Kind::Chunked(Chunked::default()),
             Framing::UntilClose => Kind::UntilClose,
         };
-        Some(Self { kind, content_bytes: 0 })
+        Some(Self { kind, content_bytes: 0, kept: None })
+    }
+
+    /// Content that may be a JSON object is kept from here on.
+    pub(super) fn keeping_objects(mut self) -> Self {
+        let fits = match self.kind {
+            Kind::Length(length) => length <= limits::HTTP1_KEPT_BODY_BYTES as u64,
+            Kind::Chunked(_) => true,
+            Kind::UntilClose => false,
+        };
+        self.kept = fits.then(Vec::new);
+        self
+    }
+
+    /// All content, where it was kept.
+    pub(super) fn take_kept(&mut self) -> Option<Vec<u8>> {
+        self.kept.take().filter(|kept| !kept.is_empty())
     }
 
     pub(super) fn is_chunked(&self) -> bool {
@@ -57,17 +75,24 @@ impl Body {
     /// Takes captured bytes; how many of them belong to the body, and what it is now.
     pub(super) fn bytes(&mut self, bytes: &[u8]) -> (usize, Progress) {
         match &mut self.kind {
-            Kind::Chunked(chunked) => chunked.bytes(bytes, &mut self.content_bytes),
+            Kind::Chunked(chunked) => chunked.bytes(bytes, &mut self.content_bytes, &mut self.kept),
             _ => {
-                let (used, progress) = self.missing(bytes.len() as u64);
+                let (used, progress) = self.cross(bytes.len() as u64);
                 // `used` is at most `bytes.len()`.
-                (usize::try_from(used).unwrap_or(bytes.len()), progress)
+                let used = usize::try_from(used).unwrap_or(bytes.len());
+                keep(&mut self.kept, bytes.get(..used).unwrap_or_default());
+                (used, progress)
             }
         }
     }
 
     /// Takes a number of bytes that were not captured.
     pub(super) fn missing(&mut self, missing: u64) -> (u64, Progress) {
+        self.kept = None;
+        self.cross(missing)
+    }
+
+    fn cross(&mut self, missing: u64) -> (u64, Progress) {
         match &mut self.kind {
             Kind::Length(left) => {
                 let used = missing.min(*left);
@@ -81,6 +106,17 @@ impl Body {
                 (missing, Progress::More)
             }
         }
+    }
+}
+
+/// Adds to content that is kept. One that is no object, or too long, is not.
+fn keep(kept: &mut Option<Vec<u8>>, bytes: &[u8]) {
+    let Some(content) = kept else { return };
+    let begins = content.first().or(bytes.first()).is_none_or(|first| *first == b'{');
+    if begins && content.len() + bytes.len() <= limits::HTTP1_KEPT_BODY_BYTES {
+        content.extend_from_slice(bytes);
+    } else {
+        *kept = None;
     }
 }
 
@@ -119,13 +155,19 @@ enum Chunk {
 }
 
 impl Chunked {
-    fn bytes(&mut self, bytes: &[u8], content_bytes: &mut u64) -> (usize, Progress) {
+    fn bytes(
+        &mut self,
+        bytes: &[u8],
+        content_bytes: &mut u64,
+        kept: &mut Option<Vec<u8>>,
+    ) -> (usize, Progress) {
         let mut rest = bytes;
         let used = |rest: &[u8]| bytes.len() - rest.len();
         while let Some((&byte, after)) = rest.split_first() {
             if let Chunk::Data(left) = self.state {
                 let taken = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
                 self.data(taken as u64, left, content_bytes);
+                keep(kept, rest.get(..taken).unwrap_or_default());
                 rest = rest.get(taken..).unwrap_or_default();
                 continue;
             }
@@ -262,6 +304,41 @@ mod tests {
             }
         }
         (used, body.content_bytes, Progress::More)
+    }
+
+    #[rstest]
+    #[case::length(Framing::Length(7), br#"{"a":1}"#, Some(7))]
+    #[case::chunked(Framing::Chunked, b"3\r\n{\"a\r\n4\r\n\":1}\r\n0\r\n\r\n", Some(7))]
+    #[case::no_object(Framing::Length(3), b"[1]", None)]
+    #[case::too_long(Framing::Length(1 << 20), b"{", None)]
+    #[case::until_close(Framing::UntilClose, b"{}", None)]
+    fn objects_are_kept_where_they_are_asked_for(
+        #[case] framing: Framing,
+        #[case] bytes: &[u8],
+        #[case] kept: Option<usize>,
+        #[values(1, 5, 1000)] step: usize,
+    ) {
+        let mut body = Body::new(framing).expect("a body").keeping_objects();
+        let mut unasked = Body::new(framing).expect("a body");
+        for piece in bytes.chunks(step) {
+            body.bytes(piece);
+            unasked.bytes(piece);
+        }
+        assert_eq!(body.take_kept().map(|it| it.len()), kept);
+        assert_eq!(unasked.take_kept(), None);
+    }
+
+    #[test]
+    fn of_an_object_with_a_hole_or_without_end_nothing_is_kept() {
+        let mut body = Body::new(Framing::Length(9)).expect("a body").keeping_objects();
+        body.bytes(b"{");
+        body.missing(7);
+        assert_eq!((body.bytes(b"}").1, body.take_kept()), (Progress::Done, None));
+        let mut endless = Body::new(Framing::Chunked).expect("a body").keeping_objects();
+        let mut chunk = b"ffff\r\n{".to_vec();
+        chunk.resize(limits::HTTP1_KEPT_BODY_BYTES + 20, b' ');
+        endless.bytes(&chunk);
+        assert_eq!(endless.take_kept(), None);
     }
 
     #[rstest]

@@ -108,6 +108,10 @@ impl<M: Clone + 'static> Connection<M> {
     }
 
     /// Names of the fields that are kept.
+    pub(super) fn keeps_objects(&self) -> bool {
+        self.asked.as_deref().is_some_and(Asked::keeps_objects)
+    }
+
     pub(super) fn asked(&self, direction: Direction) -> &[Arc<str>] {
         self.asked.as_deref().map_or(&[], |asked| asked.of(direction))
     }

@@ -34,6 +34,8 @@ pub enum Event<'e, M> {
         body_bytes: u64,
         /// Framing was not lost.
         exact: bool,
+        /// All of its content, where that was asked for ([`Asked::objects`](super::Asked::objects)).
+        content: Option<Vec<u8>>,
     },
     /// The head of the final response, of a 101, or of a 2xx to CONNECT. Other 1xx are counted only
     /// ([`Counters::informational`](crate::exchange::Counters::informational)).
@@ -83,8 +85,8 @@ impl<M> Event<'_, M> {
             Event::Response { exchange, first, head } => {
                 Event::Response { exchange, first, head: head.into_owned() }
             }
-            Event::RequestEnd { exchange, last, body_bytes, exact } => {
-                Event::RequestEnd { exchange, last, body_bytes, exact }
+            Event::RequestEnd { exchange, last, body_bytes, exact, content } => {
+                Event::RequestEnd { exchange, last, body_bytes, exact, content }
             }
             Event::End { exchange, last, end } => Event::End { exchange, last, end },
             Event::Abandoned { exchange, reason } => Event::Abandoned { exchange, reason },

@@ -18,7 +18,7 @@ pub fn fuzz_http1(data: &[u8]) {
     let asked = Asked::new().field(Direction::Requests, "host");
     let asked = asked.field(Direction::Responses, "content-type");
     let mut connection = Connection::new(flags & 1 == 0);
-    connection.ask(&Arc::new(asked));
+    connection.ask(&Arc::new(asked.objects()));
     script::run(connection, script, &Protocol { cut, book });
 }
 

@@ -159,8 +159,11 @@ impl<M: Clone + 'static> Connection<M> {
             return self.lose_request(0, false, mark, out);
         }
         match Body::new(request.framing) {
+            Some(body) if self.keeps_objects() => {
+                self.requests.state = State::Body(body.keeping_objects());
+            }
             Some(body) => self.requests.state = State::Body(body),
-            None => self.finish_request(0, mark.clone(), State::Boundary, out),
+            None => self.finish_request(0, None, mark.clone(), State::Boundary, out),
         }
     }
 
@@ -179,11 +182,13 @@ impl<M: Clone + 'static> Connection<M> {
         }
         let (used, progress) = piece.feed(body);
         let (content_bytes, chunked) = (body.content_bytes, body.is_chunked());
+        let kept = if progress == Progress::Done { body.take_kept() } else { None };
         self.requests.count_message(used);
         match progress {
             Progress::More => {}
             Progress::Done => {
-                self.finish_request(content_bytes, piece.mark.clone(), State::Boundary, out);
+                let last = piece.mark.clone();
+                self.finish_request(content_bytes, kept, last, State::Boundary, out);
             }
             Progress::Lost => self.lose_request(content_bytes, chunked, piece.mark, out),
             Progress::Broken => self.desync(Abandon::Broken, Skip::Resync, out),
@@ -222,11 +227,18 @@ impl<M: Clone + 'static> Connection<M> {
     pub(super) fn finish_lost_request(&mut self, out: &mut Out<'_, M>) {
         if let State::Lost { last, content_bytes, .. } = &self.requests.state {
             let (last, content_bytes) = (last.clone(), *content_bytes);
-            self.finish_request(content_bytes, last, State::Desync, out);
+            self.finish_request(content_bytes, None, last, State::Desync, out);
         }
     }
 
-    fn finish_request(&mut self, body_bytes: u64, last: M, then: State<M>, out: &mut Out<'_, M>) {
+    fn finish_request(
+        &mut self,
+        body_bytes: u64,
+        content: Option<Vec<u8>>,
+        last: M,
+        then: State<M>,
+        out: &mut Out<'_, M>,
+    ) {
         // After a request whose framing was lost nobody knows where the next begins.
         let exact = matches!(then, State::Boundary);
         self.requests.state = then;
@@ -236,7 +248,8 @@ impl<M: Clone + 'static> Connection<M> {
         };
         exchange.request_ended = true;
         let ordinal = exchange.ordinal;
-        out(Event::RequestEnd { exchange: ordinal, last: last.clone(), body_bytes, exact });
+        let end = last.clone();
+        out(Event::RequestEnd { exchange: ordinal, last: end, body_bytes, exact, content });
         if matches!(self.responses.state, State::Ended) {
             let end = End::NoResponse { error: self.responses.ended.flatten() };
             self.finish_response(end, last, out);
