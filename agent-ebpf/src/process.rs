@@ -93,7 +93,8 @@ fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
         }
     }
     let code: i32 = field!(task, task_exit_code);
-    write(task, RecordKind::EXIT, slot, NO_SLOT, code as u32, exit_figures(task, signal));
+    let told = Told { port: 0, exit_code: code as u32, exit: exit_figures(task, signal) };
+    write(task, RecordKind::EXIT, slot, NO_SLOT, told);
     0
 }
 
@@ -137,31 +138,39 @@ fn add_thread(figures: &mut ExitFigures, task: Object) {
     figures.involuntary_switches = figures.involuntary_switches.wrapping_add(interruptions);
 }
 
-/// Tells user space of a process event that is no exit.
+/// Tells user space that a process began to listen.
 #[inline(always)]
-pub(crate) fn emit(task: Object, kind: RecordKind, slot: u32, parent_slot: u32) {
-    write(task, kind, slot, parent_slot, 0, ExitFigures::default());
+pub(crate) fn listens(task: Object, slot: u32, port: u16) {
+    let told = Told { port, exit_code: 0, exit: ExitFigures::default() };
+    write(task, RecordKind::LISTEN, slot, NO_SLOT, told);
+}
+
+/// What only some process events tell.
+struct Told {
+    port: u16,
+    exit_code: u32,
+    exit: ExitFigures,
+}
+
+/// Tells user space that a process executed or forked.
+#[inline(always)]
+fn emit(task: Object, kind: RecordKind, slot: u32, parent_slot: u32) {
+    let told = Told { port: 0, exit_code: 0, exit: ExitFigures::default() };
+    write(task, kind, slot, parent_slot, told);
 }
 
 #[inline(always)]
-fn write(
-    task: Object,
-    kind: RecordKind,
-    slot: u32,
-    parent_slot: u32,
-    exit_code: u32,
-    exit: ExitFigures,
-) {
+fn write(task: Object, kind: RecordKind, slot: u32, parent_slot: u32, told: Told) {
     let record = ProcessRecord {
         kind: kind.0,
-        reserved: 0,
+        port: told.port,
         slot,
         timestamp_ns: kernel::now_ns(),
         tgid: field!(task, task_tgid),
         namespace_tgid: namespace_tgid(task),
         parent_slot,
-        exit_code,
-        exit,
+        exit_code: told.exit_code,
+        exit: told.exit,
     };
     debug!((), "process event {}: tgid {}, slot {}", record.kind, record.tgid, slot);
     if !ring::output_now(&record) {

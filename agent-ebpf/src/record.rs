@@ -202,8 +202,8 @@ const _: () = assert!(size_of::<EndedRecord>() == 24);
 pub struct ProcessRecord {
     /// [`RecordKind::EXEC`], [`RecordKind::FORK`], [`RecordKind::EXIT`] or [`RecordKind::LISTEN`].
     pub kind: u16,
-    /// Reserved.
-    pub reserved: u16,
+    /// Where it listens.
+    pub port: u16,
     /// Slot of the process; of a fork the child's, which the kernel program took from the free ones.
     pub slot: u32,
     /// CLOCK_MONOTONIC.

@@ -31,7 +31,7 @@ fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         }
         if new == TCP_LISTEN {
             // Of any process: a rule may name the port.
-            process::emit(task, RecordKind::LISTEN, slot.unwrap_or(NO_SLOT), NO_SLOT);
+            process::listens(task, slot.unwrap_or(NO_SLOT), field!(sk, sock_num));
         }
         return 0;
     }

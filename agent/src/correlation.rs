@@ -171,6 +171,8 @@ pub struct Engine {
     programs: FxHashMap<ProgramId, Program>,
     /// Programs that are over, and were not told of yet.
     programs_told: Vec<ProgramPlacement>,
+    /// When all programs were looked at last.
+    programs_seen: u64,
 }
 
 impl fmt::Debug for Engine {
@@ -205,6 +207,7 @@ impl Engine {
             silenced: Vec::new(),
             programs: FxHashMap::default(),
             programs_told: Vec::new(),
+            programs_seen: 0,
         }
     }
 
@@ -545,6 +548,7 @@ impl Engine {
     /// kept off its CPU before it could tell; it never goes back. Decided calls go to `out`.
     pub fn tick(&mut self, now_ns: u64, out: &mut impl FnMut(Placement)) {
         self.now = self.now.max(now_ns);
+        self.end_daemons();
         while let Some((at, due)) = self.schedule.pop(self.now) {
             self.run(at, due, true, out);
         }
@@ -602,7 +606,7 @@ impl Engine {
                     out(placement);
                 }
             }
-            Due::Program(id) if heard => self.program_due(id, at),
+            Due::Program(id) if heard => self.tell_program(id),
             // See `flush_programs`.
             Due::Program(_) => {}
             Due::Forget(id) => self.age(id, at),

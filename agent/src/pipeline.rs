@@ -335,7 +335,7 @@ impl Pipeline {
                 }
                 Change::Executed { id } => self.stages.process_began(id, &mut self.capture),
                 Change::Program { id, at_ns } => self.stages.program_began(id, at_ns),
-                Change::Listens { id, at_ns } => self.stages.engine.serves(id, at_ns),
+                Change::Listens { id, port, at_ns } => self.stages.listens(id, port, at_ns),
                 Change::Gone { id, at_ns, departure } => {
                     self.stages.program_over(id, at_ns, departure);
                     self.stages.process_gone(id, at_ns);

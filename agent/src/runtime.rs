@@ -47,6 +47,12 @@ impl fmt::Display for Method {
     }
 }
 
+/// Whether a process of this runtime that listens on a port serves others there: on its inspector's it is asked about
+/// itself.
+pub fn serves_on(runtime: Runtime, port: u16) -> bool {
+    !(matches!(runtime, Runtime::Node(_)) && port == node::INSPECTOR_PORT)
+}
+
 /// All runtimes that are followed: each process by the one that it runs.
 #[derive(Default)]
 pub struct Runtimes {

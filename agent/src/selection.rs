@@ -107,6 +107,8 @@ pub enum Change {
     Listens {
         /// Which.
         id: ProcessId,
+        /// The port.
+        port: u16,
         /// CLOCK_MONOTONIC.
         at_ns: u64,
     },
@@ -335,7 +337,9 @@ impl Selection {
                     }
                 }
                 match self.by_pid.get(&pid) {
-                    Some(&id) if listen => changed(Change::Listens { id, at_ns: event.at_ns }),
+                    Some(&id) if listen => {
+                        changed(Change::Listens { id, port: event.port, at_ns: event.at_ns });
+                    }
                     None if listen => {
                         let due_ns = event.at_ns.saturating_add(LISTENING_NS);
                         self.listeners.push_back((due_ns, pid));

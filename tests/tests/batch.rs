@@ -12,6 +12,7 @@ use wirespan_tests::{sys, wait};
 use crate::common::forest::Forest;
 use crate::common::lab::{Lab, PATIENCE, Tracing, distinct, gets, load, rule};
 use crate::common::spans::{Kind, Span, Value};
+use crate::node_parents::exact;
 
 const SCRIPT: &str = "batch.py";
 
@@ -84,7 +85,7 @@ fn a_program_is_one_trace_with_its_calls_and_its_exit_code() {
     let tracing = batch.agent(&[]);
     let python = ["burn:30", "set:1", "get:1", "threads:3", "get:2", "exit:3"];
     assert_eq!(batch.python(&python).status().unwrap().code(), Some(3));
-    assert_eq!(batch.node(&["0", "1", "2"]).status().unwrap().code(), Some(0));
+    assert_eq!(batch.node(&["0", "1,2"]).status().unwrap().code(), Some(0));
     let found = processes(&tracing, 2);
     let forest = tracing.forest();
     assert_eq!(forest.traces().len(), 2, "{:#?}", forest.spans);
@@ -177,6 +178,21 @@ fn waiting(mut command: Command) -> Child {
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "waits\n");
     child
+}
+
+#[test]
+fn what_the_agent_asks_of_node_s_inspector_is_no_service_of_it() {
+    let batch = Batch::new();
+    let tracing = batch.agent(&[]);
+    let child = waiting(batch.node(&["0", "1", "wait", "2,3"]));
+    exact(&tracing, 1);
+    go_on(child);
+    let [process] = &processes(&tracing, 1)[..] else { unreachable!() };
+    assert_eq!(process.int("process.exit.code"), Some(0), "{process:?}");
+    let forest = tracing.forest();
+    let children = forest.children(process);
+    let asked = distinct(children.iter().filter_map(|span| span.number()));
+    assert_eq!((forest.traces().len(), asked), (1, [1, 2, 3].into()), "{:#?}", forest.spans);
 }
 
 /// Waits until the agent traces that process.

@@ -137,7 +137,8 @@ struct Bench {
 
 fn agent(lab: &Lab, more: &[&str]) -> Tracing {
     let rule = format!("cmd=*datastores.*{}*", lab.path().display());
-    lab.agent("agent", &[rule], more)
+    let alone = lab.calls_alone();
+    lab.agent("agent", &[rule], &[more, &[&alone]].concat())
 }
 
 impl Bench {

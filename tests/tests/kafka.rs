@@ -84,7 +84,7 @@ fn each_message_is_in_one_producers_span_and_in_one_of_each_groups() {
     let lab = Lab::new();
     let broker = Broker::start(&lab.installed, lab.path()).unwrap();
     let rule = format!("cmd=*messages.*{}*", lab.path().display());
-    let tracing = lab.agent("agent", &[rule], &[]);
+    let tracing = lab.agent("agent", &[rule], &[&lab.calls_alone()]);
     let clients = [(Runtime::Node, "kafkajs", "js"), (Runtime::Python, "aiokafka", "py")];
     let mut programs: Vec<Program> = clients
         .iter()

@@ -60,7 +60,7 @@ fn each_message_is_in_one_span_of_its_producer_and_of_its_consumer() {
     let lab = Lab::new();
     let server = RabbitMq::start(lab.path()).unwrap();
     let rule = format!("cmd=*messaging.*{}*", lab.path().display());
-    let tracing = lab.agent("agent", &[rule], &[]);
+    let tracing = lab.agent("agent", &[rule], &[&lab.calls_alone()]);
     let mut programs: Vec<Program> = CLIENTS
         .iter()
         .map(|(runtime, name)| {

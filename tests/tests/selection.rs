@@ -190,7 +190,7 @@ fn exporters_are_never_traced_neither_an_applications_nor_its_own() {
     let rules = [rule(&node), format!("cmd=*{}*", script.display())];
     // Else the application would be left to the SDK that it seems to have.
     let file = lab.path().join("wirespan.yaml");
-    std::fs::write(&file, "settings: {yield_to_sdk: false}").unwrap();
+    std::fs::write(&file, "settings: {yield_to_sdk: false, process_spans: false}").unwrap();
     let config = format!("--config={}", file.display());
     let tracing = lab.agent("agent", &rules, &[&receiver.export(), &config]);
     let mut application = Command::new(lab.installed.venv_program("python"))
@@ -250,7 +250,7 @@ fn a_process_that_sends_spans_of_its_own_is_left_to_its_sdk_unless_a_rule_says_o
         )
         .unwrap();
     };
-    write("");
+    write("process_spans: false");
     let config = format!("--config={}", file.display());
     let tracing = lab.agent("agent", &[], &[&config]);
     let pid = script.pid();
@@ -275,7 +275,7 @@ fn a_process_that_sends_spans_of_its_own_is_left_to_its_sdk_unless_a_rule_says_o
     let (_, checks) = asked(&tracing, &["doctor", "--config", file.to_str().unwrap()]);
     assert!(checks.to_string().contains("spans of its own"), "{checks}");
 
-    write("yield_to_sdk: false");
+    write("yield_to_sdk: false, process_spans: false");
     becomes("it is traced all the same", true);
     script.run(&format!("export({port})")).unwrap();
     script.run(&format!("ask({port}, 'GET', '/prices/3')")).unwrap();

@@ -260,7 +260,7 @@ fn programs_that_ask_once_and_exit_are_traced() {
     let service = node(&lab, "node").start(lab.path()).unwrap();
     let url = format!("{}/prices", service.url());
     let rules = [rule(&service), format!("cmd=*{SCRIPT} ask {url}*")];
-    let tracing = lab.agent("agent", &rules, &[]);
+    let tracing = lab.agent("agent", &rules, &[&lab.calls_alone()]);
     for number in 1..=30 {
         run(&lab, &sources(), &["ask", &url, &number.to_string()]);
     }
@@ -298,6 +298,11 @@ fn children_that_live_for_one_request_are_traced() {
     parent.stdin.take().unwrap().write_all(b"\n").unwrap();
     assert!(parent.wait().unwrap().success());
     served(&tracing, 300);
+    // What they are a part of is told after its end.
+    wait::until("their parent's span is delivered", PATIENCE, || {
+        Ok(tracing.spans().iter().any(|span| span.kind == Kind::Internal).then_some(()))
+    })
+    .unwrap();
     let forest = tracing.forest();
     let numbers_of = |service, kind| {
         let numbers: Vec<u64> =

@@ -185,6 +185,8 @@ pub struct ProcessEvent {
     pub at_ns: u64,
     /// Its number in the agent's pid namespace; `None`: not visible there.
     pub pid: Option<i32>,
+    /// Where it listens.
+    pub port: u16,
 }
 
 /// A record that makes no sense: the object and the agent don't belong together, or memory is corrupt.
@@ -326,6 +328,7 @@ fn process(record: &ProcessRecord) -> ProcessEvent {
         parent_slot: Slot::known(record.parent_slot),
         at_ns: record.timestamp_ns,
         pid: i32::try_from(record.namespace_tgid).ok().filter(|pid| *pid > 0),
+        port: record.port,
     }
 }
 

@@ -520,6 +520,6 @@ fn the_documentations_examples_are_understood() {
     let plan = of(&rules.replace("/etc/wirespan/token", "/run/token"));
     assert_eq!(plan.rules.allow.len(), 2);
     let settings = of(shown).rules.settings;
-    assert_eq!(settings.traffic.lifted().len(), 5);
+    assert_eq!(settings.traffic.lifted().len(), 6);
     assert!(settings.redaction.patterns[0].is_match("mail to a.b@c.example"));
 }

@@ -19,6 +19,9 @@ use crate::call::{
     CallId, ProcessId, ProgramEnd, ProgramId, ProgramPlacement, ProgramStarted, RemoteParent,
 };
 
+/// How often programs are looked at for whether their time is over.
+const SWEEP_NS: u64 = 1_000_000_000;
+
 /// One program, from its beginning until nothing can name it any more.
 #[derive(Debug)]
 pub(super) struct Program {
@@ -98,7 +101,21 @@ impl Engine {
         }
         self.programs.insert(id, program);
         self.process_mut(process).program = Some(id);
-        self.schedule.push(until_ns, Due::Program(id));
+    }
+
+    /// Ends programs whose time is over. There are no more than processes: they are looked at every second, because what
+    /// waits for each one's hour would be as many as were executed in that.
+    pub(super) fn end_daemons(&mut self) {
+        if self.now < self.programs_seen.saturating_add(SWEEP_NS) {
+            return;
+        }
+        self.programs_seen = self.now;
+        let now = self.now;
+        let due = self.programs.iter().filter(|(_, it)| it.end.is_none() && it.until <= now);
+        let due: Vec<(ProgramId, u64)> = due.map(|(id, it)| (*id, it.until)).collect();
+        for (id, until) in due {
+            self.end_program(id, until, ProgramEnd::Goes);
+        }
     }
 
     /// A process serves: it listens, or waits for work that others give it. What it does from then on is not its
@@ -167,22 +184,6 @@ impl Engine {
         self.schedule.push(at_ns.max(self.now).saturating_add(wait), Due::Program(id));
     }
 
-    /// A program's time is over, or the time to tell of it has come.
-    pub(super) fn program_due(&mut self, id: ProgramId, at: u64) {
-        let Some(program) = self.programs.get(&id) else { return };
-        match program.end {
-            None if at >= program.until => self.end_program(id, at, ProgramEnd::Goes),
-            None => {}
-            Some((end, _)) => {
-                let wait = self.config.join_wait_ns.saturating_mul(2);
-                // Its limit may come between its end and then.
-                if at >= end.saturating_add(wait) {
-                    self.tell_program(id);
-                }
-            }
-        }
-    }
-
     /// The agent ends, and no program with it.
     pub(super) fn flush_programs(&mut self) {
         let now = self.now;
@@ -198,7 +199,8 @@ impl Engine {
         }
     }
 
-    fn tell_program(&mut self, id: ProgramId) {
+    /// All that was done before its end is placed.
+    pub(super) fn tell_program(&mut self, id: ProgramId) {
         let Some(program) = self.programs.get(&id).filter(|it| it.told.is_none()) else { return };
         let Some((end_ns, end)) = program.end else { return };
         let wanted = end == ProgramEnd::Exited || program.named > 0;

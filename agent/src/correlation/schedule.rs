@@ -20,7 +20,7 @@ pub(super) enum Due {
     Late(CallId),
     /// Give a call's placement out.
     Emit(CallId),
-    /// A program's time is over, or it is told of.
+    /// A program that ended is told of.
     Program(ProgramId),
     /// A call need not be found any more.
     Forget(CallId),

@@ -6,6 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::Stages;
 use crate::call::{ProcessId, ProgramEnd, ProgramId, ProgramStarted};
+use crate::runtime::serves_on;
 use crate::selection::Departure;
 use crate::settings::Settings;
 use crate::span::process::{Run, span};
@@ -26,11 +27,12 @@ impl Stages {
     pub(super) fn program_began(&mut self, process: ProcessId, at_ns: u64) {
         let Some(traced) = self.selection.get(process) else { return };
         let (settings, program) = (&traced.settings, &traced.program);
+        let runtime = traced.process.runtime;
         let limit_ns = u64::try_from(settings.process_span_limit.as_nanos()).unwrap_or(u64::MAX);
         let until_ns = at_ns.saturating_add(limit_ns);
         if !settings.process_spans
             || program.is_scheduler
-            || !traced.process.listening.is_empty()
+            || traced.process.listening.iter().any(|port| serves_on(runtime, *port))
             || self.programs.by_id.len() >= MAX_PROGRAMS
         {
             // What it ran before ends all the same.
@@ -60,6 +62,14 @@ impl Stages {
         self.programs.by_id.insert(id, (run, Arc::clone(settings)));
         self.programs.of.insert(process, id);
         self.engine.program_started(started);
+    }
+
+    /// A process listens from then on.
+    pub(super) fn listens(&mut self, process: ProcessId, port: u16, at_ns: u64) {
+        let traced = self.selection.get(process);
+        if traced.is_some_and(|traced| serves_on(traced.process.runtime, port)) {
+            self.engine.serves(process, at_ns);
+        }
     }
 
     /// The process exited, or is not traced any more.

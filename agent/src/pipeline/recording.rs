@@ -44,8 +44,9 @@ impl Pipeline {
                 Change::Program { id, at_ns } => {
                     tell(recorder, ChangeKind::Program, id, Told { at_ns, ..none });
                 }
-                Change::Listens { id, at_ns } => {
-                    tell(recorder, ChangeKind::Listens, id, Told { at_ns, ..none });
+                Change::Listens { id, port, at_ns } => {
+                    let port = port.into();
+                    tell(recorder, ChangeKind::Listens, id, Told { at_ns, port, ..none });
                 }
                 Change::Gone { id, at_ns, departure } => {
                     let (exited, exit) = match departure {

@@ -171,7 +171,10 @@ impl Replay {
                 stages.process_told(id);
             }
             ChangeKind::Program => stages.program_began(id, time(change.at_ns)?),
-            ChangeKind::Listens => stages.engine.serves(id, time(change.at_ns)?),
+            ChangeKind::Listens => {
+                let port = u16::try_from(change.port).ok()?;
+                stages.listens(id, port, time(change.at_ns)?);
+            }
             ChangeKind::Gone => {
                 let at_ns = time(change.at_ns)?;
                 let exit = change.exit.map(Exit::record);

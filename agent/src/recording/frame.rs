@@ -122,6 +122,9 @@ pub struct Change {
     /// How it exited, where that was told.
     #[prost(message, optional, tag = "7")]
     pub exit: Option<Exit>,
+    /// Where it listens.
+    #[prost(uint32, tag = "8")]
+    pub port: u32,
 }
 
 /// How a process exited: [`capture::Exit`], field by field.

@@ -31,7 +31,7 @@ use area::{Area, Entry};
 use find::ProcessMemory;
 use handlers::Handlers;
 use inject::Action;
-use inspector::INSPECTOR_PORT;
+pub use inspector::INSPECTOR_PORT;
 use owners::{Owners, Sent};
 use worker::{Job, Report, Target, Verdict};
 

@@ -40,6 +40,13 @@ impl Lab {
         self.agent("agent", &rules, &[])
     }
 
+    /// The argument by which processes that serve nothing have no span: of programs whose calls alone matter.
+    pub(crate) fn calls_alone(&self) -> String {
+        let file = self.path().join("calls_alone.yaml");
+        std::fs::write(&file, "settings: {process_spans: false}\n").unwrap();
+        format!("--config={}", file.display())
+    }
+
     /// An agent with these rules and further arguments, exporting to a file, in a directory of that name.
     pub(crate) fn agent(&self, name: &str, rules: &[String], more: &[&str]) -> Tracing {
         let directory = self.path().join(name);

@@ -202,11 +202,12 @@ fn an_inherited_variable_is_the_parents_and_another_is_its_own() {
 fn a_daemon_is_told_when_its_time_is_over() {
     let mut s = Scenario::new();
     s.engine.program_started(ProgramStarted { until_ns: TOLD * 1_000, ..program(1, 1, 0) });
-    s.run(client(1, 1, 100), 200).tick(TOLD).run(client(2, 1, TOLD + 1), TOLD + 2).tick(2 * TOLD);
+    s.run(client(1, 1, 100), 200).tick(TOLD).run(client(2, 1, TOLD + 1), TOLD + 2);
+    s.tick(2 * TOLD).tick(3 * TOLD);
     let told = s.programs();
     assert_eq!((told[&1].end, told[&1].end_ns), (ProgramEnd::Goes, TOLD * 1_000));
     s.is_of(1, &told[&1]);
-    s.exits(1, 2 * TOLD);
+    s.exits(1, 3 * TOLD);
     s.tick(LATER);
     s.is_alone(2, ParentStatus::Root);
     assert!(s.programs().is_empty() && s.engine.programs.is_empty());

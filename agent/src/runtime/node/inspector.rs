@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
 /// Where Node.js opens it when it is asked by signal.
-pub(super) const INSPECTOR_PORT: u16 = 9229;
+pub const INSPECTOR_PORT: u16 = 9229;
 
 /// How long any answer may take. A process that is busy answers from within its loop, within milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
