@@ -226,10 +226,10 @@ fn a_collector_that_is_absent_silent_or_breaks_off_stalls_nothing(#[case] each: 
 }
 
 /// A small file system of its own.
-struct Disk(PathBuf);
+pub(crate) struct Disk(pub(crate) PathBuf);
 
 impl Disk {
-    fn mount(place: PathBuf, size: &str) -> Self {
+    pub(crate) fn mount(place: PathBuf, size: &str) -> Self {
         fs::create_dir_all(&place).unwrap();
         let options = format!("size={size}");
         let mut mount = Command::new("mount");

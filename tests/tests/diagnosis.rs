@@ -25,7 +25,7 @@ pub(crate) fn asked(tracing: &Tracing, arguments: &[&str]) -> (Option<i32>, Valu
 }
 
 /// How the checks of that name went.
-fn outcomes<'a>(checks: &'a Value, name: &str) -> Vec<(&'a str, &'a str, &'a str)> {
+pub(crate) fn outcomes<'a>(checks: &'a Value, name: &str) -> Vec<(&'a str, &'a str, &'a str)> {
     let checks = checks.as_array().unwrap().iter();
     let named = checks.filter(|check| check["name"].as_str().unwrap().starts_with(name));
     named

@@ -28,6 +28,7 @@ mod configuration;
 mod datastores;
 mod diagnosis;
 mod disk_queue;
+mod faults;
 mod handlers;
 mod http_shapes;
 mod kafka;

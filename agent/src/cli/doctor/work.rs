@@ -230,6 +230,9 @@ fn remedy(problem: &str) -> &'static str {
         "http2",
         "h2 protocol",
         "invalid http",
+        // What a server of HTTP/1 does with what HTTP/2 begins with.
+        "broken pipe",
+        "frame with invalid size",
     ]) {
         "no receiver of this protocol is there: port 4317 is for gRPC as a rule, 4318 for HTTP (protocol: http/protobuf)"
     } else if says(&["dns", "lookup", "resolve"]) {
@@ -355,6 +358,10 @@ mod tests {
             ("Permission denied (os error 13)", "let the agent write"),
             ("dns error: failed to lookup address information", "no address"),
             ("Unimplemented: 404", "4317"),
+            (
+                "Unknown: transport error: connection error: stream closed because of a broken pipe",
+                "protocol: http/protobuf",
+            ),
             ("HTTP status 404 Not Found", "4318"),
             ("HTTP status 401 Unauthorized: who are you", "headers"),
             (
