@@ -721,6 +721,7 @@ impl Stages {
         let is_writers = role == Role::Client && content.is_writers();
         let incidental = content.is_incidental();
         let receives = content.receives();
+        let linked = receives && traced.settings.message_links;
         let handled = content.is_handled();
         let waits = role == Role::Client && content.waits_for_work();
         let task = content.celerys_task().map(celerys_task);
@@ -773,6 +774,9 @@ impl Stages {
             incidental,
             receives,
         });
+        if linked {
+            self.engine.links_only(id);
+        }
         if waits {
             self.engine.serves(process, first.at_ns);
         }

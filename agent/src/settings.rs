@@ -69,6 +69,8 @@ pub struct Settings {
     pub queues: Arc<[Arc<Rule>]>,
     /// Formats of trace contexts that are read beside W3C's.
     pub propagators: Propagators,
+    /// Who sent what it receives is linked to, and never the parent.
+    pub message_links: bool,
     /// A process that serves nothing has a span, and its calls are beneath it.
     pub process_spans: bool,
     /// After so long it is a daemon.
@@ -102,6 +104,7 @@ impl Default for Settings {
             silent_pool_pings: false,
             queues: Arc::default(),
             propagators: Propagators::default(),
+            message_links: false,
             process_spans: true,
             process_span_limit: PROCESS_SPAN_LIMIT,
             process_arguments: false,

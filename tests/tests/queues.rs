@@ -171,12 +171,17 @@ fn idle_for(idle: Duration) {
     let (tracing, mut programs) = start(&lab, &server);
     let done = run(&mut programs);
     // What a worker sends while it works is held until it is known for which job.
-    wait::until("all is told", PATIENCE, || {
+    let all = wait::until("all is told", PATIENCE, || {
         let is_told = |span: &&Span| matches!(span.kind, Kind::Producer | Kind::Consumer);
         let told = tracing.spans().iter().filter(is_told).count();
         Ok((told >= done.len()).then_some(()))
-    })
-    .unwrap();
+    });
+    if let Err(error) = all {
+        let differences = differences(&tracing.spans(), &done);
+        let status = tracing.status();
+        let missed: Vec<_> = status.hooks.iter().filter(|hook| hook.missed > 0).collect();
+        panic!("{error}: {differences:#?}, {:#?}, {:#?}, {missed:?}", status.calls, status.total);
+    }
     let began = sys::realtime_ns();
     let until = began + u64::try_from(idle.as_nanos()).unwrap();
     wait::until("the workers were idle", PATIENCE + idle, || {
@@ -189,10 +194,7 @@ fn idle_for(idle: Duration) {
 
     let queues: Vec<&Span> =
         spans.iter().filter(|span| matches!(span.kind, Kind::Producer | Kind::Consumer)).collect();
-    let mut counts: BTreeMap<Key, i64> = BTreeMap::new();
-    queues.iter().for_each(|span| *counts.entry(key_of_span(span)).or_default() += 1);
-    done.iter().for_each(|done| *counts.entry(key_of_done(done)).or_default() -= 1);
-    counts.retain(|_, count| *count != 0);
+    let counts = differences(&spans, &done);
     assert!(counts.is_empty(), "more (+) or fewer (-) spans than jobs: {counts:#?}");
     let others = spans.iter().filter(|span| QUEUES_OWN.contains(&&*span.name));
     let others: Vec<&Span> = others.collect();
@@ -227,6 +229,16 @@ fn idle_for(idle: Duration) {
     }
     let text = std::fs::read_to_string(&tracing.file).unwrap();
     assert!(!text.contains(SECRET), "a value or a password was exported");
+}
+
+/// How many more spans there are of each than jobs.
+fn differences(spans: &[Span], done: &[Done]) -> BTreeMap<Key, i64> {
+    let mut counts: BTreeMap<Key, i64> = BTreeMap::new();
+    let queues = spans.iter().filter(|span| matches!(span.kind, Kind::Producer | Kind::Consumer));
+    queues.for_each(|span| *counts.entry(key_of_span(span)).or_default() += 1);
+    done.iter().for_each(|done| *counts.entry(key_of_done(done)).or_default() -= 1);
+    counts.retain(|_, count| *count != 0);
+    counts
 }
 
 /// Each time a job is worked on, that is beneath the span that sent it: known by its id, or (where there are none) in

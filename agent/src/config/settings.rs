@@ -60,6 +60,9 @@ pub struct Settings {
     /// `traceparent`: `b3`, `b3multi` (either reads both), `jaeger`, `sentry`, `xray`. Connections that are open go on as
     /// they began. Default: none. `OTEL_PROPAGATORS`.
     pub propagators: Option<Vec<Scalar<Format>>>,
+    /// Link what receives messages or works on jobs to who sent them, and begin a trace with it: never put it beneath.
+    /// The same for a `traceparent` that messages carry. Default: false.
+    pub message_links: Option<Scalar<bool>>,
     /// Make a span of each process that serves nothing (a script, a job), with the calls that it makes beneath it, in
     /// the trace of its variables `TRACEPARENT` and `TRACESTATE`. Without it, and after it, those calls are traces of
     /// their own. A process that began before a reload stays what it was. Default: true.
@@ -236,6 +239,7 @@ impl Settings {
                 Some(formats) => formats.iter().map(|format| format.0.0).collect(),
                 None => defaults.propagators,
             },
+            message_links: flag(&self.message_links, defaults.message_links),
             process_spans: flag(&self.process_spans, defaults.process_spans),
             process_span_limit: match &self.process_span_limit {
                 Some(limit) => limit.0.0,

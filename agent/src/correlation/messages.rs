@@ -137,8 +137,10 @@ pub(super) struct Mail {
     sent: Vec<MessageKey>,
     /// When what it received was sent, if it is one message.
     sent_at: Option<u64>,
-    /// Who sent what it received, if it is several.
+    /// Who sent what it received, if that is linked to: it is several, or always is.
     senders: Vec<Sender>,
+    /// Who sent it is linked to, and never its parent.
+    linked: bool,
     /// The logical tasks that handle it, but for the first, and their processes.
     contexts: Vec<(ProcessId, u64)>,
     /// By when whoever works on the job that it received had begun.
@@ -153,6 +155,11 @@ impl Mail {
     /// Of a call that receives.
     pub(super) fn received() -> Self {
         Self { receives: true, ..Self::default() }
+    }
+
+    /// See [`Engine::links_only`].
+    pub(super) fn is_linked(&self) -> bool {
+        self.linked
     }
 
     /// See [`crate::call::CallStarted::receives`].
@@ -270,12 +277,24 @@ impl Engine {
         }
     }
 
+    /// Who sent what a call receives is linked to, and never its parent: it is a trace of its own. Told at once after
+    /// its start.
+    pub fn links_only(&mut self, id: CallId) {
+        if let Some(mail) = self.calls.get_mut(&id).and_then(|call| call.mail.as_mut()) {
+            mail.linked = true;
+        }
+    }
+
     /// Decides a call that receives: the sender of one message is its parent, those of several are linked to.
     pub(super) fn decide_receiver(&mut self, id: CallId) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let otherwise =
-            if call.remote.is_some() { |_| Parent::Remote } else { |parent: Parent| parent };
         let Some(mail) = call.mail.as_mut() else { return };
+        let linked = mail.linked;
+        let otherwise = if call.remote.is_some() && !linked {
+            |_| Parent::Remote
+        } else {
+            |parent: Parent| parent
+        };
         let received = std::mem::take(&mut mail.received);
         let mut found: Vec<Found> =
             received.iter().map(|receipt| self.messages.take(receipt)).collect();
@@ -293,6 +312,11 @@ impl Engine {
             Some(Found::Nobody) | None => return self.set_parent(id, otherwise(Parent::Root)),
         };
         mail.sent_at = Some(message.at);
+        if linked {
+            mail.senders = vec![message.sender];
+            self.hold_senders(id);
+            return self.set_parent(id, Parent::Root);
+        }
         match message.sender {
             Sender::Call(sender) => {
                 let usable = self.calls.get(&sender).is_some_and(|sender| !sender.abandoned);

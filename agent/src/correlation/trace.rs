@@ -242,7 +242,11 @@ impl Engine {
             call.unwanted = unwanted;
         }
         let mut placement = self.placement(id)?;
-        placement.links.extend(links.into_iter().map(|link| (link, LinkReason::Message)));
+        for link in links {
+            if !placement.links.iter().any(|(known, _)| *known == link) {
+                placement.links.push((link, LinkReason::Message));
+            }
+        }
         self.books.place(placement.status);
         self.remember(&placement);
         self.settle_message(id, !placement.unwanted);
@@ -324,8 +328,14 @@ impl Engine {
             Parent::Withheld(reason) => (None, None, ParentStatus::Withheld(reason)),
             Parent::Root | Parent::Undecided | Parent::After(_) => (None, None, ParentStatus::Root),
         };
-        let links = match call.parent {
-            Parent::After(origin) => vec![(origin, LinkReason::LateWork)],
+        let linked = call.mail.as_ref().is_some_and(|mail| mail.is_linked());
+        let links = match (call.parent, &call.remote) {
+            (Parent::After(origin), _) => vec![(origin, LinkReason::LateWork)],
+            // What it carries would be its parent.
+            (_, Some(RemoteParent { parent, .. })) if linked => {
+                let origin = Origin { trace_id: parent.trace_id, span_id: parent.span_id };
+                vec![(origin, LinkReason::Message)]
+            }
             _ => Vec::new(),
         };
         Some(Placement {

@@ -244,6 +244,7 @@ impl Stages {
             return;
         }
         let (cookie, wanted) = (socket.cookie, exchange.settings.protocols.kafka);
+        let linked = exchange.settings.message_links;
         let alone = call.clone().handles(partition.2, first, last);
         let mut receipts = Vec::new();
         alone.receipts(socket, partition.2, first..last.saturating_add(1), at_ns, &mut |mail| {
@@ -278,6 +279,9 @@ impl Stages {
             incidental: true,
             receives: true,
         });
+        if linked {
+            self.engine.links_only(id);
+        }
         self.engine.handled_in(id, context, at_ns);
         for mail in receipts {
             post(&mut self.engine, id, mail);

@@ -54,6 +54,8 @@ struct SettingsFacts {
     queues: Vec<Rule>,
     propagators: Vec<String>,
     #[serde(default)]
+    message_links: bool,
+    #[serde(default)]
     process_spans: bool,
     #[serde(default)]
     process_span_limit: Duration,
@@ -94,6 +96,7 @@ impl SettingsFacts {
             silent_pool_pings: from.silent_pool_pings,
             queues: from.queues.iter().map(|rule| Rule::clone(rule)).collect(),
             propagators: propagators.map(|it| it.name().to_owned()).collect(),
+            message_links: from.message_links,
             process_spans: from.process_spans,
             process_span_limit: from.process_span_limit,
         }
@@ -125,6 +128,7 @@ impl SettingsFacts {
             silent_pool_pings: self.silent_pool_pings,
             queues: self.queues.into_iter().map(Arc::new).collect(),
             propagators,
+            message_links: self.message_links,
             process_spans: self.process_spans,
             process_span_limit: self.process_span_limit,
             ..Settings::default()

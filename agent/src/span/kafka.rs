@@ -89,7 +89,10 @@ pub(super) fn span(exchange: &Exchange, call: &KafkaCall, placement: Placement) 
     let contexts = delivered.map(|delivered| delivered.records.contexts.as_slice());
     for context in contexts.unwrap_or_default() {
         let origin = Origin { trace_id: context.trace_id, span_id: context.span_id };
-        span.links.push(common::link((origin, LinkReason::Message)));
+        let link = common::link((origin, LinkReason::Message));
+        if !span.links.contains(&link) {
+            span.links.push(link);
+        }
     }
     span
 }

@@ -47,6 +47,40 @@ fn a_message_is_its_senders_child_in_the_senders_trace() {
 }
 
 #[test]
+fn where_links_are_asked_for_the_sender_is_no_parent() {
+    let mut s = Scenario::new();
+    send(&mut s, 1, 1, 7, 0);
+    // One that is placed before its message is received, one that carries a context, and one of which nobody knows.
+    s.tick(LATER);
+    send(&mut s, 2, 1, 8, LATER);
+    for (id, key) in [(3, 7), (4, 8), (5, 9)] {
+        let at = LATER + 500;
+        let mut told = receiving(server(id, 9, at));
+        if id == 4 {
+            told = told.header(5, 6);
+        }
+        s.start(told);
+        s.engine.links_only(CallId(id));
+        received(&mut s, id, key, QUEUE, at);
+        s.end(id, at + 1_000);
+    }
+    s.tick(2 * LATER);
+    for id in 3..=5 {
+        s.is_alone(id, ParentStatus::Root);
+        assert!(
+            !s.of(id).continued
+                && s.placed.values().all(|it| it.id.0 == id || it.trace_id != s.of(id).trace_id)
+        );
+    }
+    let carried = Origin { trace_id: TraceId([5; 16]), span_id: SpanId([6; 8]) };
+    let link = |origin| (origin, LinkReason::Message);
+    assert_eq!(s.of(3).links, [link(origin(&s, 1))]);
+    assert_eq!(s.of(4).links, [link(carried), link(origin(&s, 2))]);
+    assert_eq!(s.of(5).links, []);
+    assert_eq!(s.of(3).sent_at_ns, Some(0));
+}
+
+#[test]
 fn one_that_waited_for_long_is_too() {
     let mut s = Scenario::new();
     send(&mut s, 1, 1, 7, 0);
