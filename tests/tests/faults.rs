@@ -241,11 +241,10 @@ fn faults_of_exporters_are_named_and_what_is_advised_helps() {
             http("http", at, plain, &queue("queue")),
         ),
     ];
-    let all = |of: &dyn Fn(&(String, &str, &str, String)) -> String| {
-        format!("exporters:\n{}", faults.iter().map(of).collect::<String>())
-    };
+    let all = |exporters: String| format!("exporters:\n{exporters}");
+    let seeded = all(faults.iter().map(|(seeded, ..)| seeded.as_str()).collect());
     // Two of one queue's would share it.
-    let seeded = doctor(lab.path(), &all(&|fault| fault.0.clone()), &[]);
+    let seeded = doctor(lab.path(), &seeded, &[]);
     let failed: Vec<_> = ["exporter", "disk queue"]
         .iter()
         .flat_map(|name| outcomes(&seeded, name))
@@ -255,7 +254,8 @@ fn faults_of_exporters_are_named_and_what_is_advised_helps() {
     for ((_, part, advice, _), (_, found, remedy)) in faults.iter().zip(&failed) {
         assert!(found.contains(part) && remedy.contains(advice), "{found}\n{remedy}, not {advice}");
     }
-    let mended = doctor(lab.path(), &all(&|fault| fault.3.clone()), &[]);
+    let mended = all(faults.iter().map(|(.., mended)| mended.as_str()).collect());
+    let mended = doctor(lab.path(), &mended, &[]);
     for name in ["exporter", "disk queue"] {
         let still = outcomes(&mended, name);
         assert!(still.iter().all(|(outcome, ..)| *outcome != "fail"), "{still:#?}");
