@@ -80,7 +80,8 @@ async function workOnJobs(name) {
   workers.push(worker);
 }
 
-const client = CLIENT === 'ioredis' ? new Redis(connection) : undefined;
+// It connects for its first command, by when it is traced: of an older connection the database isn't known.
+const client = CLIENT === 'ioredis' ? new Redis({ ...connection, lazyConnect: true }) : undefined;
 let serial = 0;
 
 async function sendPlain(kind, queue, count) {
