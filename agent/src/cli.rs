@@ -10,17 +10,22 @@ mod run;
 mod status;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::config::plan::Plan;
 use crate::config::scalar::{Leaf, Size, Time};
 use crate::config::{Config, DEFAULT_PATH, reference};
+use crate::containers::{self, Socket};
 use crate::control;
 use crate::export::Sort;
-use crate::process::Rule;
+use crate::process::{ProcFs, Rule};
 use crate::runtime::node::{self, inject};
 
 /// Zero-code tracing of Node.js and Python services with eBPF.
@@ -355,6 +360,24 @@ fn configured(named: Option<&Path>) -> anyhow::Result<Option<(PathBuf, Config)>>
         None => return Ok(None),
     };
     Ok(Some((path.to_owned(), Config::read(path)?)))
+}
+
+/// The machine's processes, with all that a plan's rules may ask of them, and of their containers.
+fn procfs(plan: &Plan) -> anyhow::Result<ProcFs> {
+    let mut procfs = ProcFs::new("/proc");
+    procfs.want(plan.rules.wants());
+    let processes = procfs.traceable().context("can't list processes")?;
+    let ids: BTreeSet<String> = processes.into_iter().filter_map(|it| it.container_id).collect();
+    if ids.is_empty() || !plan.engines.iter().any(Socket::is_there) {
+        return Ok(procfs);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    for id in ids {
+        if let Some(container) = runtime.block_on(containers::describe(&plan.engines, &id)) {
+            procfs.know(id.into(), Arc::new(container));
+        }
+    }
+    Ok(procfs)
 }
 
 /// A variable of the agent's own environment.

@@ -18,12 +18,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
+use crate::containers::Socket;
 use exporters::{Exporter, Queue};
 use matching::Match;
-use scalar::{Scalar, Size, Surroundings};
+use scalar::{Leaf, Scalar, Size, Surroundings};
 use settings::{Settings, Taken};
 
 /// Where the file is unless told otherwise.
@@ -50,6 +51,8 @@ pub struct Config {
     pub queue: Queue,
     /// What the kernel programs copy. Read at the start only.
     pub capture: Capture,
+    /// Who says what containers are. Read at the start only.
+    pub containers: Containers,
 }
 
 /// Processes that are traced, and how.
@@ -59,7 +62,8 @@ pub struct AllowRule {
     /// Which processes: all conditions must hold. `{}` is every Node.js and Python process.
     #[serde(rename = "match")]
     pub matching: Match,
-    /// Their `service.name`, instead of what is found out: text, `{env: NAME}` or `{arg: OPTION}`, with a `default`.
+    /// Their `service.name`, instead of what is found out: text, `{env: NAME}`, `{arg: OPTION}` or `{label: KEY}`, with
+    /// a `default`.
     #[serde(default)]
     pub service: Option<Taken>,
     /// Resource attributes, by name: values as for `service`, or numbers, or true and false.
@@ -139,6 +143,30 @@ pub struct Capture {
     pub ring_size: Option<Scalar<Size>>,
     /// Have the kernel measure what the hooks cost. Default: false.
     pub measure_hooks: Option<Scalar<bool>>,
+}
+
+/// Who says what containers are.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Containers {
+    /// Where container engines listen, of which the first that knows a container is believed: `cri:PATH` (containerd,
+    /// CRI-O, cri-dockerd) or `docker:PATH` (Docker, Podman). They are asked only for what containers are. Default:
+    /// those of the usual sockets under `/run` that are there, also of the machine's `/run` as `/proc/1/root` shows it
+    /// to an agent in a container; `[]` asks none.
+    pub sockets: Option<Vec<Scalar<Socket>>>,
+}
+
+impl Leaf for Socket {
+    const EXPECTED: &'static str =
+        "cri: or docker: and an absolute path, as in cri:/run/containerd/containerd.sock";
+
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse()
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": "^(cri|docker):/" })
+    }
 }
 
 /// What is wrong with a file. Quotes no credentials.

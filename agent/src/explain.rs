@@ -150,6 +150,15 @@ pub fn facts(process: &Process) -> Vec<(String, String)> {
         None => process.runtime.word().to_owned(),
     };
     let user = process.user.as_ref().map_or(String::new(), |user| format!("{user} "));
+    let container = process.container.as_deref();
+    let named = |name: Option<String>, id: &Option<String>| match (name, id) {
+        (Some(name), Some(id)) => format!("{name} ({id})"),
+        (name, id) => name.or_else(|| id.clone()).unwrap_or_default(),
+    };
+    let pod = container.and_then(|container| container.pod.as_ref());
+    let pod = pod.map(|pod| format!("{}/{}", pod.namespace, pod.name));
+    let name = container.and_then(|container| container.name.clone());
+    let image = container.and_then(|container| container.image.clone());
     let facts = [
         ("command", process.shown_command()),
         ("executable", process.exe.display().to_string()),
@@ -159,8 +168,9 @@ pub fn facts(process: &Process) -> Vec<(String, String)> {
         ("listens", ports.join(", ")),
         ("cgroup", process.cgroup.clone()),
         ("unit", process.systemd_unit.clone().unwrap_or_default()),
-        ("container", process.container_id.clone().unwrap_or_default()),
-        ("pod", process.pod_uid.clone().unwrap_or_default()),
+        ("container", named(name, &process.container_id)),
+        ("image", image.unwrap_or_default()),
+        ("pod", named(pod, &process.pod_uid)),
     ];
     let printable = |text: String| text.chars().filter(|c| !c.is_control()).collect::<String>();
     let facts = facts.into_iter().filter(|(_, value)| !value.is_empty());

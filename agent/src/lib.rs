@@ -4,6 +4,7 @@
 //! them.
 
 pub mod capture;
+pub mod containers;
 pub mod process;
 pub mod selection;
 
@@ -35,3 +36,4 @@ pub mod pipeline;
 pub mod recording;
 pub mod settings;
 pub mod sys;
+pub mod tls;

@@ -40,6 +40,7 @@ use crate::connection::{
     Announced, Connection, Connections, Content, Fate, Handled, Mail, Mark, Message, Options,
     Outcome, Silence, Step,
 };
+use crate::containers::Lookup;
 use crate::correlation::Engine;
 use crate::exchange::{Exchange, Exchanges};
 use crate::export::ExportHandle;
@@ -91,6 +92,8 @@ pub struct Pipeline {
     stages: Stages,
     inventory: Inventory,
     recorder: Option<Recorder>,
+    /// Who says what containers are.
+    engines: Option<Lookup>,
 }
 
 /// All behind capture: apart from it, because records borrow from the rings while these work on them.
@@ -149,7 +152,14 @@ impl Pipeline {
         config: ConfigStatus,
     ) -> Self {
         let stages = Stages::new(selection, engine, export, config);
-        Self { capture, stages, inventory: Inventory::default(), recorder: None }
+        Self { capture, stages, inventory: Inventory::default(), recorder: None, engines: None }
+    }
+
+    /// The same, with container engines that are asked.
+    #[must_use]
+    pub fn asking(mut self, engines: Lookup) -> Self {
+        self.stages.selection.describe_containers();
+        Self { engines: Some(engines), ..self }
     }
 
     /// Traces what the rules allow until `stop`, then hands what is known to the exporters. `ready` is
@@ -200,6 +210,7 @@ impl Pipeline {
         if let Some(recorder) = &mut self.recorder {
             recorder.round(now, stages.wall);
         }
+        self.describe_containers(now);
         self.look_ahead();
         let (count, drained) = self.read(now)?;
         if now.saturating_sub(self.stages.housekeeping_ns) >= HOUSEKEEPING_NS {
@@ -220,6 +231,20 @@ impl Pipeline {
         self.stages.drop_calls();
         self.stages.hand_over_in_time(now);
         Ok(count + self.stages.selection.waiting())
+    }
+
+    /// Asks what is not known of containers, and hears what engines say.
+    fn describe_containers(&mut self, now: u64) {
+        let Some(engines) = &mut self.engines else { return };
+        let selection = &mut self.stages.selection;
+        for id in selection.take_undescribed() {
+            if !engines.ask(&id, now) {
+                selection.give_up_on(&id);
+            }
+        }
+        while let Some((id, container)) = engines.answer() {
+            selection.described(&id, container);
+        }
     }
 
     /// Looks at processes that wait for it.
@@ -1027,15 +1052,31 @@ impl Stages {
         let due = now.saturating_sub(self.handed_over_ns) >= HAND_OVER_NS;
         if due || self.batch.len() >= HAND_OVER_SPANS {
             self.handed_over_ns = now;
+            let selection = &self.selection;
+            let undescribed = if selection.all_are_described() {
+                Vec::new()
+            } else {
+                let is_late = |span: &mut Span| !selection.may_be_told(&span.resource);
+                self.batch.extract_if(.., is_late).collect()
+            };
             self.hand_over();
+            self.batch = undescribed;
         }
     }
 
     fn hand_over(&mut self) {
-        if !self.batch.is_empty() {
-            let batch: Arc<[Span]> = std::mem::take(&mut self.batch).into();
-            self.export.offer(&batch);
+        if self.batch.is_empty() {
+            return;
         }
+        let mut batch = std::mem::take(&mut self.batch);
+        if !self.selection.all_are_described() {
+            for span in &mut batch {
+                if let Some(resource) = self.selection.renamed(&span.resource) {
+                    span.resource = Arc::clone(resource);
+                }
+            }
+        }
+        self.export.offer(&batch.into());
     }
 
     /// The agent leaves: what is known now is decided, exported, and the rest is left open.

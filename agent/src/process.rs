@@ -13,12 +13,13 @@ mod rule;
 mod runtime;
 mod service;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use candidates::table;
 pub use databases::Databases;
@@ -28,6 +29,7 @@ pub use rule::{Allow, Allowed, Decision, Reason, Rule, RuleError, Rules, Term};
 pub use runtime::{Runtime, Version};
 pub use service::{AgentInfo, NameSource, name_source, resource, resource_of_child};
 
+use crate::containers::{Container, ContainerId};
 use runtime::{Image, Search, Versions};
 
 /// Caps on what is read of one process.
@@ -45,6 +47,8 @@ mod limits {
     pub(super) const SOCKETS_BYTES: u64 = 1 << 20;
     pub(super) const DESCRIPTORS: usize = 65_536;
     pub(super) const ANCESTORS: usize = 64;
+    /// Ten times as many as a kubelet lets a node have.
+    pub(super) const CONTAINERS: usize = 4_096;
 }
 
 /// A process and no later one with the same number.
@@ -85,6 +89,8 @@ pub struct Process {
     pub cgroup: String,
     /// The container's full id.
     pub container_id: Option<String>,
+    /// What its engine says of the container, once that was asked.
+    pub container: Option<Arc<Container>>,
     /// The Kubernetes pod's uid.
     pub pod_uid: Option<String>,
     /// The innermost systemd service, without `.service`; not for a process in a container.
@@ -119,6 +125,8 @@ pub struct Wanted {
     pub variables: BTreeSet<String>,
     /// Their parents.
     pub parent: bool,
+    /// What engines say of their containers, of those that are not traced as well.
+    pub containers: bool,
 }
 
 /// A `/proc`, with what was learned about the runtimes' images.
@@ -127,6 +135,7 @@ pub struct ProcFs {
     root: PathBuf,
     versions: Versions,
     wanted: Wanted,
+    containers: HashMap<ContainerId, Arc<Container>>,
 }
 
 /// What tells whether more of a process is to be read.
@@ -205,7 +214,26 @@ impl Process {
 impl ProcFs {
     /// A `/proc` mounted at `root`.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), versions: Versions::default(), wanted: Wanted::default() }
+        Self {
+            root: root.into(),
+            versions: Versions::default(),
+            wanted: Wanted::default(),
+            containers: HashMap::new(),
+        }
+    }
+
+    /// From now on this is known of a container's processes.
+    pub fn know(&mut self, id: ContainerId, container: Arc<Container>) {
+        if self.containers.len() >= limits::CONTAINERS {
+            // What is needed still is asked for again.
+            self.containers.clear();
+        }
+        self.containers.insert(id, container);
+    }
+
+    /// What is read beyond what always is.
+    pub fn wanted(&self) -> &Wanted {
+        &self.wanted
     }
 
     /// From now on reads this, too. Whether that is other than before.
@@ -327,6 +355,7 @@ impl ProcFs {
             let mounts = self.optional(pid, "mountinfo", limits::MOUNTS_BYTES);
             parse::container_id_from_mounts(&mounts)
         });
+        let container = container_id.as_deref().and_then(|id| self.containers.get(id)).cloned();
         let pod_uid = parse::pod_uid(&cgroup);
         let systemd_unit = match container_id {
             Some(_) => None,
@@ -358,6 +387,7 @@ impl ProcFs {
             user: self.user(pid, status.uid),
             cgroup,
             container_id,
+            container,
             pod_uid,
             systemd_unit,
             pid_namespace: self.namespace(pid, "pid"),

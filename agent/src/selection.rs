@@ -4,6 +4,7 @@
 //! interpreter that is marked at once when it was executed. Any other was running before: it may have connected to
 //! others by then.
 
+mod containers;
 mod decide;
 mod looks;
 mod own_spans;
@@ -25,6 +26,7 @@ use crate::process::{
 use crate::settings::Settings;
 use crate::span::Resource;
 
+use containers::Descriptions;
 use looks::{Look, Looks};
 
 /// The kernel tells that a socket listens before `/proc` shows it: who is not traced by then is looked at again.
@@ -159,6 +161,7 @@ pub struct Selection {
     listeners: VecDeque<(u64, i32)>,
     /// Processes that wait to be looked at.
     looks: Looks,
+    descriptions: Descriptions,
     /// Executions that were looked at before their turn, by process: when the last was.
     ahead: HashMap<i32, u64>,
     /// How many more may be looked at in this round.
@@ -198,6 +201,7 @@ impl Selection {
             leaving: VecDeque::new(),
             leaving_slots: HashSet::new(),
             looks: Looks::default(),
+            descriptions: Descriptions::default(),
             ahead: HashMap::new(),
             listeners: VecDeque::new(),
             left: Self::LOOKS,
@@ -438,6 +442,7 @@ impl Selection {
         capture: &mut Capture,
         mut forgotten: impl FnMut(ProcessId),
     ) {
+        self.forget_awaited(now_ns);
         while let Some((due, slot, id)) = self.leaving.front().copied() {
             if due > now_ns {
                 return;
@@ -523,6 +528,7 @@ impl Selection {
         self.next += 1;
         let id = ProcessId(self.next);
         let resource = Arc::new(resource);
+        self.await_description(&process, &resource, clock::monotonic_ns());
         tracing::debug!(
             pid = process.pid,
             service = resource.text(opentelemetry_semantic_conventions::attribute::SERVICE_NAME),

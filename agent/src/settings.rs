@@ -118,7 +118,7 @@ impl Settings {
         let sources = self.attributes.iter().map(|(_, source)| source).chain(&self.service);
         let named = sources.filter_map(|source| match source {
             Source::Variable { name, .. } => Some(name.as_str()),
-            Source::Fixed(_) | Source::Argument { .. } => None,
+            Source::Fixed(_) | Source::Argument { .. } | Source::Label { .. } => None,
         });
         named.chain(self.traffic.variables())
     }
@@ -183,6 +183,13 @@ pub enum Source {
         /// If there is no such argument.
         default: Option<String>,
     },
+    /// A label of its pod, or else of its container.
+    Label {
+        /// Its key.
+        label: String,
+        /// If there is none, or none is known.
+        default: Option<String>,
+    },
 }
 
 /// Values may be secrets of the file: not shown.
@@ -192,6 +199,7 @@ impl fmt::Debug for Source {
             Self::Fixed(_) => f.write_str("Fixed"),
             Self::Variable { name, .. } => write!(f, "Variable({name})"),
             Self::Argument { argument, .. } => write!(f, "Argument({argument})"),
+            Self::Label { label, .. } => write!(f, "Label({label})"),
         }
     }
 }
@@ -204,6 +212,9 @@ impl Source {
             Self::Variable { name, default } => (process.environment.get(name), default),
             Self::Argument { argument, default } => {
                 (argument_of(&process.command, argument), default)
+            }
+            Self::Label { label, default } => {
+                (process.container.as_ref().and_then(|container| container.label(label)), default)
             }
         };
         found.or(default.as_deref()).map(|text| Value::from(text.to_owned()))

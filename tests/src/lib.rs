@@ -7,6 +7,7 @@ pub mod accuracy;
 pub mod agent;
 pub mod broker;
 pub mod collector;
+pub mod engines;
 pub mod http;
 pub mod load;
 pub mod pace;

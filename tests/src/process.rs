@@ -4,12 +4,30 @@
 //! ends the whole group and nothing else.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::{sys, wait};
+
+/// The directory on PATH that has this program.
+pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).find(|part| part.join(program).exists())
+}
+
+/// Runs a command to its end, for what it prints.
+pub(crate) fn finish(command: &mut Command) -> Result<String> {
+    let done = command.stdin(Stdio::null()).output();
+    let done = done.with_context(|| format!("run {}", command.get_program().display()))?;
+    if !done.status.success() {
+        let why = String::from_utf8_lossy(&done.stderr);
+        bail!("{}: {}: {why}", command.get_program().display(), done.status);
+    }
+    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+}
 
 /// A running process group, killed on drop.
 ///

@@ -11,12 +11,12 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
-use crate::process::Group;
+use crate::process::{Group, finish, on_path};
 use crate::workloads::{ports, service::tail};
 use crate::{sys, wait};
 
@@ -324,20 +324,4 @@ fn postgres_programs() -> Result<PathBuf> {
         return Ok(programs);
     }
     on_path("postgres").context("no PostgreSQL server: install postgresql")
-}
-
-/// The directory on PATH that has this program.
-fn on_path(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).find(|part| part.join(program).exists())
-}
-
-fn finish(command: &mut Command) -> Result<()> {
-    let done = command.stdin(Stdio::null()).output();
-    let done = done.with_context(|| format!("run {}", command.get_program().display()))?;
-    if !done.status.success() {
-        let why = String::from_utf8_lossy(&done.stderr);
-        bail!("{}: {}: {why}", command.get_program().display(), done.status);
-    }
-    Ok(())
 }

@@ -4,6 +4,7 @@
 //! Asserts nothing about any promise; those are in the files beside it.
 
 pub(crate) mod capture;
+pub(crate) mod cri;
 pub(crate) mod forest;
 pub(crate) mod kernel;
 pub(crate) mod lab;

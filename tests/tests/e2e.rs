@@ -25,6 +25,7 @@ mod capture_system_calls;
 mod chaos;
 mod concurrent_requests;
 mod configuration;
+mod containers;
 mod datastores;
 mod diagnosis;
 mod disk_queue;

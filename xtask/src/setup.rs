@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use wirespan_tests::process::Group;
-use wirespan_tests::{servers, sys};
+use wirespan_tests::{engines, servers, sys};
 
 use crate::command::{self, clean_program, on_path, program, say};
 use crate::linker;
@@ -92,6 +92,24 @@ pub(crate) fn servers() -> Result<()> {
         );
     }
     install_packages(&SERVERS)
+}
+
+/// The container engines that the end-to-end tests start themselves.
+///
+/// # Errors
+/// As [`servers`].
+pub(crate) fn engines() -> Result<()> {
+    // Those of other origin exclude Debian's.
+    let missing = engines::missing();
+    let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    if !is_debian() {
+        let programs: Vec<&str> = missing.iter().map(|(program, _)| *program).collect();
+        bail!("{}", programs.join(", "));
+    }
+    install_packages(&packages)
 }
 
 /// What the demo's workers ask, RabbitMQ and Redis. It goes without those that can't be installed.

@@ -109,8 +109,9 @@ fn needed() -> Result<()> {
     // Few tests ask these: without them the others can still tell. Kafka's installation needs what is
     // installed as a server.
     for (what, installed) in [
-        ("Apache Kafka", tried("Apache Kafka", || installed.kafka())),
-        ("rotel", tried("rotel", || installed.rotel())),
+        ("Apache Kafka", tried("Apache Kafka", || installed.kafka().map(drop))),
+        ("rotel", tried("rotel", || installed.rotel().map(drop))),
+        ("container engines", tried("container engines", setup::engines)),
     ] {
         if let Err(error) = installed {
             say(&format!("the tests with {what} will fail: {error:#}"));

@@ -26,8 +26,7 @@ pub(super) fn check(file: Option<&Path>) -> anyhow::Result<ExitCode> {
         }
     };
     let plan = Plan::new(&config, &Flags::default(), variable)?;
-    let mut procfs = ProcFs::new("/proc");
-    procfs.want(plan.rules.wants());
+    let procfs = super::procfs(&plan)?;
     let processes = procfs.traceable().context("can't list processes")?;
     print(format!("{}: understood", file.display()).as_str());
     let mut text = String::new();

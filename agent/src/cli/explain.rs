@@ -8,7 +8,6 @@ use crate::config::Config;
 use crate::config::plan::{Flags, Plan};
 use crate::control::{self, AskError};
 use crate::explain::Explanation;
-use crate::process::ProcFs;
 
 /// The process is not traced.
 const NOT_TRACED: u8 = 1;
@@ -41,8 +40,7 @@ fn without_agent(args: &ExplainArgs) -> anyhow::Result<Explanation> {
     let config: Option<Config> =
         super::configured(args.config.as_deref())?.map(|(_, config)| config);
     let plan = Plan::new(&config.unwrap_or_default(), &Flags::default(), super::variable)?;
-    let mut procfs = ProcFs::new("/proc");
-    procfs.want(plan.rules.wants());
+    let procfs = super::procfs(&plan)?;
     Ok(Explanation::would_be(args.pid, &procfs, &plan.rules))
 }
 

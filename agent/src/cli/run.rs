@@ -23,6 +23,7 @@ use crate::books::ConfigStatus;
 use crate::capture::{Capture, CaptureSettings};
 use crate::cli::{RunArgs, complain, print};
 use crate::config::plan::{Flags, Plan};
+use crate::containers::Lookup;
 use crate::control::Control;
 use crate::correlation::{Config, Engine, RandomIds};
 use crate::export::Exporters;
@@ -117,6 +118,9 @@ pub(super) fn trace(args: &RunArgs, recording: Option<&Recording<'_>>) -> anyhow
     let status = ConfigStatus { file: shown, ..ConfigStatus::default() };
     let mut pipeline =
         Pipeline::new(capture, selection, engine, exporters.handle(), status.clone());
+    if !plan.engines.is_empty() {
+        pipeline = pipeline.asking(Lookup::start(plan.engines.clone(), runtime.handle()));
+    }
     if let Some(Recording { path, options, .. }) = recording {
         let recorder = Recorder::create(path, options)
             .with_context(|| format!("can't begin the recording {}", path.display()))?;

@@ -27,6 +27,12 @@ pub struct Match {
     pub cgroup: Option<Values<Cgroup>>,
     /// The container's full id: a glob; `*` for any container.
     pub container: Option<Values<Container>>,
+    /// A label of its pod, or else of its container: `KEY` if there is one, `KEY=GLOB` if it is like that.
+    pub label: Option<Values<Label>>,
+    /// The name of its pod: a glob.
+    pub pod: Option<Values<Pod>>,
+    /// The Kubernetes namespace of its pod: a glob.
+    pub namespace: Option<Values<Namespace>>,
     /// A variable of its environment: `NAME` if it is set, `NAME=GLOB` if it is like that.
     pub env: Option<Values<Env>>,
     /// Its parent's executable, as with `exe`.
@@ -49,6 +55,9 @@ pub struct Negated {
     pub port: Option<Values<Port>>,
     pub cgroup: Option<Values<Cgroup>>,
     pub container: Option<Values<Container>>,
+    pub label: Option<Values<Label>>,
+    pub pod: Option<Values<Pod>>,
+    pub namespace: Option<Values<Namespace>>,
     pub env: Option<Values<Env>>,
     pub parent: Option<Values<Parent>>,
     pub parent_cmd: Option<Values<ParentCmd>>,
@@ -66,6 +75,9 @@ impl Match {
             term(false, &self.port),
             term(false, &self.cgroup),
             term(false, &self.container),
+            term(false, &self.label),
+            term(false, &self.pod),
+            term(false, &self.namespace),
             term(false, &self.env),
             term(false, &self.parent),
             term(false, &self.parent_cmd),
@@ -80,6 +92,9 @@ impl Match {
                 term(true, &not.port),
                 term(true, &not.cgroup),
                 term(true, &not.container),
+                term(true, &not.label),
+                term(true, &not.pod),
+                term(true, &not.namespace),
                 term(true, &not.env),
                 term(true, &not.parent),
                 term(true, &not.parent_cmd),
@@ -120,6 +135,9 @@ keys! {
     Port "port",
     Cgroup "cgroup",
     Container "container",
+    Label "label",
+    Pod "pod",
+    Namespace "namespace",
     Env "env",
     Parent "parent",
     ParentCmd "parent_cmd",

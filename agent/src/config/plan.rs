@@ -11,6 +11,7 @@ use super::scalar::{Leaf, Ratio};
 use super::settings::Format;
 use super::{AllowRule, Config};
 use crate::capture::DEFAULT_BURST_BUDGET;
+use crate::containers::Socket;
 use crate::export::{ConsoleOptions, Limits, Target};
 use crate::process::{Allow, Rule, Rules};
 use crate::settings::{Sampling, Settings};
@@ -65,6 +66,8 @@ pub struct Plan {
     pub ring_bytes: u32,
     /// The kernel measures the hooks.
     pub measure_hooks: bool,
+    /// Container engines that are asked.
+    pub engines: Vec<Socket>,
 }
 
 impl Plan {
@@ -120,6 +123,10 @@ impl Plan {
             ring_bytes: size(flags.ring_bytes, &capture.ring_size, RING_BYTES),
             measure_hooks: flags.measure_hooks
                 || capture.measure_hooks.as_ref().is_some_and(|flag| flag.0),
+            engines: match &config.containers.sockets {
+                Some(sockets) => sockets.iter().map(|socket| socket.0.clone()).collect(),
+                None => Socket::usual(),
+            },
         })
     }
 
@@ -140,6 +147,9 @@ impl Plan {
         let capture = |plan: &Self| (plan.payload_budget, plan.ring_bytes, plan.measure_hooks);
         if capture(self) != capture(other) {
             keys.push("capture");
+        }
+        if self.engines != other.engines {
+            keys.push("containers");
         }
         keys
     }

@@ -321,6 +321,9 @@ struct From {
     /// program.
     #[serde(default)]
     arg: Option<Scalar<String>>,
+    /// A label of the process's pod, or else of its container.
+    #[serde(default)]
+    label: Option<Scalar<String>>,
     /// If there is none. Without a default there is no attribute then.
     #[serde(default)]
     default: Option<Scalar<String>>,
@@ -334,7 +337,7 @@ impl<'de> Deserialize<'de> for Taken {
             type Value = Source;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a value, or {env: NAME} or {arg: OPTION}")
+                f.write_str("a value, or {env: NAME}, {arg: OPTION} or {label: KEY}")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Source, E> {
@@ -363,12 +366,13 @@ impl<'de> Deserialize<'de> for Taken {
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Source, A::Error> {
                 let from = From::deserialize(de::value::MapAccessDeserializer::new(map))?;
                 let default = from.default.map(|default| default.0);
-                match (from.env, from.arg) {
-                    (Some(name), None) => Ok(Source::Variable { name: name.0, default }),
-                    (None, Some(argument)) => {
+                match (from.env, from.arg, from.label) {
+                    (Some(name), None, None) => Ok(Source::Variable { name: name.0, default }),
+                    (None, Some(argument), None) => {
                         Ok(Source::Argument { argument: argument.0, default })
                     }
-                    _ => Err(de::Error::custom("expected one of `env` and `arg`")),
+                    (None, None, Some(label)) => Ok(Source::Label { label: label.0, default }),
+                    _ => Err(de::Error::custom("expected one of `env`, `arg` and `label`")),
                 }
             }
         }

@@ -72,6 +72,9 @@ fn nothing_said_is_the_default() {
 #[case("port: [3000, 4000]", "port=3000 or port=4000")]
 #[case("cgroup: '*/orders.service'", "cgroup=*/orders.service")]
 #[case("container: '*'", "container=*")]
+#[case("label: [app=orders, tier]", "label=app=orders or label=tier")]
+#[case("pod: orders-*", "pod=orders-*")]
+#[case("namespace: shop", "namespace=shop")]
 #[case("env: TEAM=pay*", "env=TEAM=pay*")]
 #[case("env: '${env:TOKEN}'", "env=t0ken")]
 #[case("parent: gunicorn", "parent=gunicorn")]
@@ -91,7 +94,19 @@ fn a_match_is_a_rule(#[case] matching: &str, #[case] expected: &str) {
 
 #[test]
 fn every_negated_key_is_negated() {
-    for key in ["exe", "cmd", "cgroup", "container", "env", "parent", "parent_cmd", "user"] {
+    for key in [
+        "exe",
+        "cmd",
+        "cgroup",
+        "container",
+        "label",
+        "pod",
+        "namespace",
+        "env",
+        "parent",
+        "parent_cmd",
+        "user",
+    ] {
         let plan = of(&format!("rules:\n- match: {{not: {{{key}: x}}}}\n"));
         assert_eq!(plan.rules.allow[0].rule.to_string(), format!("!{key}=x"));
     }
@@ -113,6 +128,8 @@ fn a_service_is_named_and_described() {
     assert_eq!(rule("  service: {env: APP, default: x}\n").service, Some(variable.clone()));
     let argument = Source::Argument { argument: "--queue".to_owned(), default: None };
     assert_eq!(rule("  service: {arg: --queue}\n").service, Some(argument));
+    let label = Source::Label { label: "app".to_owned(), default: None };
+    assert_eq!(rule("  service: {label: app}\n").service, Some(label));
     let settings =
         rule("  attributes: {team: {env: APP, default: x}, tier: 1, on: true, r: 0.5}\n");
     let expected = [
@@ -283,6 +300,18 @@ fn capture_is_taken() {
     assert_eq!((plan.payload_budget, plan.ring_bytes, plan.measure_hooks), (8192, 16 << 20, true));
 }
 
+#[test]
+fn container_engines_are_those_that_are_named() {
+    let named =
+        of("containers: {sockets: ['cri:/run/x.sock', 'docker:${env:HOME_OF_DOCKER:-/run}/d']}");
+    let shown: Vec<String> = named.engines.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["cri:/run/x.sock", "docker:/run/d"]);
+    assert_eq!(of("containers: {sockets: []}").engines, []);
+    let usual = of("").engines;
+    assert!(usual.iter().any(|socket| socket.to_string() == "cri:/run/containerd/containerd.sock"));
+    assert_eq!(of("containers: {sockets: []}").fixed_differences(&of("")), ["containers"]);
+}
+
 /// What is wrong, where, and under which key.
 #[rstest]
 #[case::unknown("rulez: []", (1, 1), "rulez", "unknown field")]
@@ -334,7 +363,15 @@ fn capture_is_taken() {
 #[case::bad_yield("settings: {yield_to_sdk: 2}", (1, 26), "settings.yield_to_sdk", "true or false")]
 #[case::bad_disabled("settings: {trace_sdk_disabled: 2}", (1, 32), "settings.trace_sdk_disabled", "true or false")]
 #[case::bad_propagator("settings: {propagators: [ottrace]}", (1, 26), "settings.propagators[0]", "b3multi")]
-#[case::bad_service("rules:\n- match: {}\n  service: {env: A, arg: B}", (3, 12), "rules[0].service", "one of `env` and `arg`")]
+#[case::bad_service("rules:\n- match: {}\n  service: {env: A, arg: B}", (3, 12), "rules[0].service", "one of `env`, `arg` and `label`")]
+#[case::two_sources("rules:\n- match: {}\n  service: {label: A, arg: B}", (3, 12), "rules[0].service", "one of")]
+#[case::bad_label("rules:\n- match: {label: 'app=[a'}", (2, 18), "rules[0].match.label", "is no pattern")]
+#[case::no_label("rules:\n- match: {label: ''}", (2, 18), "rules[0].match.label", "it is empty")]
+#[case::bad_pod("rules:\n- match: {pod: '[a'}", (2, 16), "rules[0].match.pod", "is no pattern")]
+#[case::bad_namespace("rules:\n- match: {namespace: '[a'}", (2, 22), "rules[0].match.namespace", "is no pattern")]
+#[case::unknown_engine("containers: {sockets: ['k8s:/x']}", (1, 24), "containers.sockets[0]", "expected cri: or docker:")]
+#[case::no_path("containers: {sockets: ['cri:x']}", (1, 24), "containers.sockets[0]", "absolute path")]
+#[case::no_list_of_engines("containers: {sockets: cri:/x}", (1, 23), "containers.sockets", "")]
 #[case::bad_attribute("rules:\n- match: {}\n  attributes: {service.name: x}", (3, 15), "rules[0].attributes", "named by `service`")]
 #[case::agents_attribute("rules:\n- match: {}\n  attributes: {telemetry.sdk.name: x}", (3, 15), "rules[0].attributes", "only the agent")]
 #[case::unknown_exporter("exporters:\n- kafka: {}", (2, 3), "exporters[0]", "unknown variant")]
@@ -518,7 +555,11 @@ fn the_documentations_examples_are_understood() {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
     let page = std::fs::read_to_string(docs.join("configuration.md")).unwrap();
     let examples = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    let [rules, shown] = examples.collect::<Vec<_>>()[..] else { panic!("two examples") };
+    let [rules, containers, shown] = examples.collect::<Vec<_>>()[..] else {
+        panic!("three examples")
+    };
+    let named = of(containers).rules.allow[0].rule.to_string();
+    assert_eq!(named, "namespace=shop,!label=app=batch");
     let plan = of(&rules.replace("/etc/wirespan/token", "/run/token"));
     assert_eq!(plan.rules.allow.len(), 2);
     let settings = of(shown).rules.settings;

@@ -28,6 +28,7 @@ use super::retry::{self, Verdict};
 use super::sender::{Failure, causes, timed_out};
 use super::{USER_AGENT, proxy};
 use crate::clock;
+use crate::tls;
 
 const PROTOBUF: &str = "application/x-protobuf";
 
@@ -114,8 +115,7 @@ impl Client {
 }
 
 fn client(options: &OtlpOptions, proxy: Option<Intercept>) -> anyhow::Result<reqwest::Client> {
-    // gRPC's library brings the same one. An error: it is installed already.
-    drop(rustls::crypto::ring::default_provider().install_default());
+    tls::install_provider();
     let receiver = options.receiver();
     let mut builder = reqwest::Client::builder()
         .user_agent(USER_AGENT)

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use globset::{GlobBuilder, GlobMatcher};
 
 use super::{Process, ProcessId, Runtime, Wanted};
+use crate::containers::{Container, Pod};
 use crate::settings::Settings;
 
 /// One allow rule. `Display` gives the text that it was parsed from, without blanks around terms; of a term that
@@ -37,7 +38,7 @@ pub enum RuleError {
     },
     /// A key that rules do not know.
     #[error(
-        "unknown key {key:?}: expected exe, cmd, runtime, port, user, cgroup, container, env, parent or parent_cmd"
+        "unknown key {key:?}: expected exe, cmd, runtime, port, user, cgroup, container, label, pod, namespace, env, parent or parent_cmd"
     )]
     UnknownKey {
         /// The key.
@@ -160,6 +161,9 @@ enum Test {
     Uid(u32),
     Cgroup(Pattern),
     Container(Pattern),
+    Label(String, Option<Pattern>),
+    Pod(Pattern),
+    Namespace(Pattern),
     Variable(String, Option<Pattern>),
     Parent(Pattern),
     ParentCommand(Pattern),
@@ -229,6 +233,11 @@ impl Term {
     }
 
     fn holds(&self, process: &Process) -> bool {
+        // What could keep it out is not known either.
+        let is_open = process.container_id.is_some() && process.container.is_none();
+        if is_open && self.tests.iter().any(Test::asks_engines) {
+            return false;
+        }
         self.tests.iter().any(|test| test.holds(process)) != self.negated
     }
 
@@ -264,6 +273,15 @@ impl Term {
                 Some(id) => format!("its container is {id}"),
                 None => "it is in no container".to_owned(),
             },
+            Test::Label(..) | Test::Pod(_) | Test::Namespace(_) => {
+                match (&process.container, &process.container_id) {
+                    (Some(container), _) => within(test, container),
+                    (None, Some(_)) => {
+                        "no container engine has said what its container is".to_owned()
+                    }
+                    (None, None) => "it is in no container".to_owned(),
+                }
+            }
             Test::Variable(name, _) => match process.environment.get(name) {
                 Some(_) => format!("{name} has another value"),
                 None => format!("{name} is not set"),
@@ -278,6 +296,19 @@ impl Term {
                 None => "its parent can't be read".to_owned(),
             },
         })
+    }
+}
+
+/// What a container has instead of what a test of it asks for.
+fn within(test: &Test, container: &Container) -> String {
+    match (test, &container.pod) {
+        (Test::Label(key, _), _) => match container.label(key) {
+            Some(value) => format!("{key} is {}", value.escape_debug()),
+            None => format!("there is no label {key}"),
+        },
+        (Test::Pod(_), Some(pod)) => format!("its pod is {}", pod.name.escape_debug()),
+        (_, Some(pod)) => format!("its namespace is {}", pod.namespace.escape_debug()),
+        (_, None) => "it is in no pod".to_owned(),
     }
 }
 
@@ -299,6 +330,7 @@ impl Rules {
                     wanted.variables.insert(name.clone());
                 }
                 Test::Parent(_) | Test::ParentCommand(_) => wanted.parent = true,
+                test if test.asks_engines() => wanted.containers = true,
                 _ => {}
             }
         }
@@ -339,6 +371,11 @@ impl Rules {
 }
 
 impl Test {
+    /// Only a container's engine can tell.
+    fn asks_engines(&self) -> bool {
+        matches!(self, Self::Label(..) | Self::Pod(_) | Self::Namespace(_))
+    }
+
     fn holds(&self, process: &Process) -> bool {
         match self {
             Self::Pid(pid) => process.pid == *pid,
@@ -353,9 +390,19 @@ impl Test {
             Self::Container(pattern) => {
                 process.container_id.as_ref().is_some_and(|id| pattern.matcher.is_match(id))
             }
-            Self::Variable(name, pattern) => process.environment.get(name).is_some_and(|value| {
-                pattern.as_ref().is_none_or(|pattern| pattern.matcher.is_match(value))
-            }),
+            Self::Label(key, pattern) => {
+                let label = process.container.as_ref().and_then(|it| it.label(key));
+                label.is_some_and(|label| is_like(pattern.as_ref(), label))
+            }
+            Self::Pod(pattern) => {
+                pod(process).is_some_and(|pod| pattern.matcher.is_match(&pod.name))
+            }
+            Self::Namespace(pattern) => {
+                pod(process).is_some_and(|pod| pattern.matcher.is_match(&pod.namespace))
+            }
+            Self::Variable(name, pattern) => {
+                process.environment.get(name).is_some_and(|value| is_like(pattern.as_ref(), value))
+            }
             Self::Parent(pattern) => process
                 .parent
                 .as_ref()
@@ -366,6 +413,22 @@ impl Test {
                 .is_some_and(|parent| pattern.matcher.is_match(&parent.command_line)),
         }
     }
+}
+
+fn is_like(pattern: Option<&Pattern>, value: &str) -> bool {
+    pattern.is_none_or(|pattern| pattern.matcher.is_match(value))
+}
+
+fn pod(process: &Process) -> Option<&Pod> {
+    process.container.as_ref()?.pod.as_ref()
+}
+
+/// `KEY`, or `KEY=PATTERN`.
+fn keyed(term: &'static str, text: &str) -> Result<(String, Option<Pattern>), RuleError> {
+    Ok(match text.split_once('=') {
+        Some((key, pattern)) => (key.trim().to_owned(), Some(Pattern::new(term, pattern)?)),
+        None => (text.to_owned(), None),
+    })
 }
 
 impl Test {
@@ -404,13 +467,19 @@ impl Test {
             )?),
             "env" => {
                 let variable = filled("env", "NAME or NAME=PATTERN, as in TEAM=payments")?;
-                match variable.split_once('=') {
-                    Some((name, pattern)) => {
-                        Self::Variable(name.trim().to_owned(), Some(Pattern::new("env", pattern)?))
-                    }
-                    None => Self::Variable(variable.to_owned(), None),
-                }
+                let (name, pattern) = keyed("env", variable)?;
+                Self::Variable(name, pattern)
             }
+            "label" => {
+                let label = filled("label", "KEY or KEY=PATTERN, as in app=orders")?;
+                let (key, pattern) = keyed("label", label)?;
+                Self::Label(key, pattern)
+            }
+            "pod" => Self::Pod(Pattern::new("pod", filled("pod", "a pattern, as in orders-*")?)?),
+            "namespace" => Self::Namespace(Pattern::new(
+                "namespace",
+                filled("namespace", "a pattern, as in shop")?,
+            )?),
             "parent" => Self::Parent(Pattern::new(
                 "parent",
                 filled("parent", "a pattern, as in gunicorn")?,
@@ -549,6 +618,10 @@ impl fmt::Display for Test {
             Self::Uid(uid) => write!(f, "user={uid}"),
             Self::Cgroup(pattern) => write!(f, "cgroup={}", pattern.text),
             Self::Container(pattern) => write!(f, "container={}", pattern.text),
+            Self::Label(key, None) => write!(f, "label={key}"),
+            Self::Label(key, Some(pattern)) => write!(f, "label={key}={}", pattern.text),
+            Self::Pod(pattern) => write!(f, "pod={}", pattern.text),
+            Self::Namespace(pattern) => write!(f, "namespace={}", pattern.text),
             Self::Variable(name, None) => write!(f, "env={name}"),
             Self::Variable(name, Some(pattern)) => write!(f, "env={name}={}", pattern.text),
             Self::Parent(pattern) => write!(f, "parent={}", pattern.text),

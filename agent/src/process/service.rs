@@ -3,6 +3,7 @@
 //! Names what the operator named, else what the process's own files and command line say. Arguments
 //! are never in it: they hold secrets.
 
+mod container;
 pub(super) mod entry;
 mod environment;
 mod node;
@@ -84,11 +85,18 @@ pub fn resource(
     for (key, value) in given.into_iter().filter(|(key, _)| !key.starts_with(AGENT_KEYS)) {
         attributes.put(key, value);
     }
+    let container = process.container.as_deref();
+    for (key, value) in container::stated(container) {
+        attributes.put(key.to_owned(), value.to_owned());
+    }
     attributes.put_some(key::SERVICE_VERSION, package.and_then(|package| package.version));
     attributes.put(key::SERVICE_INSTANCE_ID, instance_id(process, agent));
     describe_process(&mut attributes, process);
     attributes.put_some(key::CONTAINER_ID, process.container_id.clone());
     attributes.put_some(key::K8S_POD_UID, process.pod_uid.clone());
+    if let Some(container) = container {
+        container::describe(&mut attributes, container);
+    }
     attributes.put_some(key::HOST_NAME, agent.host_name.clone());
     attributes.put_some(key::HOST_ID, agent.host_id.clone());
     attributes.put(key::HOST_ARCH, host_arch());
@@ -119,6 +127,8 @@ pub enum NameSource {
     ServiceName,
     /// `OTEL_RESOURCE_ATTRIBUTES` in its environment.
     ResourceAttributes,
+    /// An annotation of its pod.
+    Annotation,
     /// What the process and what runs it say: a manifest, a command line, a unit, a container.
     Found,
     /// Nothing says it.
@@ -132,6 +142,7 @@ impl NameSource {
             Self::Rule => "the rule that allows it",
             Self::ServiceName => "OTEL_SERVICE_NAME in its environment",
             Self::ResourceAttributes => "OTEL_RESOURCE_ATTRIBUTES in its environment",
+            Self::Annotation => "the annotation resource.opentelemetry.io/service.name of its pod",
             Self::Found => "its package, script, module, unit or container",
             Self::Nothing => {
                 "nothing that says more than the runtime; name it by a rule's `service`"
@@ -170,6 +181,12 @@ fn service_name(
     let stated = given.iter().find(|(key, _)| key == key::SERVICE_NAME).map(|(_, name)| name);
     if let Some(name) = stated.filter(|name| !name.is_empty()) {
         return (name.clone(), NameSource::ResourceAttributes);
+    }
+    let annotated = container::stated(process.container.as_deref())
+        .find(|(key, _)| *key == key::SERVICE_NAME)
+        .and_then(|(_, name)| place::clean(name));
+    if let Some(name) = annotated {
+        return (name, NameSource::Annotation);
     }
     match found_name(procfs, process, package) {
         Some(name) => (name, NameSource::Found),
@@ -266,10 +283,10 @@ fn found_name(
         Runtime::Python(_) => python_name(procfs, process),
         Runtime::Other => None,
     };
-    own.or_else(|| workload(process)).or_else(|| unit(process)).or_else(|| {
-        let id = process.container_id.as_deref()?;
-        id.get(..12).map(str::to_owned)
-    })
+    own.or_else(|| process.container.as_deref().and_then(container::name))
+        .or_else(|| workload(process))
+        .or_else(|| unit(process))
+        .or_else(|| process.container_id.as_deref()?.get(..12).map(str::to_owned))
 }
 
 /// A worker that says nothing is called what its parent is called.

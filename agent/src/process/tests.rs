@@ -32,6 +32,7 @@ fn process(exe: &str, runtime: Runtime, command: &[&str], listening: &[u16]) -> 
         user: Some("app".to_owned()),
         cgroup: "/".to_owned(),
         container_id: None,
+        container: None,
         pod_uid: None,
         systemd_unit: None,
         pid_namespace: Some(4_026_531_836),

@@ -175,6 +175,7 @@ impl Facts {
             user: None,
             cgroup: String::new(),
             container_id: None,
+            container: None,
             pod_uid: None,
             systemd_unit: None,
             pid_namespace: None,

@@ -59,11 +59,10 @@ impl Selection {
             let ppid = process.as_ref().map(|process| process.ppid);
             parent = ppid.and_then(|ppid| self.by_pid.get(&ppid)).copied();
         }
-        let granted = process.and_then(|process| {
-            let grant = self.is_wanted(&process, parent)?;
-            Some((process, grant))
-        });
-        let Some((mut process, grant)) = granted else { return };
+        let Some(mut process) = process else { return };
+        let Some(grant) = self.is_wanted(&process, parent) else {
+            return self.may_be_labelled(&process);
+        };
         match capture.trace(pid) {
             Ok(slot) => {
                 // What it does meanwhile is recorded already.
@@ -156,12 +155,18 @@ impl Selection {
         let settings = Arc::clone(self.rules.settings(grant.by));
         let same = same_program
             && known.namespace_pid == process.namespace_pid
+            && known.container == process.container
             && traced.settings == settings;
         let resource =
             (!same).then(|| Arc::new(resource(&self.procfs, &process, &self.agent, &settings)));
         let known = self.by_id.get(&id).is_some_and(|traced| traced.process == process);
         if let Some(traced) = self.by_id.get_mut(&id) {
-            traced.resource = resource.unwrap_or_else(|| Arc::clone(&traced.resource));
+            if let Some(resource) = resource {
+                if traced.process.container.is_none() && process.container.is_some() {
+                    self.descriptions.replaced(&traced.resource, &resource);
+                }
+                traced.resource = resource;
+            }
             traced.by = grant.by;
             if look.executed_ns.is_some() {
                 traced.program = Arc::new(Program::of(&process, &settings));

@@ -11,9 +11,10 @@ use crate::capture;
 use crate::cli::variable;
 use crate::config::plan::{Flags, Plan};
 use crate::config::{Config, DEFAULT_PATH};
+use crate::containers;
 use crate::control::{self, AskError};
 use crate::export;
-use crate::process::{AgentInfo, Decision, ProcFs, Process, Reason, Runtime, resource};
+use crate::process::{AgentInfo, Decision, Process, Reason, Runtime, resource};
 
 /// Allowed processes that are told of one by one.
 const PROCESSES: usize = 100;
@@ -86,6 +87,7 @@ pub(super) fn configured(named: Option<&Path>, socket: &Path) -> anyhow::Result<
     };
     let status = agent(socket, &mut checks);
     exporters(&plan, &mut checks)?;
+    engines(&plan, &mut checks)?;
     processes(&plan, status.as_ref(), &mut checks)?;
     Ok(checks)
 }
@@ -174,6 +176,29 @@ fn exporters(plan: &Plan, checks: &mut Vec<Check>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether container engines that listen here say what containers are.
+fn engines(plan: &Plan, checks: &mut Vec<Check>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("can't start a runtime")?;
+    for socket in plan.engines.iter().filter(|socket| socket.is_there()) {
+        let name = format!("container engine {socket}");
+        // None has this id: whether it answers is what matters.
+        let answer = runtime.block_on(containers::ask(socket, &"0".repeat(64)));
+        checks.push(match answer {
+            Ok(_) => Check::ok(name, "answers"),
+            Err(error) => Check::warn(
+                name,
+                format!("{:#}", anyhow::Error::from(error)),
+                "pods, labels and images stay unknown: run the agent as root, or name the right socket in \
+                 containers.sockets",
+            ),
+        });
+    }
+    Ok(())
+}
+
 /// Whether a disk queue can be written, and reach its bound.
 fn disk_queue(options: &export::DiskOptions) -> Check {
     let name = format!("disk queue {}", options.directory.display());
@@ -253,12 +278,11 @@ fn remedy(problem: &str) -> &'static str {
 }
 
 fn processes(plan: &Plan, status: Option<&Status>, checks: &mut Vec<Check>) -> anyhow::Result<()> {
-    let mut procfs = ProcFs::new("/proc");
-    procfs.want(plan.rules.wants());
+    let procfs = crate::cli::procfs(plan)?;
     let own = procfs.ancestry(std::process::id().cast_signed());
     let running = procfs.traceable().context("can't list processes")?;
     let agent = AgentInfo::default();
-    let mut allowed = 0;
+    let (mut allowed, mut undescribed) = (0, 0);
     for process in running.iter().filter(|process| !own.contains(&process.id())) {
         let name = format!("process {}", process.pid);
         match plan.rules.decide(process) {
@@ -273,6 +297,9 @@ fn processes(plan: &Plan, status: Option<&Status>, checks: &mut Vec<Check>) -> a
             }
             Decision::Traced { by } => {
                 allowed += 1;
+                if process.container_id.is_some() && process.container.is_none() {
+                    undescribed += 1;
+                }
                 if allowed > PROCESSES {
                     continue;
                 }
@@ -292,6 +319,14 @@ fn processes(plan: &Plan, status: Option<&Status>, checks: &mut Vec<Check>) -> a
             )),
             Decision::NotTraced { .. } => {}
         }
+    }
+    if undescribed > 0 {
+        checks.push(Check::warn(
+            "containers",
+            format!("of {undescribed} allowed processes no engine says what their containers are: pods, labels and \
+                     images stay unknown"),
+            "let the agent reach the engine's socket, and name it in containers.sockets",
+        ));
     }
     let candidates = running.len();
     checks.push(if allowed > 0 {

@@ -20,6 +20,16 @@ fn allow(rule: &str) -> Allow {
 #[case("cgroup=*/users.service", false)]
 #[case("container=4f2a*", true)]
 #[case("!container=*", false)]
+#[case("label=app=ord*", true)]
+#[case("label=app", true)]
+#[case("label=app=mail", false)]
+#[case("label=tier=web", true)]
+#[case("label=none", false)]
+#[case("!label=none", true)]
+#[case("pod=orders-*", true)]
+#[case("pod=orders", false)]
+#[case("namespace=shop", true)]
+#[case("!namespace=shop", false)]
 #[case("env=TEAM", true)]
 #[case("env=TEAM=pay*", true)]
 #[case("env=TEAM=search", false)]
@@ -34,6 +44,17 @@ fn surroundings_are_terms(#[case] rule: &str, #[case] expected: bool) {
     let mut process = node(&["node", "server.js"], &[]);
     process.cgroup = "/system.slice/orders.service".to_owned();
     process.container_id = Some("4f2a".repeat(16));
+    let labels = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into();
+    process.container = Some(Arc::new(Container {
+        labels: labels("tier", "web"),
+        pod: Some(Pod {
+            name: "orders-0".to_owned(),
+            namespace: "shop".to_owned(),
+            labels: labels("app", "orders"),
+            ..Pod::default()
+        }),
+        ..Container::default()
+    }));
     process.environment = [("TEAM", "payments")].into_iter().collect();
     process.parent = Some(Parent {
         exe: "/sbin/tini".into(),
@@ -68,6 +89,24 @@ fn what_does_not_hold_is_said_with_what_is_there() {
     assert_eq!(unmet("env=TEAM=x"), "env=TEAM=x, but TEAM has another value");
     assert_eq!(unmet("container=*"), "container=*, but it is in no container");
     assert_eq!(unmet("parent=x"), "parent=x, but its parent can't be read");
+    assert_eq!(unmet("label=app"), "label=app, but it is in no container");
+}
+
+#[test]
+fn of_a_container_that_nobody_describes_nothing_is_assumed() {
+    let mut process = node(&["node", "server.js"], &[]);
+    // In none there is no label, no pod.
+    assert!(allows("!label=app=batch,!namespace=kube-system", &process));
+    process.container_id = Some("4f2a".repeat(16));
+    for rule in ["label=app", "!label=app=batch", "!pod=x", "namespace=*", "!namespace=x"] {
+        assert!(!allows(rule, &process), "{rule}");
+    }
+    let unmet = "!label=app".parse::<Rule>().unwrap().unmet(&process).join("; ");
+    assert_eq!(unmet, "!label=app, but no container engine has said what its container is");
+    process.container = Some(Arc::default());
+    assert!(allows("!label=app,!pod=*", &process) && !allows("namespace=*", &process));
+    let unmet = "label=app,pod=*".parse::<Rule>().unwrap().unmet(&process).join("; ");
+    assert_eq!(unmet, "label=app, but there is no label app; pod=*, but it is in no pod");
 }
 
 #[test]
@@ -126,6 +165,8 @@ fn a_star_matches_a_new_line() {
 #[case("port=70000", "expected 1 to 65535")]
 #[case("port=9-1", "expected 1 to 65535")]
 #[case("port=", "expected a port")]
+#[case("label=", "expected KEY or KEY=PATTERN")]
+#[case("namespace=[a", "is no pattern")]
 #[case("runtime=java", "expected node or python")]
 #[case("name=x", "expected exe, cmd, runtime, port, user, cgroup")]
 #[case("exe=[a", "exe=[a is no pattern")]
