@@ -61,6 +61,14 @@ fn spans(tracing: &Tracing, count: usize) -> Vec<Span> {
     last
 }
 
+/// Waits until that many processes are traced.
+fn traced(tracing: &Tracing, count: usize) {
+    wait::until("they are traced", PATIENCE, || {
+        Ok((tracing.status().processes.len() == count).then_some(()))
+    })
+    .unwrap();
+}
+
 fn of<'a>(span: &'a Span, key: &str) -> Option<&'a str> {
     match span.resource.get(key)? {
         Value::Text(text) => Some(text),
@@ -104,15 +112,13 @@ fn dockers_containers_are_described_and_allowed_by_their_labels() {
         engine.socket().display()
     );
     let tracing = agent(&lab, "agent", &config);
-    wait::until("the older one is traced", PATIENCE, || {
-        Ok((tracing.status().processes.len() == 1).then_some(()))
-    })
-    .unwrap();
+    traced(&tracing, 1);
     get(older);
     get(other);
     // What a rule allows anyhow is traced at once, and its first span waits for what the engine says.
     let more = ["--env=TRACED=1", "--label=com.docker.compose.service=orders"];
     let newest = docker_runs(&lab, &engine, "orders-2", newer, &more);
+    traced(&tracing, 2);
     get(newer);
     let all = spans(&tracing, 2);
     assert_eq!(all.len(), 2, "{all:#?}");
@@ -157,10 +163,7 @@ fn an_engine_that_does_not_answer_holds_nothing_up() {
     );
     let tracing = agent(&lab, "agent", &config);
     let id = docker_runs(&lab, &engine, "orders-1", port, &["--label=team=shop"]);
-    wait::until("it is traced", PATIENCE, || {
-        Ok((tracing.status().processes.len() == 1).then_some(()))
-    })
-    .unwrap();
+    traced(&tracing, 1);
     get(port);
     let all = spans(&tracing, 1);
     assert_eq!(of(&all[0], "container.id"), Some(id.as_str()));
@@ -168,6 +171,8 @@ fn an_engine_that_does_not_answer_holds_nothing_up() {
     tracing.quiet();
     let mut doctor = Command::new(binary());
     let file = lab.path().join("agent.yaml");
+    // As in an image that has no authorities for TLS.
+    doctor.env("SSL_CERT_FILE", "/none").env("SSL_CERT_DIR", "/none");
     let doctor = doctor.arg("doctor").arg("--config").arg(&file).output().unwrap();
     let said = String::from_utf8(doctor.stdout).unwrap();
     for part in [
@@ -222,10 +227,7 @@ fn pods_are_described_and_allowed_by_their_namespace() {
     let port = ports::free().unwrap();
     let command = server(&lab, port);
     let running = kubelet.run(&pod("orders-7d9f8b6c5-x2x4k", "shop", &command, &mounts, &logs));
-    wait::until("the pod is traced", PATIENCE, || {
-        Ok((tracing.status().processes.len() == 1).then_some(()))
-    })
-    .unwrap();
+    traced(&tracing, 1);
     get(port);
     let all = spans(&tracing, 1);
     let span = &all[0];
@@ -261,10 +263,7 @@ fn pods_are_described_and_allowed_by_their_namespace() {
         ],
         ..pod("pay-0", "shop-eu", &commands[2], &mounts, &logs)
     });
-    wait::until("the other pod is traced", PATIENCE, || {
-        Ok((tracing.status().processes.len() == 2).then_some(()))
-    })
-    .unwrap();
+    traced(&tracing, 2);
     for port in [elsewhere, canary, annotated] {
         get(port);
     }

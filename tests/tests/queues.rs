@@ -91,23 +91,33 @@ const QUEUES_OWN: [&str; 24] = [
     "ZREVRANGEBYSCORE",
 ];
 
-fn start(lab: &Lab, server: &Server) -> (Tracing, BTreeMap<&'static str, Program>) {
+fn agent(lab: &Lab, settings: &str) -> Tracing {
     let rule = format!("cmd=*queues.*{}*", lab.path().display());
     let config = lab.path().join("queues.yaml");
-    let asked = "settings: {span_attributes: [{name: workflow.id, json: /workflow/id}]}\n";
-    std::fs::write(&config, asked).unwrap();
-    let tracing = lab.agent("agent", &[rule], &[&format!("--config={}", config.display())]);
-    let mut programs = BTreeMap::new();
-    for (runtime, name) in CLIENTS {
-        let program = lab.installed.queues(runtime, name, server, lab.path()).unwrap();
-        wait::until("the program is traced", PATIENCE, || {
-            let pid = i32::try_from(program.pid())?;
-            Ok(tracing.status().processes.iter().any(|it| it.pid == pid).then_some(()))
-        })
-        .unwrap();
-        programs.insert(name, program);
-    }
-    (tracing, programs)
+    std::fs::write(&config, format!("settings: {{{settings}}}\n")).unwrap();
+    lab.agent("agent", &[rule], &[&format!("--config={}", config.display())])
+}
+
+/// A program, once it is traced.
+fn program(
+    lab: &Lab,
+    server: &Server,
+    tracing: &Tracing,
+    (runtime, name): (Runtime, &str),
+) -> Program {
+    let program = lab.installed.queues(runtime, name, server, lab.path()).unwrap();
+    wait::until("the program is traced", PATIENCE, || {
+        let pid = i32::try_from(program.pid())?;
+        Ok(tracing.status().processes.iter().any(|it| it.pid == pid).then_some(()))
+    })
+    .unwrap();
+    program
+}
+
+fn start(lab: &Lab, server: &Server) -> (Tracing, BTreeMap<&'static str, Program>) {
+    let tracing = agent(lab, "span_attributes: [{name: workflow.id, json: /workflow/id}]");
+    let programs = CLIENTS.map(|client| (client.1, program(lab, server, &tracing, client)));
+    (tracing, programs.into())
 }
 
 fn told(program: &mut Program, words: &str) -> Vec<Done> {
@@ -280,5 +290,45 @@ fn in_time(spans: &[&Span], done: &[&Done], instant: bool) {
             assert!(span.start_ns <= done.before + MILLISECOND, "{context}");
             assert!(instant || span.end_ns + MILLISECOND >= done.after - MILLISECOND, "{context}");
         }
+    }
+}
+
+#[test]
+fn where_links_are_asked_for_work_begins_a_trace_that_is_linked_to_its_sender() {
+    let lab = Lab::new();
+    let server = Server::redis(&lab.path().join("redis")).unwrap();
+    let tracing = agent(&lab, "message_links: true");
+    let mut done = 0;
+    // One whose handlers the runtime tells apart, one that works in children, one whose worker asks a thread of its own.
+    for (client, kind) in [
+        ((Runtime::Node, "bullmq"), "job"),
+        ((Runtime::Python, "rq"), "job"),
+        ((Runtime::Python, "redis-py"), "stream"),
+    ] {
+        let mut program = program(&lab, &server, &tracing, client);
+        let queue = format!("{}-links", client.1);
+        told(&mut program, &format!("work {kind} {queue}"));
+        done += told(&mut program, &format!("send {kind} {queue} {COUNT}")).len();
+        let again = usize::from(client.1 == "bullmq");
+        done += told(&mut program, &format!("await {}", COUNT + again)).len();
+    }
+    let mut queues = Vec::new();
+    wait::until("all is told", PATIENCE, || {
+        queues = tracing.spans();
+        queues.retain(|span| matches!(span.kind, Kind::Producer | Kind::Consumer));
+        Ok((queues.len() >= done).then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error}: {} of {done}, {queues:#?}", queues.len()));
+    let consumers = queues.iter().filter(|span| span.kind == Kind::Consumer);
+    for worked in consumers {
+        let id = worked.text("messaging.message.id").expect("an id");
+        let sender = queues
+            .iter()
+            .find(|it| it.kind == Kind::Producer && it.text("messaging.message.id") == Some(id));
+        let sender = sender.unwrap_or_else(|| panic!("who sent {worked:?}?"));
+        assert_eq!(worked.parent, None, "{worked:?}");
+        assert_ne!(worked.trace, sender.trace, "{worked:?}");
+        assert_eq!(worked.links, [(sender.trace.clone(), sender.id.clone())], "{worked:?}");
+        assert!(worked.int("wirespan.message.wait_time_ns").is_some(), "{worked:?}");
     }
 }

@@ -5,12 +5,16 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
 
 use super::{Container, ContainerId, Socket, describe};
 
 /// Questions that wait at most. One more is asked when its container is met again.
 const QUESTIONS: usize = 1024;
+
+/// Questions under way at once: an engine serves its node, too.
+const AT_ONCE: usize = 8;
 
 /// How long nobody is asked again about a container that no engine knew.
 const AGAIN_NS: u64 = 30_000_000_000;
@@ -38,12 +42,17 @@ impl Lookup {
     pub fn start(sockets: Vec<Socket>, runtime: &Handle) -> Self {
         let (questions, mut inbox) = tokio::sync::mpsc::channel::<ContainerId>(QUESTIONS);
         let (outbox, answers) = mpsc::channel();
+        let (sockets, places) = (Arc::new(sockets), Arc::new(Semaphore::new(AT_ONCE)));
         runtime.spawn(async move {
             while let Some(id) = inbox.recv().await {
-                let found = describe(&sockets, &id).await;
-                if outbox.send((id, found)).is_err() {
-                    return;
-                }
+                let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+                let (sockets, outbox) = (Arc::clone(&sockets), outbox.clone());
+                tokio::spawn(async move {
+                    let found = describe(&sockets, &id).await;
+                    // Nobody hears it where the agent leaves.
+                    drop(outbox.send((id, found)));
+                    drop(place);
+                });
             }
         });
         Self { questions, answers, asked: HashMap::new() }
