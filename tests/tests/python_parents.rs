@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
+use crate::configuration::Configured;
 use common::lab::{Lab, PATIENCE, Stop, Tracing, distinct, gets, load};
 use common::spans::{Kind, Span};
 use rstest::rstest;
@@ -114,6 +115,22 @@ fn an_agent_leaves_no_probe_behind_when_it(#[case] killed: bool) {
         }
         wait_probed(&script, false);
         fs::remove_dir_all(tracing.file.parent().unwrap()).unwrap();
+    }
+}
+
+/// Told to let a process go and then to end at once, it has taken every breakpoint back when it has ended.
+#[test]
+fn an_agent_that_ends_while_it_detaches_leaves_no_probe_behind() {
+    let lab = Lab::new();
+    let script = Script::start("probed").unwrap();
+    for _ in 0..3 {
+        let mut configured =
+            Configured::start(&lab, "rules: [{match: {cmd: '*sockets.py probed*'}}]");
+        wait_probed(&script, true);
+        configured.reload("rules: [{match: {cmd: '*sockets.py nobody*'}}]");
+        assert!(configured.tracing.agent.terminate(PATIENCE).unwrap().success());
+        assert_eq!(altered(script.pid()), [""; 0]);
+        fs::remove_dir_all(configured.tracing.file.parent().unwrap()).unwrap();
     }
 }
 

@@ -143,7 +143,8 @@ fn a_rule_that_is_none_is_refused_with_what_was_expected() {
     assert!(!output.status.success(), "{said}");
     assert!(
         said.contains(
-            "expected exe, cmd, runtime, port, user, cgroup, container, env, parent or parent_cmd"
+            "expected exe, cmd, runtime, port, user, cgroup, container, label, pod, namespace, env, \
+             parent or parent_cmd"
         ),
         "{said}"
     );

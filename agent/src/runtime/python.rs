@@ -15,7 +15,7 @@ mod sight;
 use std::collections::HashMap;
 use std::io;
 use std::sync::mpsc::{Sender, channel};
-use std::thread::Builder;
+use std::thread::{Builder, JoinHandle};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use wirespan_ebpf::{PythonProcess, python_flag};
@@ -65,8 +65,49 @@ pub struct Pythons {
     safe: Option<Result<(), String>>,
     /// What is left of [`LOOKS_NS`].
     left_ns: u64,
-    /// Takes probes that are to go. The kernel waits for all CPUs with each.
-    detacher: Option<Sender<Vec<PythonLink>>>,
+    detacher: Option<Detacher>,
+}
+
+/// Lets probes go on a thread of its own: the kernel waits for all CPUs with each.
+///
+/// Dropping it waits until all are gone. A thread that is cut off by the process' end, while the kernel takes a
+/// breakpoint out of an application's code, leaves it there.
+#[derive(Debug)]
+struct Detacher {
+    probes: Option<Sender<Vec<PythonLink>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Detacher {
+    fn start() -> Self {
+        let (probes, received) = channel::<Vec<PythonLink>>();
+        let work = move || received.into_iter().for_each(drop);
+        let thread = match Builder::new().name("wirespan-probes".to_owned()).spawn(work) {
+            Ok(thread) => Some(thread),
+            Err(error) => {
+                tracing::warn!(%error, "can't start the thread that detaches probes");
+                None
+            }
+        };
+        Self { probes: Some(probes), thread }
+    }
+
+    fn detach(&self, links: Vec<PythonLink>) {
+        if let Some(probes) = &self.probes {
+            // Without the thread they come back and go here.
+            drop(probes.send(links));
+        }
+    }
+}
+
+impl Drop for Detacher {
+    fn drop(&mut self) {
+        // The thread ends with the last of what it was sent.
+        self.probes = None;
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
 }
 
 /// Whether the jobs are followed that a process is given by the one that forked it.
@@ -166,16 +207,7 @@ impl Pythons {
         if links.is_empty() {
             return;
         }
-        let detacher = self.detacher.get_or_insert_with(|| {
-            let (sender, receiver) = channel::<Vec<PythonLink>>();
-            let work = move || receiver.into_iter().for_each(drop);
-            if let Err(error) = Builder::new().name("wirespan-probes".to_owned()).spawn(work) {
-                tracing::warn!(%error, "can't start the thread that detaches probes");
-            }
-            sender
-        });
-        // Without the thread they come back and go here.
-        drop(detacher.send(links));
+        self.detacher.get_or_insert_with(Detacher::start).detach(links);
     }
 
     /// Whoever forked it takes jobs, which it may work on.
