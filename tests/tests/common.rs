@@ -8,6 +8,7 @@ pub(crate) mod cri;
 pub(crate) mod forest;
 pub(crate) mod kernel;
 pub(crate) mod lab;
+pub(crate) mod machine;
 pub(crate) mod namespaces;
 pub(crate) mod receiver;
 pub(crate) mod recorder;

@@ -6,18 +6,14 @@ use crate::common;
 use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::mpsc;
+use std::path::Path;
+use std::process::Command;
 
 use common::lab::{Lab, PATIENCE, Tracing, gets, load, rule};
+use common::machine::{Machine, SHARED};
 use wirespan_tests::agent::{Agent, binary};
-use wirespan_tests::process::Group;
 use wirespan_tests::workloads::{Loop, Service, Spec, Worker, root};
 use wirespan_tests::{sys, wait};
-
-use crate::node_assist::application;
 
 const NOBODY: u32 = 65_534;
 
@@ -108,67 +104,6 @@ fn the_listed_capabilities_are_enough_and_the_same_everywhere() {
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
 }
 
-/// A root file system of its own on top of this machine's: what changes in it is seen, and gone with it.
-struct Root {
-    holder: Group,
-    directory: PathBuf,
-}
-
-impl Root {
-    fn new(directory: &Path) -> Self {
-        const SCRIPT: &str = r#"set -e
-cd "$1"
-mkdir space root shared
-mount -t tmpfs tmpfs space
-mkdir space/upper space/work
-mount -t overlay overlay -o lowerdir=/,upperdir=space/upper,workdir=space/work root
-for tree in proc sys dev; do mount --rbind /$tree root/$tree; done
-mount -t tmpfs tmpfs root/run
-mount --bind shared root/mnt
-touch ready
-exec sleep infinity"#;
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation=private", "sh", "-c", SCRIPT, "sh"]).arg(directory);
-        let holder = Group::spawn(&mut command).unwrap();
-        wait::until("the root is mounted", PATIENCE, || {
-            anyhow::ensure!(!holder.has_exited()?, "it can't be mounted");
-            Ok(directory.join("ready").exists().then_some(()))
-        })
-        .unwrap();
-        Self { holder, directory: directory.to_owned() }
-    }
-
-    /// A command in its mounts, and in it.
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new("nsenter");
-        command.args(["--mount", "--target", &self.holder.pid().to_string(), "--", "chroot"]);
-        command.arg(self.directory.join("root")).args(words);
-        command.env("DEBIAN_FRONTEND", "noninteractive").env("SYSTEMD_OFFLINE", "1");
-        command
-    }
-
-    fn run(&self, words: &[&str]) -> Output {
-        let output = self.command(words).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{words:?}: {} {said}", output.status);
-        output
-    }
-
-    /// Whatever is not as below, but for what the package manager keeps for itself.
-    fn changes(&self) -> BTreeSet<String> {
-        const ITS_OWN: [&str; 4] =
-            ["./var/lib/dpkg/", "./var/log/", "./var/cache/man/", "./var/cache/ldconfig/"];
-        let upper = self.directory.join("space/upper");
-        let script = format!("cd {} && find . ! -type d", upper.display());
-        let mut command = Command::new("nsenter");
-        command.args(["--mount", "--target", &self.holder.pid().to_string(), "--", "sh", "-c"]);
-        let output = command.arg(script).output().unwrap();
-        let listed = String::from_utf8(output.stdout).unwrap();
-        let foreign = |path: &&str| !ITS_OWN.iter().any(|own| path.starts_with(own));
-        listed.lines().filter(foreign).map(str::to_owned).collect()
-    }
-}
-
 /// Packages of the agent under test, revisions 1 and 2.
 fn packages(directory: &Path) -> [String; 2] {
     // A debug build's symbols are most of it, and packed for nothing.
@@ -182,94 +117,115 @@ fn packages(directory: &Path) -> [String; 2] {
         command.args(["--only=deb", "--revision", revision, "--binary"]).arg(&stripped);
         command.arg("--out").arg(directory).current_dir(root());
         assert!(command.status().unwrap().success());
-        format!("/mnt/wirespan_{}-{revision}_amd64.deb", env!("CARGO_PKG_VERSION"))
+        format!("{SHARED}/wirespan_{}-{revision}_amd64.deb", env!("CARGO_PKG_VERSION"))
     })
 }
 
+/// What systemd says of the agent's unit.
+fn shown(machine: &Machine, property: &str) -> String {
+    let said = machine.run(&["systemctl", "show", "--value", "--property", property, "wirespan"]);
+    said.trim().to_owned()
+}
+
+/// What the agent and systemd say in the unit's log.
+fn log(machine: &Machine) -> String {
+    machine.run(&["journalctl", "--unit=wirespan", "--output=cat", "--no-pager"])
+}
+
+/// Asks the application until the unit's log has a tree of it that it did not have before.
+fn shows_a_tree(machine: &Machine, gateway: &Service) {
+    let trees = || log(machine).matches("GET /orders/{id}").count();
+    let before = trees();
+    let mut asked = 0;
+    wait::until("a tree is shown", PATIENCE, || {
+        load(gateway, 1, &gets("/orders", asked, 1));
+        asked += 1;
+        Ok((trees() > before).then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error}: {}", log(machine)));
+}
+
+/// Waits until the unit runs with another process than the one before, which it returns.
+fn runs_anew(machine: &Machine, before: &str) -> String {
+    wait::until("the unit runs", PATIENCE, || {
+        let pid = shown(machine, "MainPID");
+        let runs = shown(machine, "ActiveState") == "active";
+        Ok((runs && pid != before && pid != "0").then_some(pid))
+    })
+    .unwrap_or_else(|error| panic!("{error}: {}", log(machine)))
+}
+
+/// From the package, under systemd with all that the unit says: what an operator does, in that order.
 #[test]
-#[ignore = "long: packs the agent twice"]
-fn a_package_is_installed_upgraded_and_purged_without_a_trace() {
+#[ignore = "long: boots systemd and packs the agent twice"]
+fn a_package_is_installed_runs_as_its_unit_says_and_leaves_nothing() {
+    const CONFIGURATION: &str = "rules: [{match: {cgroup: '*/shop.service'}}]\n";
+    const FILE: &str = "/etc/wirespan/wirespan.yaml";
+    const UNIT: &str = "/usr/lib/systemd/system/wirespan.service";
     let lab = Lab::new();
-    let node = application(&lab, "node").start(lab.path()).unwrap();
-    let clean = Root::new(lab.path());
-    let shared = lab.path().join("shared");
-    let [first, second] = packages(&shared);
-    let dpkg = |words: &[&str]| clean.run(&[&["dpkg", "--force-unsafe-io"], words].concat());
-    assert_eq!(clean.changes(), BTreeSet::new());
+    let machine = Machine::boot(lab.path());
+    let [first, second] = packages(&machine.shared());
+    let prices = lab.installed.plain("prices").unwrap().start(lab.path()).unwrap();
+    let orders = lab.installed.flask("orders", Worker::Gthread(4), 1).unwrap();
+    let orders = orders.upstream(&prices).start(lab.path()).unwrap();
+    let unit = ["systemd-run", "--quiet", "--unit=shop", "--pipe", "--wait", "--collect"];
+    let start = machine.words().into_iter().chain(unit.map(str::to_owned)).collect();
+    let stock = lab.installed.fastapi("stock", Loop::Asyncio).unwrap();
+    let stock = stock.upstream(&prices).start(lab.path()).unwrap();
+    let gateway = lab.installed.gateway(&orders, &stock).unwrap();
+    let gateway = gateway.started_by(start).start(lab.path()).unwrap();
+    let dpkg = |words: &[&str]| machine.run(&[&["dpkg", "--force-unsafe-io"], words].concat());
+    let before = machine.changes();
 
     dpkg(&["--install", &first]);
-    let unit = "/usr/lib/systemd/system/wirespan.service";
-    let verified = clean.run(&["systemd-analyze", "verify", unit]);
-    let said = String::from_utf8(verified.stderr).unwrap();
-    assert!(!said.contains("wirespan"), "{said}");
-    let status = clean.command(&["/usr/bin/wirespan", "run"]).output().unwrap().status;
-    assert_eq!(status.code(), Some(2), "what is installed allows nothing");
+    let verified = machine.run(&["systemd-analyze", "verify", UNIT]);
+    assert!(!verified.contains("wirespan"), "{verified}");
+    assert_eq!(shown(&machine, "ActiveState"), "inactive", "nobody asked for it yet");
+    // It allows nothing: said so, and not tried again.
+    let refused = machine.command(&["systemctl", "start", "wirespan"]).output().unwrap();
+    assert!(!refused.status.success());
+    assert_eq!(
+        (shown(&machine, "ExecMainStatus"), shown(&machine, "NRestarts")),
+        ("2".into(), "0".into())
+    );
+    assert_eq!(shown(&machine, "ActiveState"), "failed");
 
-    // As the unit runs it, with a rule of the operator's.
-    let configuration = format!("rules: [{{match: {{port: {}}}}}]\n", node.port());
-    let write = "cat > /etc/wirespan/wirespan.yaml <<'E'\n".to_owned() + &configuration + "E\n";
-    clean.run(&["sh", "-c", &write]);
-    clean.run(&["systemctl", "enable", "--quiet", "wirespan"]);
-    serves_as_its_unit_says(&clean, &shared, &node);
+    machine.write(FILE, CONFIGURATION);
+    machine.run(&["systemctl", "enable", "--quiet", "wirespan"]);
+    let began = sys::monotonic();
+    machine.run(&["systemctl", "start", "wirespan"]);
+    shows_a_tree(&machine, &gateway);
+    eprintln!("the first tree came {:?} after the start", sys::monotonic() - began);
+
+    // It is killed.
+    let killed = runs_anew(&machine, "");
+    machine.run(&["kill", "-KILL", &killed]);
+    let pid = runs_anew(&machine, &killed);
+    shows_a_tree(&machine, &gateway);
+    // It hangs: the watchdog's time is the unit's own, but for this.
+    machine.run(&["mkdir", "/run/systemd/system/wirespan.service.d"]);
+    machine.write(
+        "/run/systemd/system/wirespan.service.d/watchdog.conf",
+        "[Service]\nWatchdogSec=3s\n",
+    );
+    machine.run(&["systemctl", "daemon-reload"]);
+    machine.run(&["systemctl", "restart", "wirespan"]);
+    let hangs = runs_anew(&machine, &pid);
+    machine.run(&["kill", "-STOP", &hangs]);
+    let pid = runs_anew(&machine, &hangs);
+    shows_a_tree(&machine, &gateway);
 
     dpkg(&["--install", &second]);
-    let version = clean.run(&["dpkg-query", "--show", "--showformat=${Version}", "wirespan"]);
-    assert!(String::from_utf8(version.stdout).unwrap().ends_with("-2"));
-    let kept = clean.run(&["cat", "/etc/wirespan/wirespan.yaml"]);
-    assert_eq!(String::from_utf8(kept.stdout).unwrap(), configuration, "the operator's file");
+    runs_anew(&machine, &pid);
+    shows_a_tree(&machine, &gateway);
+    let version = machine.run(&["dpkg-query", "--show", "--showformat=${Version}", "wirespan"]);
+    assert!(version.ends_with("-2"), "{version}");
+    assert_eq!(machine.run(&["cat", FILE]), CONFIGURATION, "the operator's file");
 
     dpkg(&["--remove", "wirespan"]);
-    let left: BTreeSet<String> = ["./etc/wirespan/wirespan.yaml".to_owned()].into();
-    assert_eq!(clean.changes(), left);
+    assert_eq!(shown(&machine, "ActiveState"), "inactive");
+    let left: BTreeSet<String> = machine.changes().difference(&before).cloned().collect();
+    assert!(left.contains(&format!(".{FILE}")), "{left:?}");
     dpkg(&["--purge", "wirespan"]);
-    assert_eq!(clean.changes(), BTreeSet::new());
-}
-
-/// It tells the service manager that it is ready, that it works and that it ends, and shows traces meanwhile.
-fn serves_as_its_unit_says(clean: &Root, shared: &Path, node: &Service) {
-    let manager = UnixDatagram::bind(shared.join("notify")).unwrap();
-    // Read at all times, as a service manager does: who tells it something waits until there is room.
-    let (messages, received) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut bytes = [0; 256];
-        while let Ok(length) = manager.recv(&mut bytes) {
-            let message = String::from_utf8_lossy(&bytes[..length]).trim().to_owned();
-            if messages.send(message).is_err() {
-                return;
-            }
-        }
-    });
-    let told = || received.recv_timeout(PATIENCE).expect("the agent tells the service manager");
-    let start = unit("ExecStart");
-    let mut words: Vec<String> = bounded(&capabilities());
-    words.extend(start.split_whitespace().map(str::to_owned));
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let mut command = clean.command(&words);
-    let output = shared.join("output");
-    command.stdout(std::fs::File::create(&output).unwrap());
-    command.stderr(std::fs::File::create(shared.join("errors")).unwrap());
-    command.env("NOTIFY_SOCKET", "/mnt/notify").env("WATCHDOG_USEC", "200000");
-    let began = sys::monotonic();
-    let mut agent = Group::spawn(&mut command).unwrap();
-    assert_eq!(told(), "READY=1");
-    let mut sent = 0;
-    wait::until("a tree is shown", PATIENCE, || {
-        load(node, 1, &gets("/prices", sent, 1));
-        sent += 1;
-        Ok(std::fs::read_to_string(&output)?.contains("GET /prices/{id}").then_some(()))
-    })
-    .unwrap_or_else(|error| {
-        panic!("{error}: {}", std::fs::read_to_string(shared.join("errors")).unwrap())
-    });
-    eprintln!("the first tree came {:?} after the start", sys::monotonic() - began);
-    for _ in 0..3 {
-        assert_eq!(told(), "WATCHDOG=1");
-    }
-    let ended = agent.terminate(PATIENCE).unwrap();
-    assert!(ended.success(), "{ended}");
-    let mut last = told();
-    while last == "WATCHDOG=1" {
-        last = told();
-    }
-    assert_eq!(last, "STOPPING=1");
+    assert_eq!(machine.changes(), before);
 }

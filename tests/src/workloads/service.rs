@@ -49,6 +49,8 @@ pub struct Spec {
     arguments: Vec<OsString>,
     directory: PathBuf,
     environment: Vec<(String, String)>,
+    /// What starts it, where the program itself is not what is executed.
+    starter: Vec<String>,
     /// How many processes there are once it is ready.
     processes: usize,
 }
@@ -62,6 +64,7 @@ impl Spec {
             arguments: Vec::new(),
             directory,
             environment: Vec::new(),
+            starter: Vec::new(),
             processes: 1,
         })
     }
@@ -125,6 +128,13 @@ impl Spec {
         self
     }
 
+    /// Has these words start it, which may keep neither a directory nor an environment.
+    #[must_use]
+    pub fn started_by(mut self, words: Vec<String>) -> Self {
+        self.starter = words;
+        self
+    }
+
     /// Tells it where these servers are.
     #[must_use]
     pub fn servers(mut self, servers: &Servers) -> Self {
@@ -151,13 +161,27 @@ impl Spec {
         if counts.exists() {
             fs::remove_file(&counts).context("remove the counts of an earlier run")?;
         }
-        let mut command = Command::new(&self.program);
-        command.args(&self.arguments).current_dir(&self.directory);
-        command.env("PORT", self.port.to_string()).env("PYTHONDONTWRITEBYTECODE", "1");
+        let mut environment = self.environment;
+        environment.push(("PORT".to_owned(), self.port.to_string()));
+        environment.push(("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()));
         if self.processes > 1 {
-            command.env("COUNTS_FILE", &counts);
+            environment.push(("COUNTS_FILE".to_owned(), counts.display().to_string()));
         }
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let mut command = match self.starter.split_first() {
+            None => {
+                let mut command = Command::new(&self.program);
+                command.current_dir(&self.directory).envs(environment);
+                command
+            }
+            Some((first, more)) => {
+                let mut command = Command::new(first);
+                command.args(more).arg("env").arg("-C").arg(&self.directory);
+                command.args(environment.iter().map(|(name, value)| format!("{name}={value}")));
+                command.arg(&self.program);
+                command
+            }
+        };
+        command.args(&self.arguments);
         command.stdout(output.try_clone()?).stderr(output);
         let group = Group::spawn(&mut command).with_context(|| self.name.clone())?;
         let service = Service { name: self.name, port: self.port, log, group };
