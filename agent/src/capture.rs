@@ -8,6 +8,7 @@ mod fields;
 mod lanes;
 mod loader;
 mod object;
+mod probes;
 mod python;
 mod record;
 mod slots;

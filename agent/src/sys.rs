@@ -1,12 +1,14 @@
 //! Unsafe calls of user space, all of them: reading plain data out of bytes, the shared process table, the
 //! memory of traced processes (read, never written), and the bpf(2) commands that aya has no type for.
 
+use std::ffi::CStr;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use aya_obj::generated::bpf_insn;
 use wirespan_ebpf::{
     LANE_BYTES, LANE_RECORDS, Lane, LaneEnds, LaneMark, PROCESS_SLOTS, Pod, ProcessSlot,
     PythonProcess,
@@ -306,6 +308,156 @@ fn map_element(
         libc::syscall(libc::SYS_bpf, command, ptr::from_ref(&element), size_of::<MapElement>())
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Arguments of `BPF_PROG_LOAD` as far as they are used here.
+#[repr(C)]
+struct ProgramLoad {
+    kind: u32,
+    instruction_count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; 16],
+    interface: u32,
+    attach_type: u32,
+}
+
+/// A program that the kernel did not take.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The error of bpf(2).
+    pub error: io::Error,
+    log: Vec<u8>,
+}
+
+impl Refusal {
+    /// What the verifier said at last.
+    #[must_use]
+    pub fn last_words(&self) -> String {
+        let end = self.log.iter().position(|byte| *byte == 0).unwrap_or(self.log.len());
+        let said = String::from_utf8_lossy(self.log.get(..end).unwrap_or_default());
+        said.lines()
+            .rev()
+            .find(|line| !line.starts_with("processed "))
+            .unwrap_or_default()
+            .to_owned()
+    }
+}
+
+/// `BPF_TRACE_UPROBE_MULTI` of `enum bpf_attach_type`.
+const UPROBE_MULTI: u32 = 48;
+
+/// Loads a program for [`attach_probe`].
+///
+/// # Errors
+/// The kernel's, with the verifier's words.
+pub fn load_probe(
+    name: &str,
+    instructions: &[bpf_insn],
+    license: &CStr,
+) -> Result<OwnedFd, Refusal> {
+    const BPF_PROG_LOAD: libc::c_long = 5;
+    const BPF_PROG_TYPE_KPROBE: u32 = 2;
+    const LOG_BYTES: u32 = 1 << 20;
+    let mut load = ProgramLoad {
+        kind: BPF_PROG_TYPE_KPROBE,
+        instruction_count: u32::try_from(instructions.len()).unwrap_or(u32::MAX),
+        instructions: instructions.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+        kernel_version: 0,
+        flags: 0,
+        name: [0; 16],
+        interface: 0,
+        attach_type: UPROBE_MULTI,
+    };
+    // The last byte stays 0.
+    for (to, from) in load.name.iter_mut().take(15).zip(name.bytes()) {
+        *to = from;
+    }
+    let error = match bpf(BPF_PROG_LOAD, &load) {
+        Ok(program) => return Ok(program),
+        Err(error) => error,
+    };
+    let mut log = vec![0; LOG_BYTES as usize];
+    load.log_level = 1;
+    load.log_size = LOG_BYTES;
+    load.log = log.as_mut_ptr() as u64;
+    // Once more, for what is said about it.
+    match bpf(BPF_PROG_LOAD, &load) {
+        Ok(program) => Ok(program),
+        Err(_) => Err(Refusal { error, log }),
+    }
+}
+
+/// Arguments of `BPF_LINK_CREATE` for a `uprobe_multi` link.
+#[repr(C)]
+struct ProbeLink {
+    program: u32,
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+    path: u64,
+    offsets: u64,
+    reference_counters: u64,
+    cookies: u64,
+    count: u32,
+    probe_flags: u32,
+    pid: u32,
+    padding: u32,
+}
+
+/// Attaches a program of [`load_probe`] in one process (`pid`, in this one's pid namespace), at an offset in a file:
+/// at the beginning of what is called there, or (`returns`) where that returns to. It is attached until the link is
+/// closed.
+///
+/// # Errors
+/// The error of bpf(2): `ESRCH` when the process is gone.
+pub fn attach_probe(
+    program: BorrowedFd<'_>,
+    returns: bool,
+    pid: i32,
+    file: &CStr,
+    offset: u64,
+    cookie: u64,
+) -> io::Result<OwnedFd> {
+    const BPF_LINK_CREATE: libc::c_long = 28;
+    const BPF_F_UPROBE_MULTI_RETURN: u32 = 1;
+    let link = ProbeLink {
+        program: program.as_raw_fd().cast_unsigned(),
+        target: 0,
+        attach_type: UPROBE_MULTI,
+        flags: 0,
+        path: file.as_ptr() as u64,
+        offsets: ptr::from_ref(&offset) as u64,
+        reference_counters: 0,
+        cookies: ptr::from_ref(&cookie) as u64,
+        count: 1,
+        probe_flags: if returns { BPF_F_UPROBE_MULTI_RETURN } else { 0 },
+        // 0 would be every process.
+        pid: u32::try_from(pid).ok().filter(|pid| *pid != 0).ok_or(io::ErrorKind::InvalidInput)?,
+        padding: 0,
+    };
+    bpf(BPF_LINK_CREATE, &link)
+}
+
+/// A command of bpf(2) that returns a descriptor.
+fn bpf<T>(command: libc::c_long, attribute: &T) -> io::Result<OwnedFd> {
+    // SAFETY: the attribute and what it points to outlive the call.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, ptr::from_ref(attribute), size_of::<T>()) };
+    match RawFd::try_from(result) {
+        // SAFETY: the kernel has just opened it for this process, and nobody else knows it.
+        Ok(descriptor) if descriptor >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// For the map that aya reads and writes: its trait is foreign, and so is the type.

@@ -4,11 +4,13 @@
 //! (`BPF_ENABLE_STATS`, or the sysctl `kernel.bpf_stats_enabled`), and runs that it skipped always. The
 //! counting costs time itself: the program `floor`, which does nothing, shows how much.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use aya::Ebpf;
 use aya::programs::Program;
 use serde::{Deserialize, Serialize};
+
+use super::python::Pythons;
 
 /// One program's figures since it was loaded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,22 +26,24 @@ pub struct HookCost {
 }
 
 /// The figures of all loaded programs.
-pub(super) fn read(ebpf: &Ebpf) -> Vec<HookCost> {
-    ebpf.programs().filter_map(|(name, program)| figures(name, program)).collect()
+pub(super) fn read(ebpf: &Ebpf, pythons: Option<&Pythons>) -> Vec<HookCost> {
+    let hooks = ebpf.programs().filter_map(|(name, program)| Some((name, descriptor(program)?)));
+    let probes = pythons.into_iter().flat_map(Pythons::programs);
+    let probes = probes.map(|(name, program)| (name, program.descriptor()));
+    hooks.chain(probes).filter_map(|(name, descriptor)| figures(name, descriptor)).collect()
 }
 
-fn figures(name: &str, program: &Program) -> Option<HookCost> {
+/// None: it isn't loaded, and costs nothing.
+fn descriptor(program: &Program) -> Option<RawFd> {
     let descriptor = match program {
         Program::BtfTracePoint(program) => program.fd(),
         Program::Iter(program) => program.fd(),
-        Program::UProbe(program) => program.fd(),
         _ => return None,
     };
-    // A program that isn't loaded costs nothing.
-    let descriptor = match descriptor {
-        Ok(descriptor) => descriptor.as_fd().as_raw_fd(),
-        Err(_) => return None,
-    };
+    Some(descriptor.ok()?.as_fd().as_raw_fd())
+}
+
+fn figures(name: &str, descriptor: RawFd) -> Option<HookCost> {
     // The kernel shows them beside the descriptor (kernel/bpf/syscall.c, bpf_prog_show_fdinfo).
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).ok()?;
     let value = |key: &str| {

@@ -167,7 +167,7 @@ impl Capture {
     /// # Errors
     /// [`LoadError`], naming what the kernel lacks.
     pub fn load(settings: &CaptureSettings) -> Result<Self, LoadError> {
-        let (mut ebpf, btf) = load_object(settings)?;
+        let Loaded { mut ebpf, btf, pythons } = load_object(settings)?;
         let rings = rings(settings);
         let statistics = if settings.measure {
             let statistics = enable_stats(Stats::RunTime).map_err(|cause| {
@@ -179,7 +179,6 @@ impl Capture {
             None
         };
         attach(&mut ebpf, &btf)?;
-        let pythons = python::load(&mut ebpf);
         let logger = if settings.log {
             let logger = EbpfLogger::init(&mut ebpf);
             Some(logger.map_err(|cause| LoadError::System("kernel log", io::Error::other(cause)))?)
@@ -439,7 +438,7 @@ impl Capture {
 
     /// What the hooks cost so far.
     pub fn cost(&self) -> Vec<HookCost> {
-        cost::read(&self.ebpf)
+        cost::read(&self.ebpf, self.pythons.as_ref().ok())
     }
 
     fn fill_fork_slots(&mut self) {
@@ -476,8 +475,15 @@ const EMPTY: ProcessSlot = ProcessSlot {
     padding: [0; 5],
 };
 
+/// The object's maps, what follows CPython, and the other programs, which are not loaded yet.
+pub(super) struct Loaded {
+    pub(super) ebpf: Ebpf,
+    pub(super) btf: Btf,
+    pub(super) pythons: Result<Pythons, String>,
+}
+
 /// The object with its maps, no program of it loaded yet.
-pub(super) fn load_object(settings: &CaptureSettings) -> Result<(Ebpf, Btf), LoadError> {
+pub(super) fn load_object(settings: &CaptureSettings) -> Result<Loaded, LoadError> {
     if OBJECT.is_empty() {
         return Err(LoadError::NoObject);
     }
@@ -505,11 +511,12 @@ pub(super) fn load_object(settings: &CaptureSettings) -> Result<(Ebpf, Btf), Loa
     for (index, name) in RING_NAMES.iter().enumerate() {
         loader.map_max_entries(name, if index < rings { ring_bytes } else { PAGE });
     }
-    let ebpf = loader.load(&object).map_err(Box::new)?;
+    let mut ebpf = loader.load(&object).map_err(Box::new)?;
+    let pythons = python::load(&object, &mut ebpf);
     drop(object);
     // The kernel needs as much again while it checks the programs.
     sys::return_memory();
-    Ok((ebpf, btf))
+    Ok(Loaded { ebpf, btf, pythons })
 }
 
 /// CPUs that the kernel may ever have.

@@ -1,15 +1,15 @@
 //! The programs that follow CPython's contexts: loaded with the others, attached per process.
 
-use std::num::NonZeroU32;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use aya::Ebpf;
 use aya::maps::{Array, MapData};
-use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
-use aya::programs::{ProgramError, UProbe};
 use wirespan_ebpf::{PythonProcess, RUNTIME_PYTHON};
 
 use super::loader::Capture;
+use super::probes::{self, Program};
 use super::slots::Slot;
 use crate::sys::PythonEntry;
 
@@ -79,26 +79,30 @@ pub struct PythonProbePoint {
 
 /// An attached probe. Dropping it detaches it.
 #[derive(Debug)]
-pub struct PythonLink(#[expect(dead_code, reason = "held to be dropped")] UProbeLink);
+pub struct PythonLink(#[expect(dead_code, reason = "held to be dropped")] OwnedFd);
 
 /// The part of capture that follows CPython.
 pub(super) struct Pythons {
     processes: Array<MapData, PythonEntry>,
+    programs: Vec<Program>,
     generation: u32,
 }
 
-/// Loads the programs. An error is why CPython's contexts can't be followed on this machine.
-pub(super) fn load(ebpf: &mut Ebpf) -> Result<Pythons, String> {
-    for probe in PythonProbe::ALL {
-        let name = probe.program();
-        let program = ebpf.program_mut(name).ok_or_else(|| format!("no program {name}"))?;
-        let program: &mut UProbe =
-            program.try_into().map_err(|error| format!("{name}: {error}"))?;
-        program.load().map_err(|error| format!("the kernel refused {name}: {error:?}"))?;
+impl Pythons {
+    /// The loaded programs, with their names.
+    pub(super) fn programs(&self) -> impl Iterator<Item = (&'static str, &Program)> {
+        PythonProbe::ALL.into_iter().map(PythonProbe::program).zip(&self.programs)
     }
+}
+
+/// Loads the programs out of the object whose maps `ebpf` has made. An error is why CPython's contexts can't be
+/// followed on this machine.
+pub(super) fn load(object: &[u8], ebpf: &mut Ebpf) -> Result<Pythons, String> {
+    let names = PythonProbe::ALL.into_iter().map(PythonProbe::program);
+    let programs = probes::load(object, ebpf, names)?;
     let map = ebpf.take_map("PYTHONS").ok_or("no map PYTHONS")?;
     let processes = Array::try_from(map).map_err(|error| error.to_string())?;
-    Ok(Pythons { processes, generation: 0 })
+    Ok(Pythons { processes, programs, generation: 0 })
 }
 
 impl Capture {
@@ -113,21 +117,13 @@ impl Capture {
     /// Attaches a probe to one process.
     ///
     /// # Errors
-    /// The kernel's, or a program that was not loaded.
-    pub fn attach_python(
-        &mut self,
-        pid: i32,
-        point: &PythonProbePoint,
-    ) -> Result<PythonLink, ProgramError> {
-        let scope = u32::try_from(pid).ok().and_then(NonZeroU32::new);
-        let scope = scope.map_or(UProbeScope::CallingProcess, UProbeScope::OneProcess);
-        let program =
-            self.ebpf.program_mut(point.probe.program()).ok_or(ProgramError::NotLoaded)?;
-        let program: &mut UProbe = program.try_into()?;
-        let location = UProbeAttachLocation::AbsoluteOffset(point.offset);
-        let at = UProbeAttachPoint { location, cookie: Some(point.cookie) };
-        let link = program.attach(at, &point.file, scope)?;
-        program.take_link(link).map(PythonLink)
+    /// The kernel's, or programs that were not loaded.
+    pub fn attach_python(&self, pid: i32, point: &PythonProbePoint) -> io::Result<PythonLink> {
+        let pythons = self.pythons.as_ref().map_err(|reason| io::Error::other(reason.clone()))?;
+        let name = point.probe.program();
+        let found = pythons.programs().find(|(program, _)| *program == name);
+        let (_, program) = found.ok_or(io::ErrorKind::NotFound)?;
+        program.attach(pid, &point.file, point.offset, point.cookie).map(PythonLink)
     }
 
     /// Follows the contexts of the process in a slot from now on; what was known of them is forgotten.

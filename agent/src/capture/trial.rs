@@ -9,8 +9,8 @@ use std::path::Path;
 use aya::programs::{BtfTracePoint, Iter};
 use aya::{Btf, Ebpf};
 
-use super::loader::{self, CaptureSettings, ITERATORS, LoadError, TRACEPOINTS};
-use super::{fields, python};
+use super::fields;
+use super::loader::{self, CaptureSettings, ITERATORS, LoadError, Loaded, TRACEPOINTS};
 
 /// A hook, and what the kernel said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub fn try_hooks() -> Result<Vec<HookTrial>, LoadError> {
         measure: false,
         log: false,
     };
-    let (mut ebpf, btf) = loader::load_object(&settings)?;
+    let Loaded { mut ebpf, btf, pythons } = loader::load_object(&settings)?;
     let mut trials = Vec::new();
     for (name, over) in ITERATORS {
         let result = iterator(&mut ebpf, &btf, name, over).map_err(|error| words(&*error));
@@ -51,7 +51,7 @@ pub fn try_hooks() -> Result<Vec<HookTrial>, LoadError> {
         let result = tracepoint(&mut ebpf, &btf, name).map_err(|error| words(&*error));
         trials.push(HookTrial { name: format!("tracepoint {name}"), result });
     }
-    let result = python::load(&mut ebpf).map(drop);
+    let result = pythons.map(drop);
     trials.push(HookTrial { name: "probes of CPython".to_owned(), result });
     Ok(trials)
 }

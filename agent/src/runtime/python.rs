@@ -15,7 +15,7 @@ mod sight;
 use std::collections::HashMap;
 use std::io;
 use std::sync::mpsc::{Sender, channel};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{self, Builder, JoinHandle};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use wirespan_ebpf::{PythonProcess, python_flag};
@@ -36,6 +36,9 @@ const LONGEST_LOOK_NS: u64 = 5_000_000_000;
 
 /// Modules are loaded at any time: then the process is looked at more rarely.
 const RARE_LOOK_NS: u64 = 30_000_000_000;
+
+/// Threads that let probes go at once.
+const DETACHERS: usize = 16;
 
 /// How long processes may be looked at between two ticks: each takes some milliseconds, and meanwhile no record
 /// is read. Who is not looked at in time waits, unfollowed.
@@ -81,7 +84,12 @@ struct Detacher {
 impl Detacher {
     fn start() -> Self {
         let (probes, received) = channel::<Vec<PythonLink>>();
-        let work = move || received.into_iter().for_each(drop);
+        let work = move || {
+            while let Ok(mut links) = received.recv() {
+                links.extend(received.try_iter().flatten());
+                detach_together(links);
+            }
+        };
         let thread = match Builder::new().name("wirespan-probes".to_owned()).spawn(work) {
             Ok(thread) => Some(thread),
             Err(error) => {
@@ -108,6 +116,19 @@ impl Drop for Detacher {
             drop(thread.join());
         }
     }
+}
+
+/// Probes that are let go by several threads wait for the same moments.
+fn detach_together(mut links: Vec<PythonLink>) {
+    thread::scope(|scope| {
+        let each = links.len().div_ceil(DETACHERS);
+        while links.len() > each {
+            let some = links.split_off(links.len() - each);
+            // Without the thread they go here.
+            drop(Builder::new().spawn_scoped(scope, move || drop(some)));
+        }
+        drop(links);
+    });
 }
 
 /// Whether the jobs are followed that a process is given by the one that forked it.
@@ -141,6 +162,13 @@ struct Followed {
     jobs: Jobs,
     probed: Vec<PythonProbePoint>,
     links: Vec<PythonLink>,
+}
+
+impl Drop for Pythons {
+    fn drop(&mut self) {
+        let links = self.processes.drain().flat_map(|(_, followed)| followed.links).collect();
+        self.detach(links);
+    }
 }
 
 impl Pythons {
