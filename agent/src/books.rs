@@ -247,6 +247,12 @@ impl From<correlation::Books> for CallStatus {
 pub struct ExporterStatus {
     /// The target.
     pub name: String,
+    /// It was taken out of the configuration.
+    #[serde(default)]
+    pub removed: bool,
+    /// Spans made while it was not there.
+    #[serde(default)]
+    pub missed: u64,
     /// Spans handed to it.
     pub offered: u64,
     /// Spans that an earlier agent left on disk.
@@ -289,6 +295,8 @@ impl From<ExporterBooks> for ExporterStatus {
     fn from(books: ExporterBooks) -> Self {
         Self {
             name: books.name,
+            removed: books.removed,
+            missed: books.missed,
             offered: books.offered,
             restored: books.restored,
             exported: books.exported,
@@ -486,9 +494,9 @@ impl Status {
         equal("correlation's own check", u64::from(self.calls.balanced), 1);
         for exporter in &self.exporters {
             equal(
-                &format!("exporter {}: spans = offered", exporter.name),
+                &format!("exporter {}: spans = offered + missed", exporter.name),
                 self.spans,
-                exporter.offered,
+                exporter.offered + exporter.missed,
             );
             equal(
                 &format!(

@@ -44,10 +44,10 @@ pub struct Config {
     pub all: Option<Scalar<bool>>,
     /// What is done with spans where a rule says nothing else. Read again when the file changes.
     pub settings: Settings,
-    /// Where spans go. Default: the console. Read at the start only.
+    /// Where spans go. Default: the console.
     #[serde(deserialize_with = "exporters_apart")]
     pub exporters: Option<Vec<CheckedExporter>>,
-    /// How many spans may wait before each exporter. Read at the start only.
+    /// How many spans may wait before each exporter.
     pub queue: Queue,
     /// What the kernel programs copy. Read at the start only.
     pub capture: Capture,

@@ -12,6 +12,7 @@ mod grpc;
 mod http;
 mod options;
 mod otlp;
+mod outlets;
 mod proxy;
 mod queue;
 mod retry;
@@ -25,11 +26,14 @@ mod text;
 mod top;
 mod writer;
 
+use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 pub use self::books::{DiskBooks, ExporterBooks, Refusal, Refused};
@@ -37,6 +41,7 @@ pub use self::disk::{DiskOptions, DiskRoom, probe_disk};
 pub use self::options::{
     Compression, Endpoint, OptionsError, OtlpOptions, Protocol, RetryPolicy, is_header,
 };
+use self::outlets::Outlets;
 use self::queue::Queue;
 use self::tap::Taps;
 pub use self::tap::{Tap, TapRequest};
@@ -87,10 +92,25 @@ pub async fn probe(target: &Target) -> Result<(), String> {
     }
 }
 
+/// How long an exporter that was taken out of the configuration may take to send what it has.
+const ENDING: Duration = Duration::from_secs(30);
+
 /// The running exporters. Dropping this stops them at once; [`Exporters::shutdown`] lets them finish.
 #[derive(Debug)]
 pub struct Exporters {
     handle: ExportHandle,
+    runtime: Handle,
+    limits: Limits,
+    running: Vec<Running>,
+    /// Those that were replaced and still send what they have.
+    ending: JoinSet<()>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Running {
+    target: Target,
+    queue: Arc<Queue>,
     tasks: JoinSet<()>,
 }
 
@@ -98,7 +118,7 @@ pub struct Exporters {
 /// it is offered after their end as [`Refusal::Shutdown`].
 #[derive(Clone, Debug)]
 pub struct ExportHandle {
-    queues: Arc<[Arc<Queue>]>,
+    outlets: Arc<Outlets>,
     taps: Taps,
 }
 
@@ -109,45 +129,70 @@ impl Exporters {
     /// # Errors
     /// A file that cannot be opened, a certificate that cannot be read, a thread that cannot start.
     pub fn start(targets: Vec<Target>, runtime: &Handle, limits: Limits) -> anyhow::Result<Self> {
-        let mut queues = Vec::new();
-        let mut tasks = JoinSet::new();
+        let handle = ExportHandle { outlets: Arc::default(), taps: Taps::default() };
+        let (running, ending) = (Vec::new(), JoinSet::new());
+        let mut exporters = Self { handle, runtime: runtime.clone(), limits, running, ending };
+        exporters.replace(targets, limits)?;
+        Ok(exporters)
+    }
+
+    /// Runs these exporters instead. One that is the same as before runs on; another ends when it has sent what it
+    /// has, or after [`ENDING`]. Each span is offered to those before or to those after, and none in between to
+    /// nobody.
+    ///
+    /// # Errors
+    /// As [`Exporters::start`]; then all is as it was.
+    pub fn replace(&mut self, targets: Vec<Target>, limits: Limits) -> anyhow::Result<()> {
+        let mut stays = vec![false; self.running.len()];
+        let mut sinks = Vec::new();
         for target in targets {
-            let name = target.name();
-            let queue = Queue::new(name.clone(), limits.queue_spans);
-            queues.push(Arc::clone(&queue));
-            match target {
-                Target::Console(options) => {
-                    let console = console::Console::to_stdout(&options, limits)
-                        .with_context(|| format!("cannot start exporter {name}"))?;
-                    tasks.spawn_on(console.run(queue), runtime);
-                }
-                Target::File(path) => {
-                    let file = file::JsonLines::open(&path, limits)
-                        .with_context(|| format!("cannot start exporter {name}"))?;
-                    tasks.spawn_on(file.run(queue), runtime);
-                }
-                Target::Otlp(options) => {
-                    let client = {
-                        // A channel's own task starts with it.
-                        let _context = runtime.enter();
-                        sender::Client::new(&options)
-                            .with_context(|| format!("cannot start exporter {name}"))?
-                    };
-                    if let Some(disk) = &options.disk_queue {
-                        let spool = spool::Spool::new(client, &options, disk.clone(), limits);
-                        tasks.spawn_on(spool.run(queue), runtime);
-                        tracing::info!(exporter = name, "exporter started");
-                        continue;
-                    }
-                    let sender = sender::Sender::new(client, &options, limits);
-                    for _ in 0..limits.concurrent_requests.max(1) {
-                        tasks.spawn_on(sender.clone().run(Arc::clone(&queue)), runtime);
-                    }
-                }
+            let mut before = self.running.iter().zip(&mut stays);
+            let same = before.find(|(running, stays)| {
+                limits == self.limits && !**stays && running.target == target
+            });
+            match same {
+                Some((_, stays)) => *stays = true,
+                None => sinks.push((Sink::open(&target, &self.runtime, limits)?, target)),
             }
-            tracing::info!(exporter = name, "exporter started");
         }
-        Ok(Self { handle: ExportHandle { queues: queues.into(), taps: Taps::default() }, tasks })
+        self.limits = limits;
+        let mut stays = stays.into_iter();
+        let (running, ending): (Vec<_>, Vec<_>) = std::mem::take(&mut self.running)
+            .into_iter()
+            .partition(|_| stays.next().unwrap_or_default());
+        self.running = running;
+        let queues: Vec<Arc<Queue>> =
+            sinks.iter().map(|(_, target)| Queue::new(target.name(), limits.queue_spans)).collect();
+        let ended: Vec<Arc<Queue>> = ending.iter().map(|one| Arc::clone(&one.queue)).collect();
+        self.handle.outlets.replace(&ended, &queues);
+        let mut held = HashMap::new();
+        for one in ending {
+            tracing::info!(exporter = one.target.name(), "exporter ends");
+            let (release, released) = oneshot::channel();
+            held.extend(one.target.held().map(|place| (place.to_owned(), released)));
+            let outlets = Arc::clone(&self.handle.outlets);
+            let end = async move {
+                let queue = Arc::clone(&one.queue);
+                // What can be put on disk need not wait for a receiver: whoever comes next sends it.
+                if let Target::Otlp(OtlpOptions { disk_queue: Some(_), .. }) = &one.target {
+                    queue.close(Refusal::Shutdown);
+                    queue.hurry();
+                }
+                end(one, ENDING).await;
+                outlets.over(&queue);
+                // Nobody may wait for it.
+                drop(release);
+            };
+            self.ending.spawn_on(end, &self.runtime);
+        }
+        for ((sink, target), queue) in sinks.into_iter().zip(queues) {
+            let mut tasks = JoinSet::new();
+            let released = target.held().and_then(|place| held.remove(place));
+            sink.run(&queue, &mut tasks, &self.runtime, released);
+            tracing::info!(exporter = target.name(), "exporter started");
+            self.running.push(Running { target, queue, tasks });
+        }
+        Ok(())
     }
 
     /// See [`ExportHandle::offer`].
@@ -169,28 +214,125 @@ impl Exporters {
     /// not out within `deadline` is on disk then where there is a disk queue, for which the last fifth of the time
     /// is kept, else counted as [`Refusal::Shutdown`]. The books are final.
     pub async fn shutdown(mut self, deadline: Duration) -> Vec<ExporterBooks> {
-        for queue in self.handle.queues.iter() {
-            queue.close(Refusal::Shutdown);
+        for one in &self.running {
+            one.queue.close(Refusal::Shutdown);
         }
-        let finish = async {
-            let sending = async { while self.tasks.join_next().await.is_some() {} };
-            if tokio::time::timeout(deadline / 5 * 4, sending).await.is_ok() {
-                return;
-            }
-            for queue in self.handle.queues.iter() {
-                queue.hurry();
-            }
-            while self.tasks.join_next().await.is_some() {}
-        };
-        if tokio::time::timeout(deadline, finish).await.is_err() {
-            tracing::warn!("exporters did not finish in time; what is left is refused");
+        let mut ends = JoinSet::new();
+        for one in self.running {
+            ends.spawn(end(one, deadline));
         }
-        // Stopped tasks drop their claims, which counts what they were still sending.
-        self.tasks.shutdown().await;
-        for queue in self.handle.queues.iter() {
-            queue.refuse_waiting(Refusal::Shutdown);
+        let earlier = async { while self.ending.join_next().await.is_some() {} };
+        let late = tokio::time::timeout(deadline, earlier).await.is_err();
+        while ends.join_next().await.is_some() {}
+        if late {
+            // Stopped tasks drop their claims, which counts what they were still sending.
+            self.ending.shutdown().await;
+            self.handle.outlets.refuse_waiting(Refusal::Shutdown);
         }
         self.handle.books()
+    }
+}
+
+/// Has an exporter accept no more, send what it has, and stop.
+async fn end(mut one: Running, deadline: Duration) {
+    let Running { queue, tasks, .. } = &mut one;
+    queue.close(Refusal::Shutdown);
+    let finish = async {
+        let sending = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(deadline / 5 * 4, sending).await.is_ok() {
+            return;
+        }
+        queue.hurry();
+        while tasks.join_next().await.is_some() {}
+    };
+    if tokio::time::timeout(deadline, finish).await.is_err() {
+        let exporter = queue.name();
+        tracing::warn!(exporter, "it did not finish in time; what is left is refused");
+    }
+    // Stopped tasks drop their claims, which counts what they were still sending.
+    tasks.shutdown().await;
+    queue.refuse_waiting(Refusal::Shutdown);
+}
+
+/// What an exporter writes into, opened but not used yet.
+enum Sink {
+    Console(console::Console),
+    File(file::JsonLines),
+    Disk(spool::Spool),
+    Otlp(sender::Sender, usize),
+}
+
+impl Sink {
+    fn open(target: &Target, runtime: &Handle, limits: Limits) -> anyhow::Result<Self> {
+        let cannot = || format!("cannot start exporter {}", target.name());
+        Ok(match target {
+            Target::Console(options) => {
+                Self::Console(console::Console::to_stdout(options, limits).with_context(cannot)?)
+            }
+            Target::File(path) => {
+                Self::File(file::JsonLines::open(path, limits).with_context(cannot)?)
+            }
+            Target::Otlp(options) => {
+                // A channel's own task starts with it.
+                let _context = runtime.enter();
+                let client = sender::Client::new(options).with_context(cannot)?;
+                match &options.disk_queue {
+                    Some(disk) => {
+                        Self::Disk(spool::Spool::new(client, options, disk.clone(), limits))
+                    }
+                    None => Self::Otlp(
+                        sender::Sender::new(client, options, limits),
+                        limits.concurrent_requests.max(1),
+                    ),
+                }
+            }
+        })
+    }
+
+    /// Takes from the queue, as soon as what it needs is `released` by whoever had it before.
+    fn run(
+        self,
+        queue: &Arc<Queue>,
+        tasks: &mut JoinSet<()>,
+        runtime: &Handle,
+        released: Option<oneshot::Receiver<Infallible>>,
+    ) {
+        let released = async move {
+            if let Some(released) = released {
+                // Nothing is ever sent: the other end goes.
+                drop(released.await);
+            }
+        };
+        let queue = Arc::clone(queue);
+        match self {
+            Self::Console(console) => tasks.spawn_on(
+                async move {
+                    released.await;
+                    console.run(queue).await;
+                },
+                runtime,
+            ),
+            Self::File(file) => tasks.spawn_on(
+                async move {
+                    released.await;
+                    file.run(queue).await;
+                },
+                runtime,
+            ),
+            Self::Disk(spool) => tasks.spawn_on(
+                async move {
+                    released.await;
+                    spool.run(queue).await;
+                },
+                runtime,
+            ),
+            Self::Otlp(sender, tasks_at_once) => {
+                for _ in 1..tasks_at_once {
+                    tasks.spawn_on(sender.clone().run(Arc::clone(&queue)), runtime);
+                }
+                tasks.spawn_on(sender.run(queue), runtime)
+            }
+        };
     }
 }
 
@@ -198,9 +340,7 @@ impl ExportHandle {
     /// Offers a batch to every exporter. Never waits; an exporter whose queue is full refuses what it
     /// has no room for, and counts it.
     pub fn offer(&self, batch: &Arc<[Span]>) {
-        for queue in self.queues.iter() {
-            queue.offer(batch);
-        }
+        self.outlets.offer(batch);
         self.taps.offer(batch);
     }
 
@@ -209,9 +349,9 @@ impl ExportHandle {
         self.taps.open()
     }
 
-    /// Every exporter's books, each as of one instant.
+    /// The books of every exporter that there is or was, each as of one instant.
     pub fn books(&self) -> Vec<ExporterBooks> {
-        self.queues.iter().map(|queue| queue.books()).collect()
+        self.outlets.books()
     }
 }
 

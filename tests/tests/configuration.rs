@@ -1,5 +1,6 @@
 //! The configuration file: what it says is done, and a new one takes effect without a gap.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -26,14 +27,18 @@ pub(crate) struct Configured {
 
 impl Configured {
     pub(crate) fn start(lab: &Lab, text: &str) -> Self {
+        let spans = lab.path().join("agent/spans.jsonl");
+        Self::begin(lab, text, &spans, &[format!("--export=file:{}", spans.display())])
+    }
+
+    fn begin(lab: &Lab, text: &str, spans: &Path, more: &[String]) -> Self {
         let directory = lab.path().join("agent");
         let file = lab.path().join("wirespan.yaml");
         put(&file, text);
-        let spans = directory.join("spans.jsonl");
-        let arguments =
-            [format!("--config={}", file.display()), format!("--export=file:{}", spans.display())];
+        let mut arguments = vec![format!("--config={}", file.display())];
+        arguments.extend_from_slice(more);
         let agent = Agent::start(&directory, &arguments).unwrap();
-        Self { file, tracing: Tracing { agent, file: spans } }
+        Self { file, tracing: Tracing { agent, file: spans.to_owned() } }
     }
 
     /// Puts another file in its place, says so, and waits until the agent has answered it.
@@ -47,6 +52,57 @@ impl Configured {
             Ok((count(&status) > before).then_some(status))
         })
         .unwrap()
+    }
+}
+
+/// Exporters come and go, one after the other and several at once: each span is where those that were configured at
+/// its time put it.
+#[test]
+fn exporters_are_replaced_under_load_and_no_span_is_lost() {
+    const ROUNDS: usize = 12;
+    let lab = Lab::new();
+    let node = application(&lab, "node").start(lab.path()).unwrap();
+    let files = ["a", "b"].map(|name| lab.path().join(format!("{name}.jsonl")));
+    let to = |which: &[usize]| {
+        let exporters: Vec<String> = which
+            .iter()
+            .map(|index| format!("- file: {{path: {}}}\n", files[*index].display()))
+            .collect();
+        format!("{}exporters:\n{}", rules(&[(&node, "")]), exporters.concat())
+    };
+    let configured = Configured::begin(&lab, &to(&[0]), &files[0], &[]);
+    becomes(&configured.tracing, "exact");
+    let mut sent = 0;
+    let ask = |first: &mut usize| {
+        load(&node, 4, &gets("/prices", *first, BURST));
+        *first += BURST;
+    };
+    ask(&mut sent);
+    for round in 0..ROUNDS {
+        let status = match round % 4 {
+            0 => configured.reload(&to(&[0, 1])),
+            1 => configured.reload(&to(&[1])),
+            2 => configured.reload("exporters: [{file: {path: /nowhere/else}}]\nall: true"),
+            _ => configured.reload(&to(&[0])),
+        };
+        let error = status.last_error.unwrap_or_default();
+        assert_eq!(error.contains("/nowhere/else"), round % 4 == 2, "{error}");
+        assert!(status.needs_restart.is_empty());
+        ask(&mut sent);
+    }
+    let status = configured.tracing.quiet();
+    assert_eq!((status.spans, status.exporters.len()), (sent as u64, 2));
+    let numbers = |file: &Path| {
+        let spans = crate::common::spans::read(file);
+        spans.iter().map(|span| span.number().unwrap()).collect::<Vec<_>>()
+    };
+    let [first, second] = files.each_ref().map(|file| numbers(file));
+    let all: BTreeSet<u64> = first.iter().chain(&second).copied().collect();
+    assert_eq!(all.len(), sent, "a span is nowhere");
+    for (written, exporter) in [&first, &second].into_iter().zip(&status.exporters) {
+        assert_eq!(written.len() as u64, exporter.exported, "{exporter:?}");
+        assert_eq!(exporter.offered + exporter.missed, sent as u64, "{exporter:?}");
+        assert!(exporter.missed > 0, "{exporter:?}");
     }
 }
 

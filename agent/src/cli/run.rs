@@ -8,7 +8,7 @@ use std::num::NonZero;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -100,6 +100,8 @@ pub(super) fn trace(args: &RunArgs, recording: Option<&Recording<'_>>) -> anyhow
         log: args.kernel_log,
     })?;
     let exporters = Exporters::start(plan.targets.clone(), runtime.handle(), plan.limits)?;
+    let spans = exporters.handle();
+    let exporters = Arc::new(Mutex::new(Some(exporters)));
     let random = match recording {
         Some(recording) => SmallRng::seed_from_u64(recording.options.seed),
         None => SmallRng::from_os_rng(),
@@ -116,8 +118,7 @@ pub(super) fn trace(args: &RunArgs, recording: Option<&Recording<'_>>) -> anyhow
     }
     let shown = file.as_ref().map(|file| file.display().to_string());
     let status = ConfigStatus { file: shown, ..ConfigStatus::default() };
-    let mut pipeline =
-        Pipeline::new(capture, selection, engine, exporters.handle(), status.clone());
+    let mut pipeline = Pipeline::new(capture, selection, engine, spans, status.clone());
     if !plan.engines.is_empty() {
         pipeline = pipeline.asking(Lookup::start(plan.engines.clone(), runtime.handle()));
     }
@@ -132,7 +133,7 @@ pub(super) fn trace(args: &RunArgs, recording: Option<&Recording<'_>>) -> anyhow
     let result = pipeline.run(&stop, &inbox, || {
         // Of a recording's rules nothing is recorded but what they said at its beginning.
         if let Some(file) = file.filter(|_| recording.is_none()) {
-            let reload = Reload::new(&file, flags, plan, status);
+            let reload = Reload::new(&file, flags, plan, status, Arc::clone(&exporters));
             runtime.spawn(reload.follow(requests.clone()));
         }
         runtime.spawn(service::watch(requests.clone()));
@@ -149,7 +150,11 @@ pub(super) fn trace(args: &RunArgs, recording: Option<&Recording<'_>>) -> anyhow
         service::ready();
     });
     service::stopping();
-    finish(&runtime, exporters, server);
+    // A file that is read from here on changes none of them.
+    let exporters = exporters.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(exporters) = exporters {
+        finish(&runtime, exporters, server);
+    }
     runtime.shutdown_timeout(Duration::from_secs(1));
     if let (Some(recorder), Some(Recording { path, .. })) = (result?, recording) {
         let counts = recorder

@@ -132,6 +132,12 @@ fn exporter(exporter: &ExporterStatus, text: &mut String) -> std::fmt::Result {
         write!(text, " + on disk {}", exporter.on_disk)?;
     }
     writeln!(text)?;
+    if exporter.missed > 0 {
+        writeln!(text, "          missed {}, made while it was not configured", exporter.missed)?;
+    }
+    if exporter.removed {
+        writeln!(text, "          taken out of the configuration")?;
+    }
     if let Some(disk) = disk {
         writeln!(text, "          disk queue: {} of {} bytes", disk.bytes, disk.max_bytes)?;
         if disk.damaged_spans + disk.damaged_bytes > 0 {

@@ -138,12 +138,6 @@ impl Plan {
     /// What differs in another plan that can't be changed while the agent runs, by the file's keys.
     pub fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
         let mut keys = Vec::new();
-        if self.targets != other.targets {
-            keys.push("exporters");
-        }
-        if self.limits != other.limits {
-            keys.push("queue");
-        }
         let capture = |plan: &Self| (plan.payload_budget, plan.ring_bytes, plan.measure_hooks);
         if capture(self) != capture(other) {
             keys.push("capture");

@@ -523,9 +523,10 @@ fn the_environment_names_exporters(#[case] value: &str, #[case] expected: &[&str
 #[test]
 fn what_can_not_change_while_the_agent_runs_is_named() {
     let before = of("rules: [{match: {port: 1}}]");
-    assert!(before.fixed_differences(&of("all: true")).is_empty());
-    let after = of("exporters: []\nqueue: {spans: 1}\ncapture: {ring_size: 1}");
-    assert_eq!(before.fixed_differences(&after), ["exporters", "queue", "capture"]);
+    let after = of("all: true\nexporters: []\nqueue: {spans: 1}");
+    assert!(before.fixed_differences(&after).is_empty());
+    let after = of("containers: {sockets: []}\ncapture: {ring_size: 1}");
+    assert_eq!(before.fixed_differences(&after), ["capture", "containers"]);
 }
 
 #[test]
@@ -537,6 +538,33 @@ fn the_schema_knows_every_key_and_takes_what_is_read() {
     }
     assert_eq!(schema["additionalProperties"], false);
     assert!(!table.contains("|  |"), "a key without a meaning: {table}");
+}
+
+/// Whatever a key is to hold, it is no list of lists of lists.
+#[test]
+fn every_key_of_the_reference_refuses_what_it_cannot_hold_and_says_where() {
+    let table = reference::table();
+    let keys: Vec<&str> =
+        table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    assert!(keys.len() > 100, "{}", keys.len());
+    for key in keys {
+        let mut text = String::new();
+        let mut behind = String::new();
+        for step in key.split('.') {
+            let (name, of_list) =
+                step.strip_suffix("[]").map_or((step, false), |name| (name, true));
+            text += &format!("{{{name}: {}", if of_list { "[" } else { "" });
+            behind.insert_str(0, if of_list { "]}" } else { "}" });
+        }
+        let text = format!("{text}[[[]]]{behind}");
+        let error = parse(&text).map(drop).expect_err(&text);
+        let shown = error.to_string();
+        assert_eq!(error.place.map(|(line, _)| line), Some(1), "{text}: {shown}");
+        // At the key or in it, or at what holds it where several kinds may stand there.
+        let named = key.replace("[]", "[0]");
+        let there = named.starts_with(&error.key) || error.key.starts_with(&named);
+        assert!(!error.key.is_empty() && there, "{text}: {shown}");
+    }
 }
 
 #[test]

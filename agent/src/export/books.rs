@@ -15,7 +15,7 @@ pub enum Refusal {
     Rejected,
     /// The receiver could not be reached, or asked for patience, for longer than the retry limit.
     RetriesExhausted,
-    /// The agent stopped before the span was out.
+    /// The agent stopped, or the exporter was taken out of the configuration, before the span was out.
     Shutdown,
     /// The file or the terminal could not be written.
     Io,
@@ -45,6 +45,10 @@ pub struct Refused {
 pub struct ExporterBooks {
     /// The target, as a person would write it after `--export`.
     pub name: String,
+    /// It was taken out of the configuration.
+    pub removed: bool,
+    /// Spans made while it was not there: before it was put into the configuration, or since it was taken out.
+    pub missed: u64,
     /// Spans handed to the exporter.
     pub offered: u64,
     /// Spans that an earlier agent left in the disk queue, those that can't be read any more included.
@@ -97,6 +101,12 @@ impl Refused {
         self.by_reason().iter().map(|(_, count)| count).sum()
     }
 
+    fn sum(&mut self, other: &Self) {
+        for (reason, spans) in other.by_reason() {
+            self.add(reason, spans);
+        }
+    }
+
     pub(super) fn add(&mut self, reason: Refusal, spans: u64) {
         let column = match reason {
             Refusal::QueueFull => &mut self.queue_full,
@@ -111,6 +121,22 @@ impl Refused {
 }
 
 impl ExporterBooks {
+    /// Adds the spans of another that ran behind the same outlet, later: what is no count is the later one's.
+    pub(super) fn add(&mut self, later: &Self) {
+        let Self { name: _, removed: _, missed, offered, restored, exported, refused, .. } = later;
+        self.missed += missed;
+        self.offered += offered;
+        self.restored += restored;
+        self.exported += exported;
+        self.refused.sum(refused);
+        self.queued += later.queued;
+        self.on_disk += later.on_disk;
+        if later.disk.is_some() {
+            self.disk.clone_from(&later.disk);
+        }
+        self.last_error.clone_from(&later.last_error);
+    }
+
     /// Whether every span that was offered or found on disk is accounted for.
     pub fn balanced(&self) -> bool {
         self.offered + self.restored

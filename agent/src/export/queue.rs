@@ -94,6 +94,11 @@ impl Queue {
         Self { name, capacity_spans, quiet, state, arrived, hurry }
     }
 
+    /// Names its books.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Accepts as many of the batch's first spans as there is room for and refuses the rest. Never
     /// waits for the exporter: the lock is only held for counting.
     pub(super) fn offer(&self, batch: &Arc<[Span]>) {
@@ -263,6 +268,8 @@ impl Queue {
         let state = self.lock();
         ExporterBooks {
             name: self.name.clone(),
+            removed: false,
+            missed: 0,
             offered: state.offered,
             exported: state.exported,
             refused: state.refused,

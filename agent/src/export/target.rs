@@ -2,9 +2,9 @@
 //!
 //! Part of the export stage: configuration only, nothing is opened or connected here. A further
 //! exporter (the local page) is a further variant, its spelling in [`Target::parse`],
-//! and an arm in `Exporters::start`.
+//! and a `Sink` in `super`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -97,6 +97,15 @@ impl Target {
             options.endpoint = Some(endpoint);
         }
         Ok(Self::Otlp(options))
+    }
+
+    /// What only one exporter can use at a time.
+    pub(super) fn held(&self) -> Option<&Path> {
+        match self {
+            Self::Console(_) => Some(Path::new("/dev/stdout")),
+            Self::File(path) => Some(path),
+            Self::Otlp(options) => options.disk_queue.as_ref().map(|disk| disk.directory.as_path()),
+        }
     }
 
     /// The target as a person would write it; names its books.

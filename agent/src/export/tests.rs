@@ -179,3 +179,77 @@ fn a_missing_certificate_is_an_error_that_names_it() {
     let error = Exporters::start(targets, runtime.handle(), Limits::default()).unwrap_err();
     assert!(format!("{error:#}").contains("/nowhere/ca.pem"), "{error:#}");
 }
+
+/// Spans made, as each exporter's books have them.
+fn made(books: &[ExporterBooks]) -> Vec<u64> {
+    assert!(books.iter().all(ExporterBooks::balanced), "{books:?}");
+    books.iter().map(|books| books.offered + books.missed).collect()
+}
+
+#[tokio::test]
+async fn exporters_are_replaced_and_each_span_is_in_the_books_of_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let [first, second] = ["a", "b"].map(|name| Target::File(directory.path().join(name)));
+    let mut exporters = start(vec![first.clone()], Limits::default());
+    exporters.offer(&batch(10));
+    exporters.replace(vec![second.clone(), first.clone()], Limits::default()).unwrap();
+    exporters.offer(&batch(10));
+    let failing = Target::File(directory.path().join("nowhere/c"));
+    let error = exporters.replace(vec![failing, second.clone()], Limits::default()).unwrap_err();
+    assert!(format!("{error:#}").contains("nowhere/c"), "{error:#}");
+    exporters.offer(&batch(10));
+    exporters.replace(vec![second.clone()], Limits::default()).unwrap();
+    exporters.offer(&batch(10));
+    eventually("the first is over", || exporters.books()[0].queued == 0).await;
+    let books = exporters.books();
+    assert_eq!(made(&books), [40, 40]);
+    assert_eq!((books[0].offered, books[0].exported, books[0].removed), (30, 30, true));
+    assert_eq!((books[1].offered, books[1].missed, books[1].removed), (30, 10, false));
+
+    // Back again, and with other bounds, for which the second begins anew.
+    let limits = Limits { batch_spans: 7, ..Limits::default() };
+    exporters.replace(vec![first, second], limits).unwrap();
+    exporters.offer(&batch(10));
+    let books = exporters.shutdown(PATIENCE).await;
+    assert_eq!(made(&books), [50, 50]);
+    assert!(books.iter().all(|books| books.exported == 40 && !books.removed), "{books:?}");
+    for name in ["a", "b"] {
+        let text = std::fs::read_to_string(directory.path().join(name)).unwrap();
+        assert_eq!(text.matches("\"spanId\"").count(), 40);
+    }
+}
+
+#[tokio::test]
+async fn what_a_removed_exporter_can_not_send_is_counted() {
+    let (_listener, address) = listen().await;
+    let mut exporters = start(vec![otlp(address, OtlpOptions::default())], Limits::default());
+    exporters.offer(&batch(10));
+    exporters.replace(Vec::new(), Limits::default()).unwrap();
+    exporters.offer(&batch(10));
+    let books = exporters.books();
+    assert_eq!((made(&books), books[0].queued), (vec![20], 10));
+    // The agent ends before it does.
+    let books = exporters.shutdown(Duration::from_millis(50)).await;
+    assert_eq!((made(&books), books[0].refused.shutdown), (vec![20], 10));
+}
+
+#[tokio::test]
+async fn a_changed_header_is_sent_and_the_books_go_on() {
+    let (listener, address) = listen().await;
+    let receiver = serve(listener);
+    let with = |token: &str| {
+        let headers = vec![("x-token".to_owned(), token.to_owned())];
+        vec![otlp(address, OtlpOptions { headers, ..OtlpOptions::default() })]
+    };
+    let mut exporters = start(with("old"), Limits::default());
+    exporters.offer(&batch(10));
+    eventually("they arrive", || exporters.books()[0].exported == 10).await;
+    exporters.replace(with("new"), Limits::default()).unwrap();
+    exporters.offer(&batch(10));
+    let books = exporters.shutdown(PATIENCE).await;
+    assert_eq!((made(&books), books[0].exported, books[0].missed), (vec![20], 20, 0));
+    let requests = receiver.requests.lock().unwrap();
+    let tokens: Vec<_> =
+        requests.iter().map(|(metadata, _)| metadata.get("x-token").unwrap().clone()).collect();
+    assert_eq!(tokens, ["old", "new"]);
+}

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,6 +14,7 @@ use crate::cli::variable;
 use crate::config::Config;
 use crate::config::plan::{Flags, Plan};
 use crate::config::watch::Watch;
+use crate::export::Exporters;
 use crate::pipeline::Request;
 
 /// How often the file is looked at. A change counts from the second look on.
@@ -25,12 +27,22 @@ pub(super) struct Reload {
     /// What was read at the start.
     plan: Plan,
     status: ConfigStatus,
+    exporters: Running,
 }
+
+/// The exporters, until the agent ends.
+pub(super) type Running = Arc<Mutex<Option<Exporters>>>;
 
 impl Reload {
     /// `plan` is in force.
-    pub(super) fn new(file: &Path, flags: Flags, plan: Plan, status: ConfigStatus) -> Self {
-        Self { watch: Watch::new(file), flags, plan, status }
+    pub(super) fn new(
+        file: &Path,
+        flags: Flags,
+        plan: Plan,
+        status: ConfigStatus,
+        exporters: Running,
+    ) -> Self {
+        Self { watch: Watch::new(file), flags, plan, status, exporters }
     }
 
     /// Until the pipeline is gone.
@@ -80,6 +92,13 @@ impl Reload {
         let config = Config::read(self.watch.path()).map_err(|error| error.to_string())?;
         let plan =
             Plan::new(&config, &self.flags, variable).map_err(|error| format!("{error:#}"))?;
+        if let Some(exporters) =
+            self.exporters.lock().unwrap_or_else(PoisonError::into_inner).as_mut()
+        {
+            exporters
+                .replace(plan.targets.clone(), plan.limits)
+                .map_err(|error| format!("{error:#}"))?;
+        }
         let fixed = self.plan.fixed_differences(&plan);
         if !fixed.is_empty() {
             let keys = fixed.join(", ");

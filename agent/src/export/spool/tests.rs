@@ -255,6 +255,31 @@ async fn the_next_agent_sends_what_the_last_one_left() {
 }
 
 #[tokio::test]
+async fn a_changed_exporter_takes_the_directory_over() {
+    let (listener, address) = listen().await;
+    drop(listener);
+    let mut bench = Bench::new(address);
+    let mut exporters = bench.start();
+    offer(&exporters, 0..95).await;
+    eventually("they are on disk", || books(&exporters).on_disk == 95).await;
+    offer(&exporters, 95..99).await;
+    bench.give_up_after = Duration::from_secs(61);
+    exporters.replace(vec![bench.target()], bench.limits).unwrap();
+    offer(&exporters, 99..110).await;
+    eventually("all are on disk", || books(&exporters).on_disk == 110).await;
+    assert_eq!((books(&exporters).restored, books(&exporters).offered), (0, 110));
+
+    let receiver = serve(TcpListener::bind(address).await.unwrap(), takes, false);
+    eventually("all arrive", || books(&exporters).exported == 110).await;
+    let mut taken = receiver.taken();
+    taken.sort_unstable();
+    assert_eq!(taken, Vec::from_iter(0..110));
+    let books = shut(exporters).await;
+    assert_eq!((books.restored, books.on_disk, books.refused.total()), (0, 0, 0));
+    assert_eq!(error(&books), "");
+}
+
+#[tokio::test]
 async fn what_was_damaged_meanwhile_is_counted() {
     let (listener, address) = listen().await;
     drop(listener);
