@@ -236,7 +236,7 @@ fn record(
     // SAFETY: `state` is a map value.
     unsafe {
         if reason == uncaptured::NONE
-            && ((*state).burst_left < length || length == payload::AMQP_BYTES)
+            && ((*state).burst_left < length || length == payload::AMQP_BYTES || burst == NO_BURST)
             && (*state).wide == 0
             && payload::begins_wide(&source)
         {

@@ -261,12 +261,15 @@ pub(crate) fn begins_wide(source: &Source) -> bool {
     }
 }
 
-/// Whether twelve bytes are a `Produce`'s, or those of an answer to `Fetch`: a length and a correlation id, not
+/// Whether twelve bytes are a request's, or those of an answer to `Fetch`: a length and a correlation id, not
 /// large, and no throttling. A client may have read the first eight of an answer before.
+///
+/// A request begins with its length, API key and version. A connection's first one is looked at: an answer that comes
+/// in parts, of which none that would be cut begins as one, can't tell.
 #[inline(always)]
 fn begins_as_kafka(address: u64) -> bool {
     match probe_user::<[u8; 12]>(address) {
-        Some([0, _, _, _, 0, 0, 0, 3..=13, ..]) => true,
+        Some([0, _, _, _, 0, 0..=75, 0, 0..=20, ..]) => true,
         Some([0, _, _, _, 0, _, _, _, 0, 0, 0, 0]) => true,
         Some([0, 0, 0, 0, 0, 0, 0, ..]) => true,
         _ => false,

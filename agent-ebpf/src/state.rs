@@ -62,8 +62,8 @@ pub struct SocketState {
     pub blocking: u8,
     /// [`crate::flag::LOST_RECEIVED`] and [`crate::flag::LOST_SENT`], for the next record.
     pub lost: u8,
-    /// The wide budget holds: an operation that would have been cut looked like Redis, PostgreSQL, AMQP or Kafka, or
-    /// one was AMQP's beginning.
+    /// The wide budget holds: an operation that would have been cut, or the first, looked like Redis, PostgreSQL,
+    /// AMQP or Kafka, or one was AMQP's beginning.
     pub wide: u8,
     /// When the burst's budget was given: CLOCK_MONOTONIC in units of 2^30 ns.
     pub burst_since: u8,
