@@ -17,6 +17,7 @@ pub mod watch;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Deserializer, de};
@@ -53,6 +54,10 @@ pub struct Config {
     pub capture: Capture,
     /// Who says what containers are. Read at the start only.
     pub containers: Containers,
+    /// Files that `${file:PATH}` named.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub files: Vec<PathBuf>,
 }
 
 /// Processes that are traced, and how.
@@ -217,7 +222,10 @@ impl Config {
         if text.len() as u64 > FILE_LIMIT_BYTES {
             return Err(wrong(format!("larger than {FILE_LIMIT_BYTES} bytes")));
         }
-        Self::parse(&text, path, Box::new(scalar::Real))
+        let real = scalar::Real::default();
+        let files = Rc::clone(&real.files);
+        let config = Self::parse(&text, path, Box::new(real))?;
+        Ok(Self { files: files.take(), ..config })
     }
 
     fn parse(

@@ -143,6 +143,7 @@ impl Exporters {
     /// # Errors
     /// As [`Exporters::start`]; then all is as it was.
     pub fn replace(&mut self, targets: Vec<Target>, limits: Limits) -> anyhow::Result<()> {
+        while self.ending.try_join_next().is_some() {}
         let mut stays = vec![false; self.running.len()];
         let mut sinks = Vec::new();
         for target in targets {

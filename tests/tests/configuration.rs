@@ -106,6 +106,29 @@ fn exporters_are_replaced_under_load_and_no_span_is_lost() {
     }
 }
 
+#[test]
+fn a_file_that_the_configuration_names_is_read_again_when_it_changes() {
+    let lab = Lab::new();
+    let node = application(&lab, "node").start(lab.path()).unwrap();
+    let name = lab.path().join("name");
+    put(&name, "first\n");
+    let text = rules(&[(&node, &format!("  service: ${{file:{}}}", name.display()))]);
+    let configured = Configured::start(&lab, &text);
+    let serves_as = |service: &str, number| {
+        load(&node, 1, &gets("/prices", number, 1));
+        configured.tracing.quiet();
+        let spans = configured.tracing.spans();
+        assert_eq!(spans.last().map(|span| &*span.service), Some(service));
+    };
+    serves_as("first", 1);
+    put(&name, "second\n");
+    wait::until("the agent read it", PATIENCE, || {
+        Ok((configured.tracing.status().config.reloads == 1).then_some(()))
+    })
+    .unwrap();
+    serves_as("second", 2);
+}
+
 /// As editors do: what reads it finds the old one or the new one.
 fn put(file: &Path, text: &str) {
     let new = file.with_extension("new");

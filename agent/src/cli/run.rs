@@ -23,6 +23,7 @@ use crate::books::ConfigStatus;
 use crate::capture::{Capture, CaptureSettings};
 use crate::cli::{RunArgs, complain, print};
 use crate::config::plan::{Flags, Plan};
+use crate::config::watch::Watch;
 use crate::containers::Lookup;
 use crate::control::Control;
 use crate::correlation::{Config, Engine, RandomIds};
@@ -67,7 +68,8 @@ pub(super) fn trace(args: &RunArgs, recording: Option<&Recording<'_>>) -> anyhow
     }
     let source = super::configured(args.config.as_deref())?;
     let (file, config) = source.unzip();
-    let mut plan = Plan::new(&config.unwrap_or_default(), &flags, super::variable)?;
+    let config = config.unwrap_or_default();
+    let mut plan = Plan::new(&config, &flags, super::variable)?;
     if recording.is_some() && args.export.is_empty() {
         // They are in the file.
         plan.targets.clear();
@@ -133,7 +135,8 @@ pub(super) fn trace(args: &RunArgs, recording: Option<&Recording<'_>>) -> anyhow
     let result = pipeline.run(&stop, &inbox, || {
         // Of a recording's rules nothing is recorded but what they said at its beginning.
         if let Some(file) = file.filter(|_| recording.is_none()) {
-            let reload = Reload::new(&file, flags, plan, status, Arc::clone(&exporters));
+            let watch = Watch::new(&file, config.files);
+            let reload = Reload::new(watch, flags, plan, status, Arc::clone(&exporters));
             runtime.spawn(reload.follow(requests.clone()));
         }
         runtime.spawn(service::watch(requests.clone()));

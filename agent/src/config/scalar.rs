@@ -5,7 +5,8 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -55,7 +56,11 @@ pub(super) trait Surroundings {
 }
 
 /// The agent's own.
-pub(super) struct Real;
+#[derive(Default)]
+pub(super) struct Real {
+    /// Files that were named.
+    pub(super) files: Rc<RefCell<Vec<PathBuf>>>,
+}
 
 impl Surroundings for Real {
     fn variable(&self, name: &str) -> Option<String> {
@@ -64,6 +69,7 @@ impl Surroundings for Real {
 
     fn file(&self, path: &Path) -> Result<String, String> {
         use std::io::Read;
+        self.files.borrow_mut().push(path.to_owned());
         let cannot = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
         let mut text = String::new();
         let file = std::fs::File::open(path).map_err(cannot)?;
@@ -148,7 +154,7 @@ impl<'de, T: Leaf> Deserialize<'de> for Scalar<T> {
         let written = String::deserialize(deserializer)?;
         let (text, any) = SURROUNDINGS
             .with_borrow(|surroundings| {
-                replaced(&written, surroundings.as_deref().unwrap_or(&Real))
+                replaced(&written, surroundings.as_deref().unwrap_or(&Real::default()))
             })
             .map_err(de::Error::custom)?;
         let read = T::read(text.trim());
@@ -396,10 +402,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
         std::fs::write(&path, "s3cret\r\n").unwrap();
-        assert_eq!(Real.file(&path).unwrap(), "s3cret");
-        assert!(Real.file(Path::new("/nowhere")).unwrap_err().contains("cannot read /nowhere"));
+        assert_eq!(Real::default().file(&path).unwrap(), "s3cret");
+        assert!(
+            Real::default()
+                .file(Path::new("/nowhere"))
+                .unwrap_err()
+                .contains("cannot read /nowhere")
+        );
         std::fs::write(&path, "x".repeat(100_000)).unwrap();
-        assert!(Real.file(&path).unwrap_err().contains("larger than"));
+        assert!(Real::default().file(&path).unwrap_err().contains("larger than"));
     }
 
     #[test]

@@ -2,7 +2,6 @@
 //!
 //! A file that can't be understood changes nothing; `wirespan status` and the log say so.
 
-use std::path::Path;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -34,15 +33,15 @@ pub(super) struct Reload {
 pub(super) type Running = Arc<Mutex<Option<Exporters>>>;
 
 impl Reload {
-    /// `plan` is in force.
+    /// `plan` is in force, which was made from what is watched.
     pub(super) fn new(
-        file: &Path,
+        watch: Watch,
         flags: Flags,
         plan: Plan,
         status: ConfigStatus,
         exporters: Running,
     ) -> Self {
-        Self { watch: Watch::new(file), flags, plan, status, exporters }
+        Self { watch, flags, plan, status, exporters }
     }
 
     /// Until the pipeline is gone.
@@ -90,6 +89,7 @@ impl Reload {
 
     fn read(&mut self) -> Result<Plan, String> {
         let config = Config::read(self.watch.path()).map_err(|error| error.to_string())?;
+        self.watch.names(config.files.clone());
         let plan =
             Plan::new(&config, &self.flags, variable).map_err(|error| format!("{error:#}"))?;
         if let Some(exporters) =
